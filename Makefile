@@ -1,0 +1,42 @@
+# Every target does its own set-up: a bare machine needs Python 3.11 or newer, make and a network.
+
+VENV := .venv
+USABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
+
+.PHONY: setup demo demo-long test lint bench clean
+
+setup: $(VENV)/.stamp
+
+# A working environment is kept and brought up to date; one that does not run is made anew.
+$(VENV)/.stamp: setup.py pyproject.toml
+	@'$(PYTHON)' -c '$(USABLE)' 2>/dev/null || { \
+		echo "No Python 3.11 or newer with venv and pip was found: install one, or say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON): about a minute, once"
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || '$(PYTHON)' -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(VENV)/bin/gcdiff train --config configs/streets.py --workdir runs/demo
+	$(VENV)/bin/gcdiff demo --workdir runs/demo
+
+demo-long: setup
+	$(VENV)/bin/gcdiff demo --workdir runs/demo-long --minutes 30
+
+test: setup
+	$(VENV)/bin/python -m pytest -n 2
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
+
+bench: setup
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done
+
+# What can be made again. Trained models in runs/ are kept.
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

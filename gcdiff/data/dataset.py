@@ -1,0 +1,31 @@
+"""The one interface of all data: a `Dataset` is a random-access sequence of `Example`s plus its specs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from gcdiff.types import ImageSpec, LabelSpec
+
+
+class Example(NamedTuple):
+    """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, captions to choose from."""
+
+    image: np.ndarray
+    layout: np.ndarray
+    captions: tuple[str, ...]
+
+
+class Dataset(Protocol):
+    """Examples by index. Index i always gives the same example; all have the size (H, W)."""
+
+    name: str
+    size: tuple[int, int]
+    image: ImageSpec
+    labels: LabelSpec
+    licence: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...

@@ -1,0 +1,139 @@
+"""Noise levels drawn in training, in layers, so that every question asked in sampling was trained.
+
+1. A base pair of levels for (image, layout):
+   diagonal (t, t); (t, 0) an image for a layout; (1, t) a layout from text; (0, t) a segmentation, a third of it
+   exactly (0, 1); (t, 1) an image alone; independent (t, t').
+2. With probability `known`, a region is given (level 0) in the image, the layout or both, and with probability
+   `pieces` a region of the layout stands at a level of its own.
+3. Void pixels are unknown: level 1.
+
+`LevelShares.shared()` is the paper's model (Park et al. 2023): one level for everything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gcdiff.types import VOID, Pair
+
+QUESTIONS = ("joint", "image_given_layout", "layout", "layout_given_image", "image", "independent")
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelShares:
+    """How often each base pair is drawn (they sum to 1), and the probabilities of the two kinds of region."""
+
+    joint: float = 0.35
+    image_given_layout: float = 0.15
+    layout: float = 0.15
+    layout_given_image: float = 0.12
+    image: float = 0.08
+    independent: float = 0.15
+    one_call: float = 1 / 3  # the part of layout_given_image at exactly (0, 1)
+    known: float = 0.3
+    pieces: float = 0.1
+
+    def __post_init__(self):
+        shares = self.base()
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"level shares {dict(zip(QUESTIONS, shares, strict=True))} must be >= 0 and sum to 1")
+        for name in ("one_call", "known", "pieces"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"levels.{name} is {getattr(self, name)}, expected a probability")
+
+    def base(self) -> tuple[float, ...]:
+        return tuple(getattr(self, name) for name in QUESTIONS)
+
+    @classmethod
+    def shared(cls) -> LevelShares:
+        return cls(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Levels(NamedTuple):
+    """levels: Pair of (B, H, W) in [0, 1]; known: Pair of bool (B, H, W), True where given (no loss there)."""
+
+    levels: Pair
+    known: Pair
+
+
+def draw(key: Array, shares: LevelShares, layout: Array, image_size: tuple[int, int]) -> Levels:
+    """Levels for a batch of clean layouts int32 (B, H, W), whose grid is a multiple of `image_size`."""
+    batch, height, width = layout.shape
+    factor = height // image_size[0]
+    k_base, k_t, k_rest = jax.random.split(key, 3)
+    # Stratified over the batch: the sum over examples varies less than with independent draws.
+    t = _stratified(k_t, batch)
+    base = jax.vmap(lambda k, t: _base(k, t, shares))(jax.random.split(k_base, batch), t)
+    image, lay, known = jax.vmap(lambda k, b, y: _regions(k, b, y, shares))(
+        jax.random.split(k_rest, batch), base, layout
+    )
+    lay = jnp.where(layout == VOID, 1.0, lay)
+    known = Pair(known.image, known.layout & (layout != VOID))
+    if factor > 1:
+        image, known = image[:, ::factor, ::factor], known._replace(image=known.image[:, ::factor, ::factor])
+    return Levels(Pair(image, lay), known)
+
+
+def _stratified(key: Array, batch: int) -> Array:
+    k1, k2 = jax.random.split(key)
+    return jax.random.permutation(k2, (jnp.arange(batch) + jax.random.uniform(k1, (batch,))) / batch)
+
+
+def _base(key: Array, t: Array, shares: LevelShares) -> Pair:
+    """One pair of scalar levels."""
+    k_which, k_other, k_one = jax.random.split(key, 3)
+    edges = jnp.cumsum(jnp.asarray(shares.base()))
+    which = jnp.searchsorted(edges[:-1], jax.random.uniform(k_which), side="right")
+    other = jax.random.uniform(k_other)
+    segment = jnp.where(jax.random.uniform(k_one) < shares.one_call, 1.0, t)
+    image = jnp.stack([t, t, jnp.ones(()), jnp.zeros(()), t, t])[which]
+    layout = jnp.stack([t, jnp.zeros(()), t, segment, jnp.ones(()), other])[which]
+    return Pair(image, layout)
+
+
+def _regions(key: Array, base: Pair, layout: Array, shares: LevelShares) -> tuple[Array, Array, Pair]:
+    """Level maps (H, W) of one example and the known-masks, from its base pair."""
+    k_do, k_mask, k_other, k_where, k_piece, k_level, k_do_piece = jax.random.split(key, 7)
+    region, other = random_region(k_mask, layout), random_region(k_other, layout)
+    where = jax.random.randint(k_where, (), 0, 4)  # image, layout, both alike, both differently
+    do = jax.random.uniform(k_do) < shares.known
+    known_image = do & (where != 1) & region
+    known_layout = do & (where != 0) & jnp.where(where == 3, other, region)
+    piece = (jax.random.uniform(k_do_piece) < shares.pieces) & random_region(k_piece, layout)
+    image = jnp.where(known_image, 0.0, base.image)
+    lay = jnp.where(piece, jax.random.uniform(k_level), base.layout)
+    lay = jnp.where(known_layout, 0.0, lay)
+    # A pixel at level 0 is given, however it came to be so: it carries no loss.
+    return image, lay, Pair(image == 0, lay == 0)
+
+
+def random_region(key: Array, layout: Array) -> Array:
+    """A bool mask (H, W): a rectangle, a half plane, a strip, brush strokes or whole segments; or its complement."""
+    height, width = layout.shape
+    k_kind, k_flip, k_shape, k_classes = jax.random.split(key, 4)
+    rows, cols = jnp.linspace(0, 1, height)[:, None], jnp.linspace(0, 1, width)[None]
+    u = jax.random.uniform(k_shape, (6,))
+    rectangle = (jnp.abs(rows - u[0]) < 0.1 + 0.3 * u[1]) & (jnp.abs(cols - u[2]) < 0.1 + 0.3 * u[3])
+    angle = 2 * jnp.pi * u[4]
+    distance = (rows - u[0]) * jnp.sin(angle) + (cols - u[2]) * jnp.cos(angle)
+    half, strip = distance > 0, jnp.abs(distance) < 0.05 + 0.2 * u[5]
+    points = jax.random.uniform(k_shape, (4, 2))
+    brush = jnp.zeros((height, width), bool)
+    for a, b in zip(points[:-1], points[1:], strict=True):
+        brush |= _distance_to_segment(rows, cols, a, b) < 0.04 + 0.08 * u[5]
+    chosen = jax.random.bernoulli(k_classes, 0.5, (256,))
+    segments = chosen[jnp.clip(layout, 0, 255)]
+    kinds = jnp.stack([rectangle, half, strip, brush, segments])
+    mask = kinds[jax.random.randint(k_kind, (), 0, len(kinds))]
+    return mask ^ jax.random.bernoulli(k_flip)
+
+
+def _distance_to_segment(rows: Array, cols: Array, a: Array, b: Array) -> Array:
+    d = b - a
+    s = jnp.clip(((rows - a[0]) * d[0] + (cols - a[1]) * d[1]) / jnp.maximum(d @ d, 1e-6), 0, 1)
+    return jnp.hypot(rows - a[0] - s * d[0], cols - a[1] - s * d[1])

@@ -1,0 +1,94 @@
+"""Training losses, per example. Sums over pixels are divided by the constant number of pixels of the grid, never by
+a count: known, void and missing pixels carry no loss, and a large batch is the mean of small ones.
+
+Image: squared error of the network's own output (eps, x0, v or preconditioned), times a weight of the log-SNR
+clipped to +-15. The named weights are given, as in their papers, as factors of the eps error:
+  p2        (1 + SNR)^(-1/2)                  Choi et al. 2022, with gamma 1/2; Park et al. 2023
+  min_snr   min(SNR, 5) / SNR                 Hang et al. 2023
+  sigmoid   sigmoid(-1 - log SNR)             Kingma and Gao 2023; Hoogeboom et al. 2024
+  none      whatever makes the weight of the network's own output 1
+
+Layout: the cross-entropy of p(y0_i | everything) = softmax(leave-one-out logits + offset). Its weight 'root' is
+min((1 - keep)^(-1/2), 10), which makes the gradient's variance flat over levels; 'one' is 1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gcdiff.processes.categorical import UniformProcess, cross_entropy
+from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
+from gcdiff.types import ImageSpec
+
+IMAGE_WEIGHTS = ("none", "p2", "min_snr", "sigmoid")
+LAYOUT_WEIGHTS = ("root", "one")
+_CLIP = 15.0
+
+
+def image_weight(name: str, kind: str, log_snr: Array) -> Array:
+    """The weight of the squared error of an output of `kind`, at a log-SNR (any shape)."""
+    if name == "none":
+        return jnp.ones_like(log_snr)
+    snr = jnp.clip(log_snr, -_CLIP, _CLIP)
+    of_eps = {
+        "p2": lambda: jax.nn.sigmoid(-snr) ** 0.5,
+        "min_snr": lambda: jnp.minimum(1.0, 5.0 * jnp.exp(-snr)),
+        "sigmoid": lambda: jax.nn.sigmoid(-1.0 - snr),
+    }[name]()
+    scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error
+    return of_eps * jnp.exp(snr) * scale**2
+
+
+def channel_weights(spec: ImageSpec) -> np.ndarray:
+    """One weight per channel, float32 (C,), with mean 1 for groups of weight 1."""
+    return np.concatenate([np.full(g.channels, g.weight, np.float32) for g in spec.groups])
+
+
+def image_loss(
+    process: GaussianProcess,
+    output: Array,
+    clean: Array,
+    noisy: Array,
+    levels: Array,
+    known: Array,
+    weight: str = "none",
+    channels: np.ndarray | None = None,
+) -> Array:
+    """Output, clean and noisy (B, h, w, C), levels and known (B, h, w) -> loss (B,), in squared units of the output.
+
+    Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
+    """
+    levels = jnp.where(known, 0.5, levels)
+    log_snr = process.log_snr(levels)
+    error = jnp.square(output - from_clean(process.kind, clean, noisy, log_snr[..., None]))
+    if channels is not None:
+        error = error * channels
+    per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr))
+    return per_pixel.mean(axis=(1, 2))
+
+
+def layout_weight(name: str, keep: Array) -> Array:
+    """The weight of a pixel's cross-entropy at probability `keep`."""
+    return jnp.ones_like(keep) if name == "one" else jnp.minimum(jax.lax.rsqrt(jnp.maximum(1.0 - keep, 1e-2)), 10.0)
+
+
+def layout_loss(
+    process: UniformProcess,
+    logits: Array,
+    label: Array,
+    noisy: Array,
+    levels: Array,
+    known: Array,
+    weight: str = "root",
+    kappa: Array | float = 1.0,
+) -> Array:
+    """Leave-one-out logits (B, H, W, K), label (with VOID) and noisy (B, H, W), levels and known -> (B,) nats a pixel.
+
+    `kappa` is the label's own precision: 1 for a true label, 0 for none (no gradient).
+    """
+    keep = process.keep(levels)
+    nats = cross_entropy(logits, label, noisy, keep, kappa) * layout_weight(weight, keep)
+    return jnp.where(known, 0.0, nats).mean(axis=(1, 2))

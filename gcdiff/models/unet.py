@@ -1,0 +1,171 @@
+"""The joint U-Net: one network for the noisy image, the noisy layout, their two level maps and the text.
+
+An Efficient U-Net (Saharia et al. 2022, Imagen) with joint inputs and two heads (Park et al. 2023, section 3.3).
+The layout enters through a learned embedding per class; the levels enter globally (Fourier features averaged over
+the pixels) and pixel by pixel (channels whose weights start at zero). `outputs` are the raw image output and the
+leave-one-out logits; both heads start at zero.
+
+"Unknown" is one input, not many: at level 1 the noisy label's embedding is multiplied by zero and, where the head
+predicts v or x0, so is the noisy image (`hide_unknown_image`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gcdiff.models.attention import Attention, Transformer
+from gcdiff.models.conditioning import TextContext
+from gcdiff.models.layers import (
+    MLP,
+    Conv,
+    Downsample,
+    GroupNorm,
+    ResBlock,
+    Upsample,
+    level_channels,
+    level_features,
+    level_flags,
+    shuffle,
+    unshuffle,
+)
+from gcdiff.types import Condition, Pair
+
+
+class JointUNet(nn.Module):
+    """(noisy Pair, Pair of log-SNRs (B,1,1) or (B,h,w), condition) -> Pair(image output, logits).
+
+    Shapes: image (B, h, w, image_channels), layout int32 (B, H, W) with H = layout_factor * h. `num_classes` is the
+    size of the state's alphabet and of the head. Heights and widths are divisible by stem * 2^(levels - 1).
+
+    Raises ValueError for a size that is not divisible and for conditions this network has no input for.
+    """
+
+    image_channels: int = 3
+    num_classes: int = 2
+    inputs: Sequence[str] = ("image", "layout")
+    outputs: Sequence[str] = ("image", "layout")
+    layout_factor: int = 1
+    dim: int = 64
+    mults: Sequence[int] = (1, 2)
+    blocks: Sequence[int] = (2, 2)
+    attention: Sequence[bool] = (False, True)
+    cross_attention: Sequence[bool] = (False, True)
+    heads: int = 4
+    head_dim: int = 32
+    stem: int = 1
+    label_features: int = 8
+    final_dim: int = 32
+    final_blocks: int = 1
+    hide_unknown_image: bool = True
+    text_features: int = 128
+    control: Any = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
+        if condition.lowres is not None or condition.estimate is not None:
+            raise ValueError("this network has no input for condition.lowres or condition.estimate")
+        pixels, maps, levels = self._inputs(noisy, log_snr)
+        self._check_size(pixels.shape)
+        context, pooled = TextContext(self.text_features, name="text")(condition)
+        embedding = MLP((4 * self.dim, 4 * self.dim), name="levels")(levels)
+        if pooled is not None:
+            embedding = embedding + nn.Dense(4 * self.dim, name="text_embedding")(pooled)
+        areas = {k: v for k, v in condition.extra.items() if k.startswith("areas/")}
+
+        def stage(x, level, stride, name, skips=None):
+            """The blocks of one level; encoder: pushes to the returned list; decoder: pops from `skips`."""
+            features, outs = self.dim * self.mults[level], []
+            for i in range(self.blocks[level]):
+                if skips is not None:
+                    x = jnp.concatenate([x, skips.pop() * 2**-0.5], axis=-1)
+                cross = None
+                if self.cross_attention[level] and context is not None and i == 0:
+                    attend = Attention(
+                        self.heads, self.head_dim, False, self.control, self.dtype, name=f"{name}_cross"
+                    )
+                    cross = lambda h, attend=attend: attend(h, context, areas, embedding)  # noqa: E731
+                x = ResBlock(features, self.dtype, name=f"{name}_block{i}")(x, embedding, cross)
+                outs.append(x)
+            if self.attention[level]:
+                attend = Transformer(self.heads, self.head_dim, self.control, self.dtype, name=f"{name}_attention")
+                outs[-1] = x = attend(x, context, areas, embedding)
+            x = self._inject(x, condition, stride, name)
+            outs[-1] = x
+            return x, outs
+
+        x = Conv(self.dim, dtype=self.dtype, name="stem")(unshuffle(pixels, self.stem))
+        x = x + self._maps(unshuffle(maps, self.stem), self.dim, "stem_maps")
+        skips, last = [], len(self.mults) - 1
+        for level in range(last + 1):
+            if level:
+                x = Downsample(self.dim * self.mults[level], dtype=self.dtype, name=f"down{level}")(x)
+            x, outs = stage(x, level, self.stem * 2**level, f"encoder{level}")
+            skips += outs
+        x = ResBlock(self.dim * self.mults[-1], self.dtype, name="middle")(x, embedding)
+        for level in range(last, -1, -1):
+            x, _ = stage(x, level, self.stem * 2**level, f"decoder{level}", skips)
+            if level:
+                x = Upsample(self.dim * self.mults[level - 1], dtype=self.dtype, name=f"up{level}")(x)
+        return self._heads(x, pixels, maps, embedding)
+
+    def _inputs(self, noisy: Pair, log_snr: Pair) -> tuple[Array, Array, Array]:
+        """The pixels (B, h, w, C) the network reads, the level maps (B, h, w, M) and the global features (B, F)."""
+        parts, maps, levels = [], [], []
+        if "image" in self.inputs:
+            x, snr = noisy.image, log_snr.image
+            if self.hide_unknown_image:
+                x = x * (1 - level_flags(snr)[1])[..., None]
+            parts.append(x)
+            maps.append(jnp.broadcast_to(level_channels(snr), (*x.shape[:3], 3)))
+            levels.append(level_features(snr))
+        if "layout" in self.inputs:
+            y, snr = noisy.layout, log_snr.layout
+            table = nn.initializers.normal(1.0)
+            e = nn.Embed(self.num_classes, self.label_features, embedding_init=table, name="labels")(y)
+            e = e * (1 - level_flags(snr)[1])[..., None]
+            m = jnp.broadcast_to(level_channels(snr), (*y.shape, 3))
+            parts.append(unshuffle(e, self.layout_factor))
+            maps.append(unshuffle(m, self.layout_factor))
+            levels.append(level_features(snr))
+        pixels = jnp.concatenate(parts, axis=-1)
+        return pixels, jnp.concatenate(maps, axis=-1), jnp.concatenate(levels, axis=-1)
+
+    def _maps(self, maps: Array, features: int, name: str) -> Array:
+        """Level maps enter through weights that start at zero."""
+        zero = nn.initializers.zeros
+        return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
+
+    def _check_size(self, shape) -> None:
+        stride = self.stem * 2 ** (len(self.mults) - 1)
+        if shape[1] % stride or shape[2] % stride:
+            raise ValueError(f"image size {shape[1]}x{shape[2]} is not divisible by the network's stride {stride}")
+
+    def _inject(self, x: Array, condition: Condition, stride: int, name: str) -> Array:
+        extra = condition.extra.get(f"inject/{stride}")
+        if extra is None:
+            return x
+        zero = nn.initializers.zeros
+        conv = Conv(x.shape[-1], kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=f"{name}_inject")
+        return x + conv(extra)
+
+    def _heads(self, x: Array, pixels: Array, maps: Array, embedding: Array) -> Pair:
+        """Back to full resolution beside the pixels themselves, then a convolution per head."""
+        x = Upsample(self.final_dim, self.stem, self.dtype, name="up0")(x)
+        x = x + Conv(self.final_dim, kernel=1, dtype=self.dtype, name="final_pixels")(pixels)
+        x = x + self._maps(maps, self.final_dim, "final_maps")
+        for i in range(self.final_blocks):
+            x = ResBlock(self.final_dim, self.dtype, name=f"final{i}")(x, embedding)
+        x = nn.silu(GroupNorm(name="final_norm")(x))
+        zero = nn.initializers.zeros
+        image = Conv(self.image_channels, init=zero, name="head_image")(x) if "image" in self.outputs else None
+        logits = None
+        if "layout" in self.outputs:
+            f = self.layout_factor
+            logits = shuffle(Conv(self.num_classes * f * f, init=zero, name="head_layout")(x), f)
+        return Pair(image, logits)

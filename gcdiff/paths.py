@@ -1,0 +1,67 @@
+"""Paths: the sequence of levels (image, layout) that sampling walks down. A question is a path and a known-mask.
+
+A path is float32 (steps + 1, 2), from the noisiest row to (0, 0) or to the levels at which a modality is not asked
+for; no column ever rises. Where a pixel is known, its own level is 0 whatever the path says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _down(steps: int) -> np.ndarray:
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected at least 1")
+    return np.linspace(1.0, 0.0, steps + 1)
+
+
+def _columns(image, layout) -> np.ndarray:
+    return np.stack(np.broadcast_arrays(image, layout), axis=1).astype(np.float32)
+
+
+def joint(steps: int) -> np.ndarray:
+    """Both from 1 to 0 together: p(x, y | text)."""
+    return _columns(_down(steps), _down(steps))
+
+
+def layout_first(steps: int, share: float = 0.5) -> np.ndarray:
+    """The layout first, from text alone, then the image for it: p(y | text) p(x | y, text). `share` of the steps are
+    the layout's."""
+    if steps < 2:
+        raise ValueError(f"steps is {steps}, expected at least 2: one for the layout and one for the image")
+    first = min(max(round(steps * share), 1), steps - 1)
+    image = np.concatenate([np.ones(first), _down(steps - first)])
+    layout = np.concatenate([_down(first), np.zeros(steps - first)])
+    return _columns(image, layout)
+
+
+def layout_given_image(steps: int) -> np.ndarray:
+    """A segmentation: p(y | x)."""
+    return _columns(0.0, _down(steps))
+
+
+def image_given_layout(steps: int) -> np.ndarray:
+    """An image for a layout: p(x | y, text)."""
+    return _columns(_down(steps), 0.0)
+
+
+def image_only(steps: int) -> np.ndarray:
+    """An image, no layout wanted: p(x | text)."""
+    return _columns(_down(steps), 1.0)
+
+
+def layout_only(steps: int) -> np.ndarray:
+    """A layout from text: p(y | text)."""
+    return _columns(1.0, _down(steps))
+
+
+def partial(steps: int, start: float) -> np.ndarray:
+    """Both from level `start` to 0: an edit of a pair that was noised to that level."""
+    if not 0 < start <= 1:
+        raise ValueError(f"start level is {start}, expected 0 < start <= 1")
+    return joint(steps) * np.float32(start)
+
+
+PATHS = {
+    f.__name__: f for f in (joint, layout_first, layout_given_image, image_given_layout, image_only, layout_only)
+}

@@ -1,0 +1,65 @@
+"""A word-level vocabulary made from the captions of a data set."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+PAD, UNKNOWN = 0, 1
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def words(caption: str) -> list[str]:
+    """The lower-case words of a caption; punctuation separates."""
+    return _WORD.findall(caption.lower())
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Words in a fixed order; their ids start at 2 (0 is padding, 1 an unknown word). Captions hold up to `length`."""
+
+    words: tuple[str, ...]
+    length: int
+
+    @classmethod
+    def build(cls, captions: Iterable[str], length: int, minimum: int = 1) -> Vocabulary:
+        """All words that occur at least `minimum` times, sorted."""
+        counts = collections.Counter(w for c in captions for w in words(c))
+        if not counts:
+            raise ValueError("no captions with words to build a vocabulary from")
+        return cls(tuple(sorted(w for w, n in counts.items() if n >= minimum)), length)
+
+    def __len__(self) -> int:
+        return len(self.words) + 2
+
+    def encode(self, captions: Sequence[str]) -> np.ndarray:
+        """Captions -> int32 (B, length), padded with 0.
+
+        Raises ValueError for a caption without a word and for one that is longer than `length` words: nothing is cut.
+        """
+        ids = {w: i for i, w in enumerate(self.words, start=2)}
+        out = np.full((len(captions), self.length), PAD, np.int32)
+        for row, caption in zip(out, captions, strict=True):
+            tokens = words(caption)
+            if not tokens:
+                raise ValueError(f"empty caption {caption!r}: expected at least one word")
+            if len(tokens) > self.length:
+                raise ValueError(f"caption has {len(tokens)} words, the limit is {self.length}: {caption!r}")
+            row[: len(tokens)] = [ids.get(w, UNKNOWN) for w in tokens]
+        return out
+
+    def unknown(self, captions: Sequence[str]) -> list[str]:
+        """The words of `captions` that are not in the vocabulary, sorted."""
+        known = set(self.words)
+        return sorted({w for c in captions for w in words(c)} - known)
+
+    def to_dict(self) -> dict:
+        return {"words": list(self.words), "length": self.length}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> Vocabulary:
+        return cls(tuple(fields["words"]), fields["length"])

@@ -1,0 +1,177 @@
+"""The task of training a joint model: levels drawn in layers, both modalities noised, two losses, one network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gcdiff import losses, paths
+from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8
+from gcdiff.evaluation.segmentation import confusion, mean_iou
+from gcdiff.levels import LevelShares, draw
+from gcdiff.processes.joint import JointProcess
+from gcdiff.rng import stream
+from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
+from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text
+
+
+class TrainBatch(NamedTuple):
+    """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T) or None."""
+
+    image: Any
+    layout: Any
+    tokens: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the two losses and their dependence on the level."""
+
+    image: float = 1.0
+    layout: float = 1.0
+    image_weight: str = "none"
+    layout_weight: str = "root"
+
+    def __post_init__(self):
+        if self.image_weight not in losses.IMAGE_WEIGHTS:
+            raise ValueError(f"loss.image_weight is {self.image_weight!r}, expected one of {losses.IMAGE_WEIGHTS}")
+        if self.layout_weight not in losses.LAYOUT_WEIGHTS:
+            raise ValueError(f"loss.layout_weight is {self.layout_weight!r}, expected one of {losses.LAYOUT_WEIGHTS}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JointTask:
+    """What the training loop needs to know of a joint model. `heldout` is a fixed batch for the numbers and pictures;
+    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`)."""
+
+    process: JointProcess
+    network: Any
+    text_encoder: Any | None
+    loss: LossConfig
+    levels: LevelShares
+    drop_text: float
+    image: ImageSpec
+    labels: LabelSpec
+    heldout: TrainBatch
+    sampler: Sampler
+    sample_steps: int
+    guidance: Pair
+    chunk: int = 16
+    initial: Callable[[Any], Any] | None = None
+
+    def init(self, key: Array) -> Any:
+        """Fresh parameters: {'network': ..., 'text': ...}."""
+        params = init_params(self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout))
+        return self.initial(params) if self.initial is not None else params
+
+    def condition(self, params: Any, tokens: Array | None, drop: Array | None = None) -> Condition:
+        return condition(self.text_encoder, params, tokens, drop)
+
+    def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
+        """The mean loss of a batch and its parts."""
+        k_levels, k_noise, k_drop = jax.random.split(key, 3)
+        levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3])
+        drop = jax.random.bernoulli(k_drop, self.drop_text, (len(batch.image),))
+        image, layout = self.losses(params, batch, levels, known, k_noise, drop)
+        loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
+        return loss, {"loss": loss, "image": image.mean(), "layout": layout.mean()}
+
+    def losses(self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None) -> Pair:
+        """Per-example losses (B,) of a batch at given levels."""
+        clean = Pair(batch.image, batch.layout)
+        noisy = self.process.corrupt(key, clean, levels)
+        denoise = self.process.denoiser(self.network.apply, params["network"])
+        output = denoise(noisy, levels, self.condition(params, batch.tokens, drop))
+        channels = losses.channel_weights(self.image)
+        image = losses.image_loss(
+            self.process.image, output.image, clean.image, noisy.image, levels.image, known.image,
+            self.loss.image_weight, channels,
+        )  # fmt: skip
+        layout = losses.layout_loss(
+            self.process.layout, output.layout, clean.layout, noisy.layout, levels.layout, known.layout,
+            self.loss.layout_weight,
+        )  # fmt: skip
+        return Pair(image, layout)
+
+    def evaluate(self, params: Any, step: int) -> dict[str, float]:
+        """Held-out numbers: both losses by ranges of the level, and the mIoU of one-call segmentation."""
+        out = {}
+        for low, high in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)):
+            image, layout = self._range_losses(params, low, high)
+            out[f"image_{low:g}_{high:g}"] = float(image)
+            out[f"layout_{low:g}_{high:g}"] = float(layout)
+        predicted = self.segment(params, self.heldout)
+        out["segmentation_miou"] = mean_iou(
+            confusion(self.heldout.layout, predicted, self.labels.num_classes)
+        )
+        return out
+
+    @jax.jit(static_argnums=0)
+    def _range_losses(self, params, low, high) -> Pair:
+        batch = jax.tree.map(jnp.asarray, self.heldout)
+        count = len(batch.image)
+        t = (low + (high - low) * (jnp.arange(count) + 0.5) / count)[:, None, None]
+        void = batch.layout == VOID
+        levels = Pair(jnp.broadcast_to(t, batch.image.shape[:3]), jnp.where(void, 1.0, t))
+        nothing = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
+        image, layout = self.losses(params, batch, levels, nothing, stream(0, "heldout"))
+        return Pair(image.mean(), layout.mean())
+
+    def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
+        """The most probable layout of each image after one call, int32 (B, H, W)."""
+        sampler = dataclasses.replace(self.sampler, guided=False)
+        found = []
+        for first in range(0, len(batch.image), self.chunk):
+            rows = np.minimum(np.arange(first, first + self.chunk), len(batch.image) - 1)
+            part = jax.tree.map(lambda a, rows=rows: a[rows], batch)
+            known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
+            given = given_values(example_keys(0, rows), Pair(part.image, part.layout), known)
+            told = self.condition(params, part.tokens, np.ones((self.chunk,), bool))
+            state, row = sampler.begin(given).state, jnp.array([1.0, 1.0])
+            p = sampler.probabilities(params["network"], state, given, row, told, Pair(1.0, 1.0))
+            found.append(np.asarray(p).argmax(axis=-1))
+        return np.concatenate(found)[: len(batch.image)].astype(np.int32)
+
+    def sample(self, params: Any, step: int) -> dict[str, np.ndarray]:
+        """A look: pairs drawn for the first held-out captions, and the segmentation of the held-out images."""
+        batch = jax.tree.map(lambda a: a[: self.chunk], self.heldout)
+        known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
+        given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
+        state = run(
+            self.sampler, params["network"], paths.joint(self.sample_steps), given,
+            self.condition(params, batch.tokens), self.guidance,
+        )  # fmt: skip
+        images = display(to_uint8(state.image), self.image)[:8]
+        layouts = np.asarray(state.layout)[:8]
+        real, truth = display(to_uint8(batch.image), self.image)[:8], batch.layout[:8]
+        segmented = self.segment(params, self.heldout)[:8]
+        rows = [list(images), list(colorize(layouts, self.labels)), list(real)]
+        rows += [list(overlay(real, segmented, self.labels)), list(colorize(truth, self.labels))]
+        titles = ["drawn: image", "drawn: layout", "held out", "held out, segmented in one call", "held out: labels"]
+        return {"pairs": sheet(rows, titles)}
+
+
+def init_params(network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
+    """Fresh parameters for batches like `one`, a batch of a single example."""
+    k_text, k_net = jax.random.split(key)
+    params = {}
+    if text_encoder is not None:
+        params["text"] = text_encoder.init(k_text, one.tokens)["params"]
+    level = jnp.zeros((1, 1, 1))
+    noisy = Pair(jnp.asarray(one.image), jnp.zeros(one.layout.shape, jnp.int32))
+    told = condition(text_encoder, params, one.tokens)
+    return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
+
+
+def condition(text_encoder: Any | None, params: Any, tokens: Array | None, drop: Array | None = None) -> Condition:
+    """The condition a network is given: encoded captions, and which of them are dropped."""
+    if text_encoder is None or tokens is None:
+        return Condition()
+    text: Text = text_encoder.apply({"params": params["text"]}, jnp.asarray(tokens))
+    return Condition(text=text, drop_text=jnp.zeros((len(tokens),), bool) if drop is None else drop)

@@ -1,0 +1,82 @@
+"""The optimiser: AdamW with warm-up, decay and clipping, and the moving average of the parameters.
+
+    g    <- g * min(1, clip / |g|)
+    u    =  Adam(g; b1, b2) + weight_decay * p                    (decay on matrices and kernels alone)
+    p    <- p - lr(step, progress) * u
+    ema  <- d ema + (1 - d) p,     d = min(ema_decay, (1 + step) / (10 + step))
+
+`step` counts finished updates, 0 at the first. `progress` in [0, 1] is the share of training that is done; it is
+given by the loop, so that a run limited by time decays to its end as one limited by steps does.
+
+AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """Settings of the optimiser. `warmup` is in steps, `final` is a share of `learning_rate`."""
+
+    learning_rate: float = 3e-4
+    warmup: int = 100
+    schedule: str = "cosine"
+    final: float = 0.05
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.99
+    clip: float = 1.0
+    ema_decay: float = 0.999
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"optim.schedule is {self.schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        for name in ("b1", "b2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name} is {getattr(self, name)}, expected 0 <= {name} < 1")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optim.{name} is {getattr(self, name)}, expected more than 0")
+
+
+def learning_rate(optim: Optim, step: Array, progress: Array) -> Array:
+    """The learning rate f32 () at int `step` () and f32 `progress` (): linear warm-up times the schedule."""
+    warm = jnp.minimum(1.0, (step.astype(jnp.float32) + 1.0) / max(optim.warmup, 1))
+    progress = jnp.clip(progress, 0.0, 1.0)
+    left = {
+        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+        "linear": 1.0 - progress,
+        "constant": jnp.ones_like(progress),
+    }[optim.schedule]
+    return optim.learning_rate * warm * (optim.final + (1.0 - optim.final) * left)
+
+
+def transformation(optim: Optim) -> optax.GradientTransformation:
+    """Gradients -> the direction u above, not yet scaled by the learning rate."""
+    return optax.chain(
+        optax.clip_by_global_norm(optim.clip),
+        optax.scale_by_adam(optim.b1, optim.b2),
+        optax.add_decayed_weights(optim.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
+    )
+
+
+def ema_decay(optim: Optim, step: Array) -> Array:
+    """The decay f32 () of the moving average: short at first, so that the average forgets the initial parameters."""
+    step = step.astype(jnp.float32)
+    return jnp.minimum(optim.ema_decay, (1.0 + step) / (10.0 + step))
+
+
+def average(optim: Optim, step: Array, ema: Any, params: Any) -> Any:
+    """The moving average after `params` has been taken in."""
+    decay = ema_decay(optim, step)
+    return jax.tree.map(lambda e, p: e + (1.0 - decay).astype(e.dtype) * (p - e), ema, params)

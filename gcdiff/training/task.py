@@ -1,0 +1,29 @@
+"""What the training loop knows of the thing it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Array
+
+
+class Task(Protocol):
+    """Parameters, a loss, pictures and held-out numbers. `params` and `batch` are pytrees that the loop never opens."""
+
+    def init(self, key: Array) -> Any:
+        """The parameters at the start of training. Pure; runs under jit."""
+        ...
+
+    def step(self, params: Any, batch: Any, key: Array) -> tuple[Array, Mapping[str, Array]]:
+        """The scalar float32 loss of a batch and its metrics, float32 scalars by name. Pure; runs under jit."""
+        ...
+
+    def sample(self, params: Any, step: int) -> Mapping[str, np.ndarray]:
+        """Pictures uint8 (H, W, 3) by name, for a look now and then. `params` are the averaged ones."""
+        ...
+
+    def evaluate(self, params: Any, step: int) -> Mapping[str, float]:
+        """Numbers on held-out data by name. `params` are the averaged ones."""
+        ...

@@ -1,0 +1,138 @@
+"""What a run leaves for people: numbers as JSON lines, pictures as PNG files, and a line that shows how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def make_writable(directory: str | Path) -> Path:
+    """Create `directory` if need be and make sure that files can be written there. Raises ValueError if not."""
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(f"{directory}: cannot be written to ({error.strerror})") from None
+    return directory
+
+
+class Writer:
+    """Writes `metrics.jsonl` and `samples/` in `workdir`. Lines of steps after `step` are dropped first, so that a
+    resumed run does not say anything twice."""
+
+    def __init__(self, workdir: Path, step: int = 0):
+        self._samples = workdir / "samples"
+        self._metrics = workdir / "metrics.jsonl"
+        if self._metrics.exists():
+            kept = [line for line in self._metrics.read_text().splitlines() if _step_of(line) <= step]
+            partial = self._metrics.with_suffix(".partial")
+            partial.write_text("".join(line + "\n" for line in kept))
+            os.replace(partial, self._metrics)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line: the step and `values`; numbers that are not finite become null."""
+        numbers = {name: float(value) for name, value in values.items()}
+        line = {"step": step} | {name: x if math.isfinite(x) else None for name, x in numbers.items()}
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Write uint8 (H, W, 3) pictures as samples/<step>_<name>.png."""
+        self._samples.mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            Image.fromarray(np.asarray(picture)).save(self._samples / f"{step:07d}_{name}.png")
+
+
+def _step_of(line: str) -> float:
+    """The step of a metrics line; infinite for a line cut short when the run was killed."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+class Progress:
+    """One line about a long work: rewritten in place on a terminal, a new one every `every` seconds elsewhere.
+
+    The rate is a moving average over steps that were not preceded by a `note` (compiling, evaluating).
+    """
+
+    def __init__(self, total: int, unit: str = "step", every: float = 10.0, file=None):
+        self._total, self._unit, self._file = total, unit, file or sys.stderr
+        self._terminal = self._file.isatty()
+        self._every = 0.1 if self._terminal else every
+        self._printed = -math.inf
+        self._previous: tuple[int, float] | None = None  # the last step and when it was done; None after a note
+        self._count = self._seconds = 0.0
+
+    def note(self, step: int, text: str) -> None:
+        """Say what is being done between steps."""
+        self._previous = None
+        if self._terminal or time.monotonic() - self._printed >= self._every:
+            self._show(f"{self._unit} {step}/{self._total}  {text}")
+
+    def update(self, step: int, values: Mapping[str, float], limit: float = math.inf) -> None:
+        """Step `step` is done. `values` are shown; `limit` is the time in seconds after which the work ends anyway."""
+        now = time.monotonic()
+        if self._previous is not None:
+            before, then = self._previous
+            self._count, self._seconds = 0.98 * self._count + step - before, 0.98 * self._seconds + now - then
+        self._previous = step, now
+        if now - self._printed < self._every and step < self._total:
+            return
+        parts = [f"{self._unit} {step}/{self._total}"]
+        if self._count > 0 and self._seconds > 0:
+            rate = self._count / self._seconds
+            left = min((self._total - step) / rate, max(limit, 0.0))
+            parts += [f"{rate:.3g} {self._unit}s/s", f"{_clock(left)} left"]
+        self._show("  ".join(parts + [f"{name} {value:.4g}" for name, value in values.items()]))
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._file.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._terminal and self._printed > -math.inf:
+            self._file.write("\n")
+            self._file.flush()
+
+    def _show(self, line: str) -> None:
+        self._printed = time.monotonic()
+        width = shutil.get_terminal_size().columns - 1
+        self._file.write(f"\r{line[:width]}\x1b[K" if self._terminal else line + "\n")
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, unit: str = "step") -> Iterator[Callable[[int], None]]:
+    """A `Progress` for a work without numbers: call what it gives with the count of units done since the last call."""
+    progress, done = Progress(total, unit), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress.update(done, {})
+
+    progress.note(0, "compiling")
+    with contextlib.closing(progress):
+        yield advance
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

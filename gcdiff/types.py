@@ -1,0 +1,136 @@
+"""The types that every part of gcdiff shares.
+
+A `Pair` carries one thing per modality: values, noise levels, known-masks, predictions or keys. A level t lies
+in [0, 1]: 0 means "given", 1 means "unknown". Levels are (B, 1, 1) or (B, H, W).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from flax import struct
+from jaxtyping import Array
+
+VOID = -1
+"""The label of a pixel whose class is not known. It exists in clean layouts only, never in a noisy one."""
+
+
+class Pair(NamedTuple):
+    """One value per modality: image float32 (B, h, w, C), layout int32 (B, H, W); None where there is none."""
+
+    image: Any = None
+    layout: Any = None
+
+
+def pair_map(function: Callable, *pairs: Pair) -> Pair:
+    """Apply `function` to the images and to the layouts of `pairs`; a modality that is None anywhere stays None."""
+    image, layout = ([getattr(p, side) for p in pairs] for side in Pair._fields)
+    return Pair(
+        None if any(v is None for v in image) else function(*image),
+        None if any(v is None for v in layout) else function(*layout),
+    )
+
+
+class Text(NamedTuple):
+    """Encoded text: features f32 (B, T, D) and a bool mask (B, T) that is True on real tokens."""
+
+    tokens: Any
+    mask: Any
+
+
+class LowRes(NamedTuple):
+    """What a super-resolution stage is given: image (B, h, w, C), layout int (B, h, w) or shares (B, h, w, K)."""
+
+    image: Any
+    layout: Any
+    level: Any
+
+
+@struct.dataclass
+class Condition:
+    """Everything besides the noisy pair and its levels that a network is told. Batch first in every array."""
+
+    text: Text | None = None
+    drop_text: Array | None = None  # bool (B,): this example's text is replaced by the null token
+    lowres: LowRes | None = None
+    estimate: Pair | None = None
+    extra: Mapping[str, Array] = struct.field(default_factory=dict)  # 'inject/<stride>', 'areas/<stride>', ...
+
+
+Denoiser = Callable[[Pair, Pair, Condition], Pair]
+"""(noisy, levels, condition) -> Pair(raw image output (B,h,w,C), leave-one-out logits (B,H,W,K))."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelGroup:
+    """Some channels of the image that belong together: their loss weight and how a person sees them."""
+
+    name: str
+    channels: int
+    weight: float = 1.0
+    display: str = "rgb"  # 'rgb' | 'grey' | 'hidden'
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+    """The channel groups of an image, in order. The default is one group, rgb."""
+
+    groups: tuple[ChannelGroup, ...] = (ChannelGroup("rgb", 3),)
+
+    @property
+    def channels(self) -> int:
+        return sum(g.channels for g in self.groups)
+
+    def to_dict(self) -> dict:
+        return {"groups": [dataclasses.asdict(g) for g in self.groups]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping) -> ImageSpec:
+        return cls(tuple(ChannelGroup(**g) for g in fields["groups"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSpec:
+    """The classes of a layout: names, colours, which swap under a left/right flip, what void means.
+
+    `void` is 'missing' (a void pixel is unknown: level 1, no loss; being void is taken to say nothing about the
+    class) or 'class' (void is modelled as the last class). Files mark void by `void_id`.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    swaps: tuple[tuple[int, int], ...] = ()
+    void: str = "missing"
+    void_id: int = 255
+    void_color: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self):
+        if len(self.names) != len(self.palette):
+            raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"class names repeat: {sorted(n for n in self.names if self.names.count(n) > 1)}")
+        if self.void not in ("missing", "class"):
+            raise ValueError(f"void is {self.void!r}, expected 'missing' or 'class'")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping) -> LabelSpec:
+        def tuples(rows):
+            return tuple(tuple(r) for r in rows)
+
+        return cls(
+            names=tuple(fields["names"]),
+            palette=tuples(fields["palette"]),
+            swaps=tuples(fields["swaps"]),
+            void=fields["void"],
+            void_id=fields["void_id"],
+            void_color=tuple(fields["void_color"]),
+        )

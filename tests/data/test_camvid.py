@@ -1,0 +1,158 @@
+"""A small CamVid of random labels: what is read, what is said, and one line for every bad file."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gcdiff.data.builders import camvid
+from gcdiff.data.builders.camvid import CamVid
+from gcdiff.data.dataset import Example
+from gcdiff.data.reader import read_images, read_layouts, read_masks
+from gcdiff.types import VOID, LabelSpec
+
+SIZE = (12, 16)
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in camvid.SPLITS:
+        for i in range(3):
+            write(tmp_path / split / f"{i}.png", rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8))
+            write(tmp_path / f"{split}annot" / f"{i}.png", rng.integers(0, 12, SIZE).astype(np.uint8))
+    return tmp_path
+
+
+def message(function, *args, **kwargs) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_pairs_of_two_splits(root):
+    data = CamVid(root, ("train", "test"), size=SIZE)
+    assert len(data) == 6 and data.size == SIZE and data.labels.num_classes == 11
+    example = data[4]
+    np.testing.assert_array_equal(example.image, np.asarray(Image.open(root / "test" / "1.png")))
+    ids = np.asarray(Image.open(root / "testannot" / "1.png")).astype(np.int32)
+    np.testing.assert_array_equal(example.layout, np.where(ids == 11, VOID, ids))
+    assert example.layout.dtype == np.int32 and data[4].captions == example.captions
+    with pytest.raises(IndexError):
+        data[6]
+
+
+def test_all_examples_have_the_size_asked_for(root):
+    example = CamVid(root, ("val",), size=(6, 8))[0]
+    assert example.image.shape == (6, 8, 3) and example.layout.shape == (6, 8)
+
+
+def test_a_caption_names_the_classes_of_the_layout():
+    layout = np.full((40, 50), 3, np.int32)
+    layout[0, :2] = 8  # two pixels of 2,000: from 0.1 % on a class is named
+    layout[1, :1] = 9  # one is too few
+    layout[5:9] = VOID
+    captions = {camvid.caption(layout, np.random.default_rng(i)) for i in range(20)}
+    start = "An image of an urban street view with "
+    assert captions == {f"{start}Roads and Cars.", f"{start}Cars and Roads."}
+    layout[10:20] = 1
+    words = camvid.caption(layout, np.random.default_rng(0)).removeprefix(start).removesuffix(".")
+    assert sorted(words.replace(" and ", ", ").split(", ")) == ["Buildings", "Cars", "Roads"]
+    assert camvid.caption(np.full((4, 4), VOID), np.random.default_rng(0)) == "An image of an urban street view."
+
+
+def test_a_crop_is_captioned_anew():
+    example = Example(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int32), ("of the full frame",))
+    out = camvid.recaption(example, np.random.default_rng(0))
+    assert out.captions == ("An image of an urban street view with Skies.",)
+
+
+def test_a_missing_partner(root):
+    (root / "valannot" / "1.png").unlink()
+    expected = f"{root}/val/1.png: no partner, expected {root}/valannot/1.png"
+    assert message(CamVid, root, ("val",)) == expected
+    (root / "val" / "1.png").unlink()
+    (root / "val" / "2.png").unlink()
+    assert message(CamVid, root, ("val",)) == f"{root}/valannot/2.png: no partner, expected {root}/val/2.png"
+
+
+def test_another_size(root):
+    write(root / "trainannot" / "2.png", np.zeros((6, 8), np.uint8))
+    expected = f"{root}/trainannot/2.png: size 8x6, expected 16x12 like its image {root}/train/2.png"
+    assert message(CamVid, root) == expected
+
+
+def test_a_label_outside_the_table(root):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[5, 7] = 12
+    write(root / "trainannot" / "0.png", labels)
+    expected = f"{root}/trainannot/0.png: label 12 at row 5, column 7, expected 0 to 10 or 11 (void)"
+    assert message(CamVid, root) == expected
+
+
+def test_colours_in_place_of_labels(root):
+    write(root / "trainannot" / "0.png", np.zeros((*SIZE, 3), np.uint8))
+    assert message(CamVid, root).startswith(f"{root}/trainannot/0.png: mode RGB, expected an index PNG")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "flipped"])
+@pytest.mark.parametrize("folder", ["train", "trainannot"])
+def test_a_broken_png(root, folder, damage):
+    file = root / folder / "1.png"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    content = {"truncated": file.read_bytes()[:-60], "empty": b"", "text": b"not a picture\n", "flipped": bytes(data)}
+    file.write_bytes(content[damage])
+    assert message(CamVid, root).startswith(f"{file}: not a readable image (")
+
+
+def test_an_empty_or_missing_folder(root):
+    for file in (root / "val").iterdir():
+        file.unlink()
+    assert message(CamVid, root) == f"{root}/val: empty, expected files ending in .png"
+    assert message(CamVid, root / "nowhere") == f"{root}/nowhere/train: no such folder"
+    assert message(CamVid, root, ("dev",)) == "split of camvid is 'dev', expected train, val, test"
+
+
+def test_folders_of_any_sizes(tmp_path):
+    write(tmp_path / "x" / "b.png", np.full((4, 5), 9, np.uint8))
+    write(tmp_path / "x" / "a.jpg", np.zeros((6, 7, 3), np.uint8))
+    (tmp_path / "x" / "notes.txt").write_text("not an image")
+    found = read_images(tmp_path / "x")
+    assert [(name, x.shape, x.dtype) for name, x in found] == [
+        ("a", (6, 7, 3), np.uint8),
+        ("b", (4, 5, 3), np.uint8),
+    ]
+    write(tmp_path / "x" / "a.png", np.zeros((6, 7, 3), np.uint8))
+    assert "same name as a.jpg" in message(read_images, tmp_path / "x")
+
+
+def test_layouts_of_a_table(tmp_path):
+    values = np.array([[0, 1, 255]], np.uint8)
+    write(tmp_path / "y" / "grey.png", values)
+    palette = Image.fromarray(values, mode="P")
+    palette.putpalette([9] * 768)
+    palette.save(tmp_path / "y" / "palette.png")
+    missing = LabelSpec(("a", "b"), ((0, 0, 0),) * 2)
+    for _, layout in read_layouts(tmp_path / "y", missing):
+        np.testing.assert_array_equal(layout, [[0, 1, VOID]])
+    modelled = LabelSpec(("a", "b", "nothing"), ((0, 0, 0),) * 3, void="class")
+    assert read_layouts(tmp_path / "y", modelled)[0][1].tolist() == [[0, 1, 2]]
+    assert "label 1 at row 0, column 1" in message(read_layouts, tmp_path / "y", LabelSpec(("a",), ((0, 0, 0),)))
+
+
+def test_deep_images_are_refused(tmp_path):
+    write(tmp_path / "deep.png", np.zeros((2, 2), np.uint16))
+    assert message(read_images, tmp_path) == f"{tmp_path}/deep.png: mode I;16, expected an image of 8 bits a channel"
+
+
+def test_masks_are_white_where_known(tmp_path):
+    write(tmp_path / "m.png", np.array([[0, 255, 200]], np.uint8))
+    assert read_masks(tmp_path)[0][1].tolist() == [[False, True, True]]
+    write(tmp_path / "n.png", np.array([[0, 1, 1]], np.uint8))
+    assert "brightest value 1" in message(read_masks, tmp_path)

@@ -1,0 +1,60 @@
+"""Confusions, mIoU and bootstrap intervals against numbers worked out by hand and by laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gcdiff.evaluation.segmentation import bootstrap_interval, class_ious, confusion, mean_iou, pixel_accuracy, score
+
+
+def test_worked_example():
+    """Class 0: 2 hits, 1 unsure, 1 taken for 1. Class 1: 2 hits. Class 3 predicted only. Class 2 on neither side."""
+    labels = np.array([[0, 0, 0, 0, 1], [1, 1, -1, -1, -1]])
+    predictions = np.array([[0, 0, -1, 1, 1], [1, 3, 2, 0, -1]])
+    matrix = confusion(labels, predictions, 4)
+    np.testing.assert_array_equal(matrix, [[2, 1, 0, 0, 1], [0, 2, 0, 1, 0], [0] * 5, [0] * 5])
+    np.testing.assert_allclose(class_ious(matrix), [2 / 4, 2 / 4, np.nan, 0])
+    assert mean_iou(matrix) == pytest.approx(1 / 3)
+    assert pixel_accuracy(matrix) == pytest.approx(4 / 7)
+
+
+def test_confusions_add_up_over_examples():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(-1, 5, (2, 6, 4, 7))
+    parts = sum(confusion(a, b, 5) for a, b in zip(labels, predictions, strict=True))
+    np.testing.assert_array_equal(confusion(labels, predictions, 5), parts)
+    assert parts.sum() == (labels >= 0).sum()
+
+
+def test_perfect_and_empty():
+    labels = np.arange(6) % 3
+    assert mean_iou(confusion(labels, labels, 5)) == pixel_accuracy(confusion(labels, labels, 5)) == 1
+    nothing = confusion(np.full(6, -1), labels, 5)
+    assert np.isnan(mean_iou(nothing)) and np.isnan(pixel_accuracy(nothing))
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="label 7"):
+        confusion(np.array([0, 7]), np.array([0, 0]), 3)
+    with pytest.raises(ValueError, match="shape"):
+        confusion(np.zeros(3, int), np.zeros(4, int), 3)
+    with pytest.raises(ValueError, match="0 examples"):
+        bootstrap_interval(np.zeros((0, 2)), np.sum, 0)
+
+
+def test_bootstrap_covers_as_promised():
+    """The mean of 100 numbers: the interval has the width of theory and holds the truth about 95 times in 100."""
+    rng = np.random.default_rng(1)
+    intervals = np.array([bootstrap_interval(rng.normal(3, 1, 100), lambda s: s / 100, i, 400) for i in range(200)])
+    covered = (intervals[:, 0] < 3) & (intervals[:, 1] > 3)
+    assert 0.89 <= covered.mean() <= 0.99
+    assert np.diff(intervals).mean() == pytest.approx(2 * 1.96 / 10, rel=0.05)
+
+
+def test_score_depends_on_its_seed_alone():
+    matrices = np.stack([confusion(*np.random.default_rng(i).integers(0, 3, (2, 50)), 3) for i in range(20)])
+    first = score(matrices, mean_iou, 5)
+    assert first == score(matrices, mean_iou, 5)
+    assert first.low < first.value < first.high and first.examples == 20
+    assert np.isnan(score(matrices[:0], mean_iou, 5).value)

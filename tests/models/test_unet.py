@@ -1,0 +1,161 @@
+"""Laws of a real JointUNet (dim 16, all weights non-zero)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff.models.attention import identity_control
+from gcdiff.models.unet import JointUNet
+from gcdiff.processes.categorical import UniformProcess
+from gcdiff.types import Condition, Pair, Text
+
+B, H, W, K = 4, 16, 32, 5
+RNG = np.random.default_rng(0)
+NET = JointUNet(num_classes=K, dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
+NOISY = Pair(RNG.normal(size=(B, H, W, 3)).astype(np.float32), RNG.integers(0, K, (B, H, W)).astype(np.int32))
+MAPS = Pair(*RNG.uniform(-9, 9, (2, B, H, W)).astype(np.float32))
+CONDITION = Condition(
+    Text(RNG.normal(size=(B, 6, 12)).astype(np.float32), np.arange(6) < np.array([[6], [3], [1], [4]])),
+    np.array([False, False, False, True]),
+)
+
+
+def random_params(net, condition=CONDITION):
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), NOISY, MAPS, condition))["params"]
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.2).astype(np.float32), shapes)
+
+
+PARAMS = random_params(NET)
+
+
+def apply(net, params, noisy, log_snr, condition):
+    return jax.jit(net.apply)({"params": params}, noisy, log_snr, condition)
+
+
+def test_outputs_have_the_right_shapes_and_heads_start_at_zero():
+    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, H, W, K)
+    fresh = jax.jit(NET.init)(jax.random.key(0), NOISY, MAPS, CONDITION)["params"]
+    start = apply(NET, fresh, NOISY, MAPS, CONDITION)
+    assert not np.any(start.image) and not np.any(start.layout)
+
+
+def test_constant_level_maps_equal_scalar_levels():
+    scalars = Pair(np.linspace(-3, 4, B, dtype=np.float32)[:, None, None], np.full((B, 1, 1), 0.7, np.float32))
+    maps = Pair(*(np.broadcast_to(s, (B, H, W)) for s in scalars))
+    a, b = (apply(NET, PARAMS, NOISY, snr, CONDITION) for snr in (scalars, maps))
+    np.testing.assert_allclose(a.image, b.image, atol=2e-4)
+    np.testing.assert_allclose(a.layout, b.layout, atol=2e-4)
+
+
+def test_every_input_is_heard():
+    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    other_text = CONDITION.replace(text=CONDITION.text._replace(tokens=CONDITION.text.tokens + 1))
+    for noisy, maps, condition in (
+        (NOISY._replace(image=NOISY.image + 0.1), MAPS, CONDITION),
+        (NOISY._replace(layout=(NOISY.layout + 1) % K), MAPS, CONDITION),
+        (NOISY, MAPS._replace(image=MAPS.image + 1), CONDITION),
+        (NOISY, MAPS._replace(layout=MAPS.layout + 1), CONDITION),
+        (NOISY, MAPS, other_text),
+    ):
+        out = apply(NET, PARAMS, noisy, maps, condition)
+        assert np.abs(out.image - base.image)[0].max() > 1e-3 and np.abs(out.layout - base.layout)[0].max() > 1e-3
+
+
+def test_masked_and_dropped_text_changes_nothing():
+    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    tokens = np.where(CONDITION.text.mask[..., None], CONDITION.text.tokens, 9.0)
+    tokens[3] = 5.0  # dropped
+    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION.replace(text=CONDITION.text._replace(tokens=tokens)))
+    np.testing.assert_array_equal(base.image, out.image)
+
+
+def test_unknown_is_one_input():
+    unknown = Pair(np.full((B, H, W), -np.inf, np.float32), np.full((B, H, W), -np.inf, np.float32))
+    other = Pair(NOISY.image * 2 + 1, (NOISY.layout + 2) % K)
+    a, b = (apply(NET, PARAMS, noisy, unknown, CONDITION) for noisy in (NOISY, other))
+    np.testing.assert_array_equal(a.image, b.image)
+    np.testing.assert_array_equal(a.layout, b.layout)
+
+
+def test_an_identity_control_changes_nothing_and_maps_can_be_asked_for():
+    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    out = apply(NET.clone(control=identity_control), PARAMS, NOISY, MAPS, CONDITION)
+    np.testing.assert_allclose(base.image, out.image, atol=2e-4)
+    np.testing.assert_allclose(base.layout, out.layout, atol=2e-4)
+    _, sown = NET.apply({"params": PARAMS}, NOISY, MAPS, CONDITION, mutable=["attention"])
+    weights = jax.tree.leaves(sown)
+    assert len(weights) == 4
+    assert all(np.allclose(w.sum(-1), 1, atol=1e-5) for w in weights)
+
+
+def test_a_control_sees_the_regions_and_can_forbid_keys():
+    def forbid(scores, grid, region, areas, embedding):
+        assert grid[0] * grid[1] == scores.shape[2] and region.shape == (B, scores.shape[3])
+        null = jnp.arange(scores.shape[3]) == 0
+        return jnp.broadcast_to(null.astype(jnp.float32), scores.shape)
+
+    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    out = apply(NET.clone(control=forbid), PARAMS, NOISY, MAPS, CONDITION)
+    assert np.abs(base.image - out.image).max() > 1e-3
+
+
+def test_a_zero_started_injection_changes_nothing_and_a_trained_one_does():
+    extra = {"inject/2": np.ones((B, H // 2, W // 2, 7), np.float32)}
+    told = CONDITION.replace(extra=extra)
+    params = random_params(NET, told)
+    zero = {k: jax.tree.map(np.zeros_like, v) if k.endswith("inject") else v for k, v in params.items()}
+    plain = {k: v for k, v in params.items() if not k.endswith("inject")}
+    base = apply(NET, plain, NOISY, MAPS, CONDITION)
+    np.testing.assert_array_equal(base.image, apply(NET, zero, NOISY, MAPS, told).image)
+    assert np.abs(base.image - apply(NET, params, NOISY, MAPS, told).image).max() > 1e-3
+
+
+def test_a_layout_on_a_finer_grid():
+    net = NET.clone(layout_factor=2)
+    noisy = NOISY._replace(layout=np.zeros((B, 2 * H, 2 * W), np.int32))
+    maps = MAPS._replace(layout=np.zeros((B, 2 * H, 2 * W), np.float32))
+    out = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), noisy, maps, CONDITION))[0]
+    assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, 2 * H, 2 * W, K)
+
+
+def test_one_modality_alone():
+    net = NET.clone(inputs=("image",), outputs=("layout",))
+    out = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), NOISY, MAPS, CONDITION))[0]
+    assert out.image is None and out.layout.shape == (B, H, W, K)
+
+
+def test_sizes_and_conditions_it_cannot_take_are_refused():
+    with pytest.raises(ValueError, match="15x32 is not divisible by the network's stride 4"):
+        jax.eval_shape(
+            NET.init, jax.random.key(0), Pair(NOISY.image[:, 1:], NOISY.layout[:, 1:]),
+            Pair(MAPS.image[:, 1:], MAPS.layout[:, 1:]), CONDITION,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="lowres"):
+        jax.eval_shape(NET.init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(estimate=NOISY))
+
+
+def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
+    """A label of -1 must not be read as class K-1: its logits there change neither the loss nor its gradient."""
+    from gcdiff.losses import layout_loss
+    from gcdiff.schedules import Schedule
+
+    process = UniformProcess(K, Schedule("cosine"))
+    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    void = np.arange(W) < 9
+    label = np.where(void, -1, NOISY.layout)
+    levels = jnp.where(void, 1.0, 0.4) * jnp.ones((B, H, W))
+    known = np.zeros((B, H, W), bool)
+
+    def loss(logits):
+        return layout_loss(process, logits, label, NOISY.layout, levels, known).sum()
+
+    poisoned = out.layout.at[..., K - 1].add(jnp.where(void, 50.0, 0.0))
+    a, b = jax.jit(jax.value_and_grad(loss))(out.layout), jax.jit(jax.value_and_grad(loss))(poisoned)
+    assert a[0] == b[0]
+    np.testing.assert_array_equal(a[1][:, :, 9:], b[1][:, :, 9:])
+    assert not np.any(a[1][:, :, :9]) and np.any(a[1][:, :, 9:])

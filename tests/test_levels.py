@@ -1,0 +1,84 @@
+"""The levels drawn in training cover every question, in the shares asked for."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from gcdiff.levels import LevelShares, draw, random_region
+from gcdiff.types import VOID
+
+N, H, W = 4000, 8, 12
+LAYOUT = np.random.default_rng(0).integers(0, 4, (N, H, W)).astype(np.int32)
+LAYOUT[:, :2] = VOID
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    shares = LevelShares(known=0.0, pieces=0.0)
+    return jax.tree.map(np.asarray, jax.jit(lambda k: draw(k, shares, LAYOUT, (H, W)))(jax.random.key(0)))
+
+
+def test_base_pairs_come_in_their_shares(drawn):
+    x, y = drawn.levels.image[:, 5, 5], drawn.levels.layout[:, 5, 5]
+    inside = (x > 0) & (x < 1)
+    for found, share in (
+        (inside & (x == y), 0.35),
+        (inside & (y == 0), 0.15),
+        ((x == 1) & (y < 1), 0.15),
+        ((x == 0), 0.12),
+        ((x == 0) & (y == 1), 0.04),
+        (inside & (y == 1), 0.08),
+        (inside & (x != y) & (y > 0) & (y < 1), 0.15),
+    ):
+        assert found.mean() == pytest.approx(share, abs=0.02)
+
+
+def test_levels_are_constant_over_an_example_without_regions(drawn):
+    assert np.all(drawn.levels.image == drawn.levels.image[:, :1, :1])
+
+
+def test_void_is_at_level_one_and_never_known(drawn):
+    assert np.all(drawn.levels.layout[:, :2] == 1) and not np.any(drawn.known.layout[:, :2])
+
+
+def test_given_pixels_are_those_at_level_zero():
+    shares = LevelShares(known=0.9, pieces=0.5)
+    out = jax.tree.map(np.asarray, jax.jit(lambda k: draw(k, shares, LAYOUT[:500], (H, W)))(jax.random.key(1)))
+    for side in (0, 1):
+        np.testing.assert_array_equal(out.known[side], out.levels[side] == 0)
+        share = out.known[side].any(axis=(1, 2)) & ~out.known[side].all(axis=(1, 2))
+        assert 0.3 < share.mean() < 0.95
+    piece = np.array([len(np.unique(y[2:][y[2:] > 0])) > 1 for y in out.levels.layout])
+    assert piece.mean() > 0.1
+
+
+def test_shared_levels_are_the_papers():
+    out = jax.tree.map(np.asarray, draw(jax.random.key(2), LevelShares.shared(), LAYOUT[:64], (H, W)))
+    np.testing.assert_array_equal(out.levels.image[:, 2:], out.levels.layout[:, 2:])
+    assert np.all(out.levels.image == out.levels.image[:, :1, :1])
+
+
+def test_levels_are_stratified_over_the_batch():
+    out = draw(jax.random.key(3), LevelShares.shared(), LAYOUT[:64], (H, W))
+    t = np.sort(np.asarray(out.levels.image[:, 0, 0]))
+    assert np.all(np.floor(t * 64) == np.arange(64))
+
+
+def test_regions_are_of_many_sizes():
+    masks = jax.jit(jax.vmap(random_region))(jax.random.split(jax.random.key(4), 500), LAYOUT[:500])
+    shares = np.asarray(masks).mean(axis=(1, 2))
+    assert (shares < 0.2).mean() > 0.1 and (shares > 0.8).mean() > 0.1
+
+
+def test_a_finer_layout_grid():
+    out = draw(jax.random.key(5), LevelShares(), LAYOUT[:8], (H // 2, W // 2))
+    assert out.levels.image.shape == (8, H // 2, W // 2) and out.levels.layout.shape == (8, H, W)
+
+
+def test_shares_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="sum to 1"):
+        LevelShares(joint=0.9)
+    with pytest.raises(ValueError, match="levels.known is 1.5"):
+        LevelShares(known=1.5)

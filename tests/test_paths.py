@@ -1,0 +1,51 @@
+"""Paths start and end where their question says, and never rise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gcdiff import paths
+
+
+@pytest.mark.parametrize("name", paths.PATHS)
+@pytest.mark.parametrize("steps", [2, 7, 50])
+def test_paths_have_their_length_and_never_rise(name, steps):
+    path = paths.PATHS[name](steps)
+    assert path.shape == (steps + 1, 2) and path.dtype == np.float32
+    assert np.all(np.diff(path, axis=0) <= 0)
+    assert np.all(np.any(np.diff(path, axis=0) < 0, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("joint", (1, 1), (0, 0)),
+        ("layout_first", (1, 1), (0, 0)),
+        ("layout_given_image", (0, 1), (0, 0)),
+        ("image_given_layout", (1, 0), (0, 0)),
+        ("image_only", (1, 1), (0, 1)),
+        ("layout_only", (1, 1), (1, 0)),
+    ],
+)
+def test_ends(name, first, last):
+    path = paths.PATHS[name](5)
+    assert tuple(path[0]) == first and tuple(path[-1]) == last
+
+
+def test_the_layout_comes_first():
+    path = paths.layout_first(10, share=0.3)
+    assert np.all(path[:4, 0] == 1) and np.all(path[3:, 1] == 0)
+
+
+def test_a_start_from_the_middle():
+    assert tuple(paths.partial(4, 0.5)[0]) == (0.5, 0.5)
+
+
+def test_numbers_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
+        paths.joint(0)
+    with pytest.raises(ValueError, match="steps is 1, expected at least 2"):
+        paths.layout_first(1)
+    with pytest.raises(ValueError, match="start level is 0"):
+        paths.partial(4, 0)

@@ -1,0 +1,50 @@
+"""The vocabulary and the learned text encoder."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from gcdiff.text.learned import LearnedTextEncoder
+from gcdiff.text.tokenizer import UNKNOWN, Vocabulary
+
+CAPTIONS = ["A foggy street with two red cars.", "An image of Roads, Cars and Signs"]
+VOCABULARY = Vocabulary.build(CAPTIONS, 8)
+
+
+def test_words_get_ids_from_two_on_in_sorted_order():
+    ids = VOCABULARY.encode(CAPTIONS)
+    assert ids.shape == (2, 8) and ids.dtype == np.int32
+    assert ids[0, -1] == 0 and ids[ids > 0].min() >= 2 and ids.max() == len(VOCABULARY) - 1
+    assert list(VOCABULARY.words) == sorted(set(VOCABULARY.words))
+    assert VOCABULARY.encode(["CARS"])[0, 0] == VOCABULARY.encode(["cars,"])[0, 0]
+
+
+def test_a_vocabulary_survives_a_file():
+    assert Vocabulary.from_dict(VOCABULARY.to_dict()) == VOCABULARY
+
+
+def test_unknown_words_are_named():
+    assert VOCABULARY.encode(["red elephants"])[0, 1] == UNKNOWN
+    assert VOCABULARY.unknown(["red elephants, zebras"]) == ["elephants", "zebras"]
+
+
+def test_captions_are_never_cut_or_empty_in_silence():
+    with pytest.raises(ValueError, match="caption has 9 words, the limit is 8"):
+        VOCABULARY.encode(["a " * 9])
+    with pytest.raises(ValueError, match="empty caption ' ,'"):
+        VOCABULARY.encode([" ,"])
+    with pytest.raises(ValueError, match="no captions"):
+        Vocabulary.build([""], 8)
+
+
+def test_features_do_not_depend_on_padding_and_depend_on_order():
+    encoder = LearnedTextEncoder(len(VOCABULARY), features=16, layers=1, heads=2)
+    ids = VOCABULARY.encode(["two red cars", "red two cars"])
+    params = encoder.init(jax.random.key(0), ids)
+    whole = encoder.apply(params, ids)
+    short = encoder.apply({"params": {**params["params"], "positions": params["params"]["positions"][:4]}}, ids[:, :4])
+    np.testing.assert_allclose(whole.tokens[:, :3], short.tokens[:, :3], atol=1e-5)
+    assert np.abs(whole.tokens[0, 2] - whole.tokens[1, 2]).max() > 1e-3
+    np.testing.assert_array_equal(whole.mask.sum(1), [3, 3])

@@ -1,0 +1,231 @@
+"""The training loop on a toy task: exact resume, stopping, limits, devices."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff.training.checkpoint import restore_ema
+from gcdiff.training.loop import Diverged, Interrupted, TrainConfig, train
+from gcdiff.training.optim import Optim
+
+
+class Regression:
+    """A tiny MLP fitted to noisy values of a linear function; the noise comes from the step's key."""
+
+    def __init__(self, hidden=8):
+        self.hidden = hidden
+        self.evaluated = []
+
+    def init(self, key):
+        k1, k2 = jax.random.split(key)
+        return {
+            "w1": jax.random.normal(k1, (4, self.hidden)),
+            "b1": jnp.zeros(self.hidden),
+            "w2": jax.random.normal(k2, (self.hidden, 1)),
+        }
+
+    def predict(self, params, x):
+        return (jnp.tanh(x @ params["w1"] + params["b1"][None]) @ params["w2"])[:, 0]
+
+    def step(self, params, batch, key):
+        noise = 0.1 * jax.random.normal(key, batch["y"].shape)
+        loss = jnp.mean((self.predict(params, batch["x"]) - batch["y"] - noise) ** 2)
+        return loss, {"noise": noise.mean()}
+
+    def sample(self, params, step):
+        return {"flat": np.full((4, 6, 3), 200, np.uint8)}
+
+    def evaluate(self, params, step):
+        self.evaluated.append(step)
+        batch = next(batches(10_000))
+        return {"error": float(jnp.mean((self.predict(params, batch["x"]) - batch["y"]) ** 2)), "none": float("nan")}
+
+
+def batches(start, size=8, poison=None):
+    for step in range(start, 20_000):
+        x = np.random.default_rng(step).normal(size=(size, 4)).astype(np.float32)
+        if step == poison:
+            x[0, 0] = np.inf
+        yield {"x": x, "y": x.sum(axis=1)}
+
+
+def config(steps=12, **fields):
+    fields = {"log_every": 5, "evaluate_every": 6, "sample_every": 6, "checkpoint_every": 4} | fields
+    return TrainConfig(steps=steps, optim=Optim(learning_rate=1e-2, warmup=3), **fields)
+
+
+def lines(workdir):
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
+
+
+def assert_equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def send_signal_at(step, signum=signal.SIGTERM, **options):
+    def source(start):
+        for number, batch in enumerate(batches(start, **options), start):
+            if number == step:
+                os.kill(os.getpid(), signum)
+            yield batch
+
+    return source
+
+
+def stop_dead_at(step):
+    """Batches that raise, as if the machine had gone away."""
+
+    def source(start):
+        for number, batch in enumerate(batches(start), start):
+            if number == step:
+                raise OSError("gone")
+            yield batch
+
+    return source
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 12 steps that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train(Regression(), batches, workdir, config())
+
+
+def test_what_a_run_leaves(whole):
+    workdir, state = whole
+    assert int(state.step) == 12
+    assert [(line["step"], sorted(line)[1]) for line in lines(workdir)] == [
+        (5, "train/grad_norm"), (6, "eval/none"), (10, "train/grad_norm"), (12, "train/grad_norm"), (12, "eval/none")
+    ]  # fmt: skip
+    assert lines(workdir)[1]["eval/none"] is None
+    assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["0000006_flat.png", "0000012_flat.png"]
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "8"]
+    assert_equal(restore_ema(workdir / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0))), state.ema)
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_that_was_told_to_stop_resumes_exactly(whole, tmp_path, step):
+    with pytest.raises(Interrupted, match=f"stopped at step {step + 1}") as error:
+        train(Regression(), send_signal_at(step), tmp_path, config())
+    assert error.value.signum == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    state = train(Regression(), batches, tmp_path, config())
+    assert_equal(state, whole[1])
+    assert lines(tmp_path) == lines(whole[0])
+
+
+def test_a_run_that_died_resumes_exactly(whole, tmp_path):
+    with pytest.raises(OSError, match="gone"):
+        train(Regression(), stop_dead_at(11), tmp_path, config())
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 11, "tra')
+    state = train(Regression(), batches, tmp_path, config())
+    assert_equal(state, whole[1])
+    assert lines(tmp_path) == lines(whole[0])
+
+
+def test_a_damaged_checkpoint_is_stepped_over(whole, tmp_path, capsys):
+    with pytest.raises(OSError, match="gone"):
+        train(Regression(), stop_dead_at(11), tmp_path, config())
+    files = [p for p in (tmp_path / "checkpoints/8/state").rglob("*") if p.is_file() and p.parent.name == "d"]
+    data = bytearray(files[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[0].write_bytes(data)
+    state = train(Regression(), batches, tmp_path, config())
+    said = capsys.readouterr().err
+    assert said.count(": damaged (") == 1 and "is changed); deleted" in said and "going on from step 4" in said
+    assert_equal(state, whole[1])
+    assert lines(tmp_path) == lines(whole[0])
+
+
+def test_a_finished_run_is_left_alone(whole, capsys):
+    workdir, state = whole
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+    task = Regression()
+    again = train(task, lambda start: pytest.fail("took a batch"), workdir, config())
+    assert "finished at step 12" in capsys.readouterr().err
+    assert_equal(again, state)
+    assert not task.evaluated
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+
+
+def test_another_configuration_is_an_error_and_no_damage(whole):
+    workdir, _ = whole
+    with pytest.raises(ValueError, match=r"holds float32\[8\] for .*b1, the configuration expects float32\[9\]"):
+        train(Regression(hidden=9), batches, workdir, config())
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "8"]
+
+
+@pytest.mark.parametrize("poison", [5, 7])
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, poison):
+    with pytest.raises(
+        Diverged, match=rf"^step {poison + 1}: (loss|grad_norm) is (inf|nan), training stopped"
+    ) as error:
+        train(Regression(), lambda start: batches(start, poison=poison), tmp_path, config(steps=40))
+    assert error.value.step == poison + 1
+    assert "last good checkpoint is step 4" in str(error.value)
+    kept = restore_ema(tmp_path / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
+
+
+def test_minutes_end_a_run_and_its_learning_rate(tmp_path):
+    def slow(start):
+        for batch in batches(start):
+            time.sleep(0.01)
+            yield batch
+
+    began = time.monotonic()
+    limited = config(steps=100_000, minutes=1.5 / 60, log_every=1, evaluate_every=0, sample_every=0)
+    state = train(Regression(), slow, tmp_path, limited)
+    assert time.monotonic() - began < 15
+    assert 3 < int(state.step) < 1000
+    rates = [line["train/learning_rate"] for line in lines(tmp_path) if "train/learning_rate" in line]
+    assert rates[-1] < 0.1 * limited.optim.learning_rate
+    train(Regression(), lambda start: pytest.fail("took a batch"), tmp_path, limited)
+
+
+def test_bad_input_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"^the batches ended at step 2 of 12$"):
+        train(Regression(), lambda start: itertools.islice(batches(start), 2), tmp_path / "a", config())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file/run: cannot be written to \(Not a directory\)$"):
+        train(Regression(), batches, tmp_path / "file" / "run", config())
+    with pytest.raises(FileNotFoundError, match="no checkpoint found"):
+        restore_ema(tmp_path / "nothing", {})
+    with pytest.raises(ValueError, match="^log_every is 0, expected at least 1$"):
+        TrainConfig(steps=1, log_every=0)
+
+
+def test_two_devices_give_the_loss_of_one_and_hand_over(whole, tmp_path):
+    """Two simulated devices train 12 steps; a run begun there goes on here."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1]]; import jax; from pathlib import Path;"
+        "from test_loop import *; assert len(jax.devices()) == 2;"
+        "train(Regression(), batches, Path(sys.argv[2]) / 'a', config(evaluate_every=0));"
+        "train(Regression(), send_signal_at(3), Path(sys.argv[2]) / 'b', config())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert "stopped at step 4" in done.stderr, done.stderr
+    one = [line["train/loss"] for line in lines(whole[0]) if "train/loss" in line]
+    two = [line["train/loss"] for line in lines(tmp_path / "a") if "train/loss" in line]
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    state = train(Regression(), batches, tmp_path / "b", config())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state, whole[1])

@@ -1,0 +1,105 @@
+"""The optimiser and the state: schedules, averaging, what is decayed and clipped, buffers."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff.parallel import check_divisible, data_mesh, shard_batch
+from gcdiff.training.optim import Optim, average, ema_decay, learning_rate
+from gcdiff.training.state import create_state, train_step
+
+
+class Quadratic:
+    """Half the squared distance of every parameter from the batch's value."""
+
+    def init(self, key):
+        return {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), 3.0)}
+
+    def step(self, params, batch, key):
+        return 0.5 * sum(jnp.sum((leaf - batch) ** 2) for leaf in jax.tree.leaves(params)), {}
+
+
+def rate(optim, step, progress):
+    return float(learning_rate(optim, jnp.int32(step), jnp.float32(progress)))
+
+
+def step_once(optim, batch, state=None):
+    task = Quadratic()
+    state = jax.jit(functools.partial(create_state, task, optim, 0))() if state is None else state
+    return state, train_step(task, optim, 0, state, jnp.float32(batch), jnp.float32(0))
+
+
+@pytest.mark.parametrize("schedule, middle, end", [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1)])
+def test_learning_rate(schedule, middle, end):
+    optim = Optim(learning_rate=2e-3, warmup=10, schedule=schedule, final=0.1)
+    np.testing.assert_allclose([rate(optim, s, 0) for s in (0, 4, 9, 500)], [2e-4, 1e-3, 2e-3, 2e-3], rtol=1e-6)
+    shares = [rate(optim, 500, p) / 2e-3 for p in (0.5, 1, 7)]
+    np.testing.assert_allclose(shares, [middle, end, end], rtol=1e-5)
+    rates = [rate(optim, 500, p) for p in np.linspace(0, 1, 21)]
+    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+
+
+def test_average():
+    optim = Optim(ema_decay=0.9)
+    np.testing.assert_allclose([ema_decay(optim, jnp.int32(s)) for s in (0, 8, 1000)], [0.1, 0.5, 0.9], rtol=1e-6)
+    ema = average(optim, jnp.int32(8), {"w": jnp.array([1.0])}, {"w": jnp.array([3.0])})
+    np.testing.assert_allclose(ema["w"], 2.0, rtol=1e-6)
+    state, (after, _) = step_once(Optim(), 0.0)
+    expected = jax.tree.map(lambda e, p: 0.1 * e + 0.9 * p, state.ema, after.params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), after.ema, expected)
+
+
+def test_decay_acts_on_kernels_alone():
+    _, (after, metrics) = step_once(Optim(learning_rate=0.1, warmup=0, weight_decay=0.5), 3.0)  # no gradient
+    np.testing.assert_allclose(after.params["kernel"], 3.0 - 0.1 * 0.5 * 3.0, rtol=1e-6)
+    np.testing.assert_array_equal(after.params["bias"], 3.0)
+    assert metrics["grad_norm"] == 0 and int(after.step) == 1
+
+
+def test_clipping_bounds_what_the_moments_see():
+    _, (after, metrics) = step_once(Optim(clip=1.0, b1=0.5), -1e4)
+    first_moment = after.opt_state[1].mu
+    np.testing.assert_allclose(np.sqrt(sum(np.sum(m**2) for m in jax.tree.leaves(first_moment))), 0.5, rtol=1e-5)
+    assert metrics["grad_norm"] > 1e4
+
+
+def test_every_step_has_its_own_key():
+    class Keys(Quadratic):
+        def step(self, params, batch, key):
+            return super().step(params, batch, key)[0], {"draw": jax.random.uniform(key)}
+
+    create = functools.partial(create_state, Keys(), Optim(), 0)
+    state, draws = create(), []
+    for _ in range(3):
+        state, metrics = train_step(Keys(), Optim(), 0, state, jnp.float32(0), jnp.float32(0))
+        draws.append(float(metrics["draw"]))
+    again = train_step(Keys(), Optim(), 0, create(), jnp.float32(0), jnp.float32(0))[1]["draw"]
+    assert len(set(draws)) == 3 and float(again) == draws[0]
+
+
+def test_no_buffer_is_shared_at_the_start():
+    state = jax.jit(functools.partial(create_state, Quadratic(), Optim(), 0))()
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(pointers)) == len(pointers)
+
+
+def test_bad_settings_name_the_field():
+    with pytest.raises(ValueError, match="^optim.schedule is 'cosin', expected one of cosine, linear, constant$"):
+        Optim(schedule="cosin")
+    with pytest.raises(ValueError, match="^optim.b2 is 1.5"):
+        Optim(b2=1.5)
+
+
+def test_a_batch_must_be_divisible():
+    with pytest.raises(ValueError, match="^batch 30 is not divisible by 4 devices$"):
+        check_divisible(30, 4)
+    check_divisible(32, 4)
+    mesh = data_mesh()
+    whole = shard_batch({"x": np.arange(8 * mesh.size)}, mesh)["x"]
+    np.testing.assert_array_equal(whole, np.arange(8 * mesh.size))
+    assert whole.sharding.shard_shape(whole.shape) == (8,)
