@@ -19,11 +19,10 @@ $(VENV)/.stamp: setup.py pyproject.toml
 	@touch $@
 
 demo: setup
-	$(VENV)/bin/gcdiff train --config configs/streets.py --workdir runs/demo
-	$(VENV)/bin/gcdiff demo --workdir runs/demo
+	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo
 
 demo-long: setup
-	$(VENV)/bin/gcdiff demo --workdir runs/demo-long --minutes 30
+	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo-long --minutes 30
 
 test: setup
 	$(VENV)/bin/python -m pytest -n 2

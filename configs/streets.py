@@ -1,7 +1,7 @@
 """Joint model of procedural street scenes, 32x64, 10 classes, captions: the demo.
 
-    make demo                                                              # about 10 minutes on two CPU cores
-    gcdiff train --config configs/streets.py --workdir runs/streets        # the same training alone
+make demo                                                              # about 10 minutes on two CPU cores
+gcdiff train --config configs/streets.py --workdir runs/streets        # the same training alone
 """
 
 from gcdiff.config import default

@@ -1,10 +1,10 @@
 """A trained model as a few plain methods: NumPy arrays in, NumPy arrays out.
 
-    model = gcdiff.load("runs/demo")
-    pair = model.sample("a foggy street with two red cars", num=4)
-    layouts = model.segment(images)
-    images = model.synthesize(layouts, text="a street at night")
-    pair = model.outpaint(pair, known)
+model = gcdiff.load("runs/demo")
+pair = model.sample("a foggy street with two red cars", num=4)
+layouts = model.segment(images)
+images = model.synthesize(layouts, text="a street at night")
+pair = model.outpaint(pair, known)
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ class Model:
             )
             cond = self._condition(None if tokens is None else tokens[rows], drop)
             result = function(sampler, given, cond, Pair(*guidance))
-            results.append(jax.tree.map(lambda a, n=min(size, num - first): np.asarray(a)[:n], result))
+            count = min(size, num - first)
+            results.append(jax.tree.map(lambda a, count=count: np.asarray(a)[:count], result))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
     def _tokens(self, text: Texts, num: int) -> tuple[np.ndarray | None, bool]:

@@ -21,7 +21,7 @@ from gcdiff.models.unet import JointUNet
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import Sampler
+from gcdiff.samplers.sample import NO_GUIDANCE, Sampler
 from gcdiff.samplers.steps import IMAGE_STEPS
 from gcdiff.schedules import Schedule
 from gcdiff.text.learned import LearnedTextEncoder
@@ -53,6 +53,7 @@ def default() -> ConfigDict:
             "heldout": 128,  # held-out examples looked at while training
             "flip": False,
             "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
+            "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)
         },
         "process": {
             "image_schedule": "cosine",
@@ -62,7 +63,14 @@ def default() -> ConfigDict:
             "output": "v",  # what the image head predicts: eps, x0, v, preconditioned
         },
         "network": {**network, "dtype": "float32"},
-        "text": {"encoder": "learned", "length": 32, "features": 128, "layers": 2, "drop": 0.1},
+        "text": {
+            "encoder": "learned",
+            "length": 32,
+            "features": 128,
+            "layers": 2,
+            "drop": 0.1,
+            "drop_given_image": 0.75,
+        },
         "loss": _defaults(LossConfig),
         "levels": {"kind": "free", **_defaults(LevelShares)},
         "optim": optim,
@@ -162,10 +170,14 @@ def check(config: ConfigDict) -> None:
     network = config.network
     for name in ("blocks", "attention", "cross_attention"):
         if len(network[name]) != len(network.mults):
-            raise ValueError(f"config.network.{name} has {len(network[name])} levels, network.mults {len(network.mults)}")
+            raise ValueError(
+                f"config.network.{name} has {len(network[name])} levels, network.mults {len(network.mults)}"
+            )
     stride = network.stem * 2 ** (len(network.mults) - 1)
     if any(side % stride for side in config.data.size):
-        raise ValueError(f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}")
+        raise ValueError(
+            f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}"
+        )
 
 
 def _leaves(tree: dict, prefix: str = ""):
@@ -195,10 +207,15 @@ def _streets(config: ConfigDict) -> Splits:
 
 
 def _camvid(config: ConfigDict) -> Splits:
-    from gcdiff.data.builders.camvid import CamVid
+    from gcdiff.data.builders.camvid import CamVid, recaption
 
     train = CamVid(config.data.root, ("train", "val"))
-    return Splits(train, CamVid(config.data.root, ("test",)), _augment(config, train.labels), _full_frame(config))
+    augment = _augment(config, train.labels)
+
+    def transform(example, rng):
+        return recaption(augment(example, rng), rng)  # a crop may have lost a class
+
+    return Splits(train, CamVid(config.data.root, ("test",)), transform, _full_frame(config))
 
 
 DATASETS = {"streets": _streets, "camvid": _camvid}
@@ -299,10 +316,23 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
     heldout = to_train_batch(whole(data.heldout, indices, data.heldout_transform), specs.vocabulary)
     guidance = Pair(*config.sample.guidance)
     return JointTask(
-        built.process, built.network, built.text_encoder, LossConfig(**config.loss), built.levels, config.text.drop,
-        specs.image, specs.labels, heldout, dataclasses.replace(built.sampler, guided=guidance != Pair(1.0, 1.0)),
-        config.sample.steps, guidance, min(config.sample.chunk, count), initial,
-    )  # fmt: skip
+        process=built.process,
+        network=built.network,
+        text_encoder=built.text_encoder,
+        loss=LossConfig(**config.loss),
+        levels=built.levels,
+        drop_text=config.text.drop,
+        drop_text_given_image=config.text.drop_given_image,
+        photometric=config.data.photometric,
+        image=specs.image,
+        labels=specs.labels,
+        heldout=heldout,
+        sampler=dataclasses.replace(built.sampler, guided=guidance != NO_GUIDANCE),
+        sample_steps=config.sample.steps,
+        guidance=guidance,
+        chunk=min(config.sample.chunk, count),
+        initial=initial,
+    )
 
 
 def initial_params(built: Built, config: ConfigDict, specs: Specs):

@@ -62,6 +62,4 @@ def partial(steps: int, start: float) -> np.ndarray:
     return joint(steps) * np.float32(start)
 
 
-PATHS = {
-    f.__name__: f for f in (joint, layout_first, layout_given_image, image_given_layout, image_only, layout_only)
-}
+PATHS = {f.__name__: f for f in (joint, layout_first, layout_given_image, image_given_layout, image_only, layout_only)}

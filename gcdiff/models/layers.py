@@ -48,7 +48,9 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return nn.GroupNorm(num_groups=min(self.groups, x.shape[-1]), epsilon=1e-5, dtype=jnp.float32)(x).astype(self.dtype)
+        return nn.GroupNorm(num_groups=min(self.groups, x.shape[-1]), epsilon=1e-5, dtype=jnp.float32)(x).astype(
+            self.dtype
+        )
 
 
 class ResBlock(nn.Module):

@@ -86,9 +86,7 @@ class JointUNet(nn.Module):
                     x = jnp.concatenate([x, skips.pop() * 2**-0.5], axis=-1)
                 cross = None
                 if self.cross_attention[level] and context is not None and i == 0:
-                    attend = Attention(
-                        self.heads, self.head_dim, False, self.control, self.dtype, name=f"{name}_cross"
-                    )
+                    attend = Attention(self.heads, self.head_dim, False, self.control, self.dtype, name=f"{name}_cross")
                     cross = lambda h, attend=attend: attend(h, context, areas, embedding)  # noqa: E731
                 x = ResBlock(features, self.dtype, name=f"{name}_block{i}")(x, embedding, cross)
                 outs.append(x)

@@ -130,7 +130,7 @@ def _draw_class(log_p0, top, column, row):
     columns = jnp.sum(jnp.exp(fill).reshape(*log_p0.shape[:-1], rows, _COLUMNS), axis=-2)
     # Without the barrier XLA computes the sums anew for each of their uses.
     drawn, total = _draw_index(jax.lax.optimization_barrier(columns), column)
-    members = drawn[..., None] + _COLUMNS * jnp.arange(rows)
+    members = drawn[..., None] + _COLUMNS * jnp.arange(rows)[None, None]
     masses = jnp.exp(jnp.take_along_axis(log_p0, jnp.minimum(members, classes - 1), axis=-1) - top)
     return drawn + _COLUMNS * _draw_index(jnp.where(members < classes, masses, 0.0), row)[0], total
 

@@ -24,6 +24,7 @@ from gcdiff.samplers.steps import IMAGE_STEPS
 from gcdiff.types import VOID, Condition, Pair, pair_map
 
 PIECE = 10
+NO_GUIDANCE = Pair(1.0, 1.0)
 
 
 class Carry(NamedTuple):
@@ -126,7 +127,7 @@ def run(
     path: np.ndarray,
     given: Given,
     condition: Condition,
-    scales: Pair = Pair(1.0, 1.0),
+    scales: Pair = NO_GUIDANCE,
     progress: Callable[[int], None] | None = None,
 ) -> Pair:
     """Walk one chunk down `path` (steps + 1, 2) and return its state. `progress(n)` is told after n more steps."""

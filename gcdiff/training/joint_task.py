@@ -56,6 +56,8 @@ class JointTask:
     loss: LossConfig
     levels: LevelShares
     drop_text: float
+    drop_text_given_image: float
+    photometric: float
     image: ImageSpec
     labels: LabelSpec
     heldout: TrainBatch
@@ -75,12 +77,31 @@ class JointTask:
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
         """The mean loss of a batch and its parts."""
-        k_levels, k_noise, k_drop = jax.random.split(key, 3)
+        k_levels, k_noise, k_drop, k_vary = jax.random.split(key, 4)
         levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3])
-        drop = jax.random.bernoulli(k_drop, self.drop_text, (len(batch.image),))
+        # Questions about a whole given image are mostly asked without a caption; and its colours, which carry no loss
+        # there, may vary without the model learning to draw such colours.
+        given = known.image.all(axis=(1, 2))
+        drop = jax.random.bernoulli(k_drop, jnp.where(given, self.drop_text_given_image, self.drop_text))
+        if self.photometric:
+            batch = batch._replace(
+                image=jnp.where(given[:, None, None, None], self._vary(k_vary, batch.image), batch.image)
+            )
         image, layout = self.losses(params, batch, levels, known, k_noise, drop)
         loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
         return loss, {"loss": loss, "image": image.mean(), "layout": layout.mean()}
+
+    def _vary(self, key: Array, image: Array) -> Array:
+        """Images with another gain and offset for each channel and in common, of strength `photometric`."""
+        k_gain, k_offset = jax.random.split(key)
+        batch, channels = image.shape[0], image.shape[-1]
+
+        def shift(k):
+            k_each, k_common = jax.random.split(k)
+            each = jax.random.normal(k_each, (batch, 1, 1, channels))
+            return self.photometric * (0.5 * each + jax.random.normal(k_common, (batch, 1, 1, 1)))
+
+        return jnp.clip(image * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
 
     def losses(self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None) -> Pair:
         """Per-example losses (B,) of a batch at given levels."""
@@ -107,9 +128,7 @@ class JointTask:
             out[f"image_{low:g}_{high:g}"] = float(image)
             out[f"layout_{low:g}_{high:g}"] = float(layout)
         predicted = self.segment(params, self.heldout)
-        out["segmentation_miou"] = mean_iou(
-            confusion(self.heldout.layout, predicted, self.labels.num_classes)
-        )
+        out["segmentation_miou"] = mean_iou(confusion(self.heldout.layout, predicted, self.labels.num_classes))
         return out
 
     @jax.jit(static_argnums=0)

@@ -17,7 +17,7 @@ def pair_levels(name="cosine"):
     return (Schedule(name).log_snr(PAIRS[:, i : i + 1]) for i in (0, 1))
 
 
-def images(seed, n=len(PAIRS), pixels=6):
+def images(seed, n=15, pixels=6):
     return jax.random.normal(jax.random.key(seed), (n, pixels))
 
 

@@ -60,9 +60,9 @@ def scales(t):
     def snr(t, shift):
         return np.inf if t == 0 else -np.inf if t == 1 else shift - 2 * np.log(np.tan((t + 0.008) / 1.008 * np.pi / 2))
 
-    l, m = snr(float(t[0]), 0.0), snr(float(t[1]), 1.0)
+    light, marks = snr(float(t[0]), 0.0), snr(float(t[1]), 1.0)
     with np.errstate(over="ignore"):
-        return np.sqrt(1 / (1 + np.exp(-l))), np.sqrt(1 / (1 + np.exp(l))), 1 / (1 + np.exp(-m))
+        return np.sqrt(1 / (1 + np.exp(-light))), np.sqrt(1 / (1 + np.exp(light))), 1 / (1 + np.exp(-marks))
 
 
 def spread(mass, points):
@@ -78,7 +78,7 @@ def spread(mass, points):
 def chain_law(path, step, x=None, y=None):
     """The law (grid, config) at the end of the chain; x or y are given where not None."""
     start = np.exp(-0.5 * GRID**2) if x is None else spread(np.ones(1), np.array([x]))
-    law = (start / start.sum())[:, None] * (np.full(4, 0.25) if y is None else (CONFIGS == y).all(-1))
+    law = (start / start.sum())[:, None] * (np.full(4, 0.25) if y is None else (y == CONFIGS).all(-1))
     for t, s in zip(path[:-1], path[1:], strict=True):
         t, s = (np.array([0 if x is not None else r[0], 0 if y is not None else r[1]]) for r in (t, s))
         (at, st, kt), (as_, ss, ks) = scales(t), scales(s)
@@ -118,7 +118,7 @@ def binned(law):
 def truth(x=None, y=None):
     dense = PRIOR * np.exp(-0.5 * ((GRID[:, None] - MEANS) / TAU) ** 2)
     if y is not None:
-        dense = dense * (CONFIGS == y).all(-1)
+        dense = dense * (y == CONFIGS).all(-1)
     if x is not None:
         dense = spread(np.ones(1), np.array([x]))[:, None] * PRIOR * np.exp(-0.5 * ((x - MEANS) / TAU) ** 2)
     return dense / dense.sum()

