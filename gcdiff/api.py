@@ -24,7 +24,7 @@ from gcdiff.codecs import to_state, to_uint8
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
 from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
-from gcdiff.training.joint_task import condition
+from gcdiff.training.joint_task import encode
 from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, pair_map
 
 Texts = str | Sequence[str] | None
@@ -225,10 +225,7 @@ class Model:
     def _condition(self, tokens, drop: bool) -> Condition:
         if tokens is None:
             return Condition()
-        return _encode(self.built.text_encoder, self.params, tokens, jnp.full((len(tokens),), drop))
-
-
-_encode = jax.jit(condition, static_argnums=0)
+        return encode(self.built.text_encoder, self.params, tokens, jnp.full((len(tokens),), drop))
 
 
 def load(workdir: str | Path) -> Model:

@@ -17,8 +17,10 @@ from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
-from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
+from gcdiff.samplers.sample import NO_GUIDANCE, Sampler, example_keys, given_values, run
 from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text
+
+RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
 
 class TrainBatch(NamedTuple):
@@ -47,8 +49,11 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class JointTask:
-    """What the training loop needs to know of a joint model. `heldout` is a fixed batch for the numbers and pictures;
-    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`)."""
+    """What the training loop needs to know of a joint model.
+
+    `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
+    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`).
+    """
 
     process: JointProcess
     network: Any
@@ -66,14 +71,12 @@ class JointTask:
     guidance: Pair
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
+    seen: TrainBatch | None = None
 
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ...}."""
         params = init_params(self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout))
         return self.initial(params) if self.initial is not None else params
-
-    def condition(self, params: Any, tokens: Array | None, drop: Array | None = None) -> Condition:
-        return condition(self.text_encoder, params, tokens, drop)
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
         """The mean loss of a batch and its parts."""
@@ -108,7 +111,7 @@ class JointTask:
         clean = Pair(batch.image, batch.layout)
         noisy = self.process.corrupt(key, clean, levels)
         denoise = self.process.denoiser(self.network.apply, params["network"])
-        output = denoise(noisy, levels, self.condition(params, batch.tokens, drop))
+        output = denoise(noisy, levels, condition(self.text_encoder, params, batch.tokens, drop))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image,
@@ -121,41 +124,61 @@ class JointTask:
         return Pair(image, layout)
 
     def evaluate(self, params: Any, step: int) -> dict[str, float]:
-        """Held-out numbers: both losses by ranges of the level, and the mIoU of one-call segmentation."""
-        out = {}
-        for low, high in ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)):
-            image, layout = self._range_losses(params, low, high)
-            out[f"image_{low:g}_{high:g}"] = float(image)
-            out[f"layout_{low:g}_{high:g}"] = float(layout)
-        predicted = self.segment(params, self.heldout)
-        out["segmentation_miou"] = mean_iou(confusion(self.heldout.layout, predicted, self.labels.num_classes))
+        """Numbers on the held-out batch: both losses by ranges of the level, and the mIoU of one-call segmentation;
+        and how much worse they are than on as many training examples (`gap`)."""
+        out = self._numbers(params, self.heldout)
+        if self.seen is not None:
+            gaps = {name: out[name] - value for name, value in self._numbers(params, self.seen).items()}
+            out["image_gap"] = sum(v for k, v in gaps.items() if k.startswith("image")) / len(RANGES)
+            out["layout_gap"] = sum(v for k, v in gaps.items() if k.startswith("layout")) / len(RANGES)
+            out["segmentation_gap"] = -gaps["segmentation_miou"]
         return out
 
+    def _numbers(self, params: Any, batch: TrainBatch) -> dict[str, float]:
+        out = {}
+        for low, high in RANGES:
+            t = low + (high - low) * (np.arange(len(batch.image), dtype=np.float32) + 0.5) / len(batch.image)
+            parts = [
+                (self._losses_at(params, part, t[rows], stream(0, "heldout", i)), count)
+                for i, (part, rows, count) in enumerate(self._parts(batch))
+            ]
+            for side in Pair._fields:
+                total = sum(float(getattr(values, side)[:count].sum()) for values, count in parts)
+                out[f"{side}_{low:g}_{high:g}"] = total / len(batch.image)
+        predicted = self.segment(params, batch)
+        out["segmentation_miou"] = mean_iou(confusion(batch.layout, predicted, self.labels.num_classes))
+        return out
+
+    def _parts(self, batch: TrainBatch):
+        """A batch in chunks of the sampler's size, the last one padded: (chunk, its rows, how many of them count)."""
+        num = len(batch.image)
+        for first in range(0, num, self.chunk):
+            rows = np.minimum(np.arange(first, first + self.chunk), num - 1)
+            yield jax.tree.map(lambda a, rows=rows: a[rows], batch), rows, min(self.chunk, num - first)
+
     @jax.jit(static_argnums=0)
-    def _range_losses(self, params, low, high) -> Pair:
-        batch = jax.tree.map(jnp.asarray, self.heldout)
-        count = len(batch.image)
-        t = (low + (high - low) * (jnp.arange(count) + 0.5) / count)[:, None, None]
-        void = batch.layout == VOID
-        levels = Pair(jnp.broadcast_to(t, batch.image.shape[:3]), jnp.where(void, 1.0, t))
+    def _losses_at(self, params: Any, batch: TrainBatch, t: Array, key: Array) -> Pair:
+        """Both losses (B,) on the diagonal at levels t (B,), void pixels unknown."""
+        t = t[:, None, None]
+        levels = Pair(
+            jnp.broadcast_to(t, batch.image.shape[:3]),
+            jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
+        )
         nothing = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
-        image, layout = self.losses(params, batch, levels, nothing, stream(0, "heldout"))
-        return Pair(image.mean(), layout.mean())
+        return self.losses(params, batch, levels, nothing, key)
 
     def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
         """The most probable layout of each image after one call, int32 (B, H, W)."""
         sampler = dataclasses.replace(self.sampler, guided=False)
         found = []
-        for first in range(0, len(batch.image), self.chunk):
-            rows = np.minimum(np.arange(first, first + self.chunk), len(batch.image) - 1)
-            part = jax.tree.map(lambda a, rows=rows: a[rows], batch)
+        for part, rows, count in self._parts(batch):
             known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
             given = given_values(example_keys(0, rows), Pair(part.image, part.layout), known)
-            told = self.condition(params, part.tokens, np.ones((self.chunk,), bool))
+            told = encode(self.text_encoder, params, part.tokens, np.ones((self.chunk,), bool))
             state, row = sampler.begin(given).state, jnp.array([1.0, 1.0])
-            p = sampler.probabilities(params["network"], state, given, row, told, Pair(1.0, 1.0))
-            found.append(np.asarray(p).argmax(axis=-1))
-        return np.concatenate(found)[: len(batch.image)].astype(np.int32)
+            p = sampler.probabilities(params["network"], state, given, row, told, NO_GUIDANCE)
+            found.append(np.asarray(p)[:count].argmax(axis=-1))
+        return np.concatenate(found).astype(np.int32)
 
     def sample(self, params: Any, step: int) -> dict[str, np.ndarray]:
         """A look: pairs drawn for the first held-out captions, and the segmentation of the held-out images."""
@@ -164,7 +187,7 @@ class JointTask:
         given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
         state = run(
             self.sampler, params["network"], paths.joint(self.sample_steps), given,
-            self.condition(params, batch.tokens), self.guidance,
+            encode(self.text_encoder, params, batch.tokens), self.guidance,
         )  # fmt: skip
         images = display(to_uint8(state.image), self.image)[:8]
         layouts = np.asarray(state.layout)[:8]
@@ -194,3 +217,7 @@ def condition(text_encoder: Any | None, params: Any, tokens: Array | None, drop:
         return Condition()
     text: Text = text_encoder.apply({"params": params["text"]}, jnp.asarray(tokens))
     return Condition(text=text, drop_text=jnp.zeros((len(tokens),), bool) if drop is None else drop)
+
+
+encode = jax.jit(condition, static_argnums=0)
+"""`condition`, compiled: text is encoded once per call of a sampler, not once per step."""
