@@ -23,7 +23,10 @@ LOG_FLOOR = -30.0
 
 
 def text_guidance(predict: Predictor, scales: Pair) -> Predictor:
-    """A predictor guided by the text with `scales` (scalars, may be traced): one call of twice the batch."""
+    """A predictor guided by the text with `scales` (scalars, may be traced): one call of twice the batch.
+
+    An example whose text is dropped anyway has two equal branches, and any scale leaves it alone.
+    """
 
     def guided(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
         if condition.text is None:
@@ -33,7 +36,8 @@ def text_guidance(predict: Predictor, scales: Pair) -> Predictor:
         def twice(tree):
             return jax.tree.map(lambda a: jnp.concatenate([a, a]), tree)
 
-        drop = jnp.arange(2 * batch) >= batch
+        dropped = jnp.zeros((batch,), bool) if condition.drop_text is None else condition.drop_text
+        drop = jnp.concatenate([dropped, jnp.ones((batch,), bool)])
         both = predict(twice(noisy), twice(levels), twice(condition).replace(drop_text=drop))
         with_text, without = (pair_map(lambda a, half=half: jnp.split(a, 2)[half], both) for half in (0, 1))
         image = layout = None

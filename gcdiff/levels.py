@@ -115,14 +115,14 @@ def _regions(key: Array, base: Pair, layout: Array, shares: LevelShares) -> tupl
 def random_region(key: Array, layout: Array) -> Array:
     """A bool mask (H, W): a rectangle, a half plane, a strip, brush strokes or whole segments; or its complement."""
     height, width = layout.shape
-    k_kind, k_flip, k_shape, k_classes = jax.random.split(key, 4)
+    k_kind, k_flip, k_shape, k_points, k_classes = jax.random.split(key, 5)
     rows, cols = jnp.linspace(0, 1, height)[:, None], jnp.linspace(0, 1, width)[None]
     u = jax.random.uniform(k_shape, (6,))
     rectangle = (jnp.abs(rows - u[0]) < 0.1 + 0.3 * u[1]) & (jnp.abs(cols - u[2]) < 0.1 + 0.3 * u[3])
     angle = 2 * jnp.pi * u[4]
     distance = (rows - u[0]) * jnp.sin(angle) + (cols - u[2]) * jnp.cos(angle)
     half, strip = distance > 0, jnp.abs(distance) < 0.05 + 0.2 * u[5]
-    points = jax.random.uniform(k_shape, (4, 2))
+    points = jax.random.uniform(k_points, (4, 2))
     brush = jnp.zeros((height, width), bool)
     for a, b in zip(points[:-1], points[1:], strict=True):
         brush |= _distance_to_segment(rows, cols, a, b) < 0.04 + 0.08 * u[5]

@@ -55,11 +55,17 @@ def layout_only(steps: int) -> np.ndarray:
     return _columns(1.0, _down(steps))
 
 
-def partial(steps: int, start: float) -> np.ndarray:
-    """Both from level `start` to 0: an edit of a pair that was noised to that level."""
-    if not 0 < start <= 1:
-        raise ValueError(f"start level is {start}, expected 0 < start <= 1")
-    return joint(steps) * np.float32(start)
+def partial(steps: int, image: float = 1.0, layout: float = 1.0) -> np.ndarray:
+    """Each side from a level of its own to 0: an edit of a pair that is noised to those levels first.
+
+    A side that starts at 0 stays as it is; (0, t) cleans a layout, (t, 0) redraws an image for its layout.
+    """
+    for side, level in (("image", image), ("layout", layout)):
+        if not 0 <= level <= 1:
+            raise ValueError(f"{side} starts at level {level}, expected 0 <= level <= 1")
+    if image == layout == 0:
+        raise ValueError("image and layout both start at level 0: nothing would change")
+    return _columns(image * _down(steps), layout * _down(steps))
 
 
 PATHS = {f.__name__: f for f in (joint, layout_first, layout_given_image, image_given_layout, image_only, layout_only)}

@@ -72,6 +72,15 @@ def test_regions_are_of_many_sizes():
     assert (shares < 0.2).mean() > 0.1 and (shares > 0.8).mean() > 0.1
 
 
+def test_a_regions_numbers_are_drawn_apart(monkeypatch):
+    """No key is used twice: what one shape says of another would be a region that never occurs."""
+    used, uniform = [], jax.random.uniform
+    monkeypatch.setattr(jax.random, "uniform", lambda key, *a: used.append(key) or uniform(key, *a))
+    random_region(jax.random.key(0), LAYOUT[0])
+    numbers = [tuple(np.asarray(jax.random.key_data(k))) for k in used]
+    assert len(numbers) == 2 and len(set(numbers)) == 2
+
+
 def test_a_finer_layout_grid():
     out = draw(jax.random.key(5), LevelShares(), LAYOUT[:8], (H // 2, W // 2))
     assert out.levels.image.shape == (8, H // 2, W // 2) and out.levels.layout.shape == (8, H, W)

@@ -38,8 +38,13 @@ def test_the_layout_comes_first():
     assert np.all(path[:4, 0] == 1) and np.all(path[3:, 1] == 0)
 
 
-def test_a_start_from_the_middle():
-    assert tuple(paths.partial(4, 0.5)[0]) == (0.5, 0.5)
+@pytest.mark.parametrize("start", [(0.5, 0.5), (0.25, 1.0), (0.0, 0.5), (0.5, 0.0)])
+def test_a_start_from_the_middle(start):
+    path = paths.partial(4, *start)
+    assert path.shape == (5, 2) and path.dtype == np.float32
+    assert tuple(path[0]) == start and tuple(path[-1]) == (0, 0)
+    np.testing.assert_allclose(np.diff(path, axis=0), -np.tile(start, (4, 1)) / 4)
+    np.testing.assert_array_equal(paths.partial(4), paths.joint(4))
 
 
 def test_numbers_that_cannot_be_are_refused():
@@ -47,5 +52,7 @@ def test_numbers_that_cannot_be_are_refused():
         paths.joint(0)
     with pytest.raises(ValueError, match="steps is 1, expected at least 2"):
         paths.layout_first(1)
-    with pytest.raises(ValueError, match="start level is 0"):
-        paths.partial(4, 0)
+    with pytest.raises(ValueError, match="layout starts at level 1.5"):
+        paths.partial(4, layout=1.5)
+    with pytest.raises(ValueError, match="nothing would change"):
+        paths.partial(4, 0, 0)

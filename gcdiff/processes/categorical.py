@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from gcdiff.processes.blocks import map_pixels
-from gcdiff.processes.categorical_losses import cross_entropy, posterior_kl, prior_kl
+from gcdiff.processes.categorical_losses import LOG_ZERO, cross_entropy, posterior_kl, prior_kl
 from gcdiff.schedules import Schedule
 from gcdiff.types import VOID
 
@@ -45,10 +45,6 @@ __all__ = [
     "renoise",
     "reverse",
 ]
-
-LOG_ZERO = -1e30
-"""The log of a probability that is 0: exp(LOG_ZERO) is exactly 0, and 0 * LOG_ZERO is 0 and not NaN."""
-
 
 _COLUMNS = 16
 
@@ -95,15 +91,25 @@ def loo_to_posterior(log_p0: Array, y_t: Array, keep_t: ArrayLike) -> Array:
 def reverse(key: Array, log_p0: Array, y_t: Array, keep_s: ArrayLike, keep_t: ArrayLike) -> Array:
     """Draw y_s of (3) as the mixture (4), int32 of y_t's shape, in blocks: no array of size (..., K) is made.
 
-    keep_s == keep_t returns y_t bit for bit, also where p[y_t] underflows.
+    `key` is one key, or one for each example along the first axis: what an example draws is then a function of its own
+    key alone. keep_s == keep_t returns y_t bit for bit, also where p[y_t] underflows.
     """
-    key_branch, key_clean, key_uniform = jax.random.split(key, 3)
+    if key.ndim:
+        # Only the random maps are drawn example by example: the blocks are cut from the batch as a whole.
+        maps = jax.vmap(lambda k: _random_maps(k, y_t.shape[1:], log_p0.shape[-1]))(key)
+    else:
+        maps = _random_maps(key, y_t.shape, log_p0.shape[-1])
     keep_s, keep_t, stay = _safe_levels(keep_s, keep_t, log_p0.shape[:-1])
-    branch = jax.random.uniform(key_branch, y_t.shape)
-    column, row = jax.random.uniform(key_clean, (2, *y_t.shape))
-    uniform = jax.random.randint(key_uniform, y_t.shape, 0, log_p0.shape[-1], jnp.int32)
-    (y_s,) = map_pixels(_draw, log_p0, y_t, keep_s, keep_t, branch, column, row, uniform)
+    (y_s,) = map_pixels(_draw, log_p0, y_t, keep_s, keep_t, *maps)
     return jnp.where(stay, y_t, y_s)
+
+
+def _random_maps(key: Array, shape: tuple[int, ...], classes: int) -> tuple[Array, Array, Array, Array]:
+    """Three maps that are uniform in [0, 1) and one of uniform classes."""
+    key_branch, key_clean, key_class = jax.random.split(key, 3)
+    branch = jax.random.uniform(key_branch, shape)
+    column, row = jax.random.uniform(key_clean, (2, *shape))
+    return branch, column, row, jax.random.randint(key_class, shape, 0, classes, jnp.int32)
 
 
 def _draw(log_p0, y_t, keep_s, keep_t, branch, column, row, uniform):
@@ -208,7 +214,7 @@ class UniformProcess:
         return posterior(log_p0, yt, self.keep(s), self.keep(t))
 
     def reverse(self, key: Array, log_p0: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> Array:
-        """Draw y_s given y_t and the leave-one-out log-probabilities of y_0."""
+        """Draw y_s given y_t and the leave-one-out log-probabilities of y_0; `key` is one key or (B,)."""
         return reverse(key, log_p0, yt, self.keep(s), self.keep(t))
 
     def loo_to_posterior(self, log_p0: Array, yt: Array, t: ArrayLike) -> Array:

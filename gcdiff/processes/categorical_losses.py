@@ -14,6 +14,9 @@ q is constant outside {y_0, y_t}, and there log(w_k / u_k) = -log1p(a_s K p_k / 
     (5)  -a_s p / u + a_t p / Z         is  -(1 - r)/(K Z) a_s p / u
 
 The cross-entropy is (1) and (2) with q the one-hot of the label, up to what does not depend on the logits.
+
+Logits may be -inf, as long as one of a pixel's is finite. The log of a probability 0 is the finite `LOG_ZERO`, so that
+a divergence that is infinite comes out as about 1e30; its gradient is at most 1 all the same.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from jaxtyping import Array, ArrayLike
 
 from gcdiff.processes.blocks import map_pixels
 from gcdiff.types import VOID
+
+LOG_ZERO = -1e30
+"""The log of a probability that is 0: exp(LOG_ZERO) is exactly 0, and 0 * LOG_ZERO is 0 and not NaN."""
 
 _TINY = 1e-30  # below it a probability is handled by its logarithm
 
@@ -128,7 +134,7 @@ class _Pixel(NamedTuple):
     base: Array  # (1 - a_s)/K, the part of u that does not depend on p
     jump: Array  # (1 - r)/K, f outside y_t
     log_sum: Array
-    log_p: Array  # of y_0
+    log_p: Array  # of y_0, floored
     p: Array
     rest: Array  # 1 - p, summed and not subtracted
     u: Array
@@ -155,7 +161,7 @@ def _pixel(logits, y0, y_t, keep_s, keep_t) -> _Pixel:
     p, p_own = jnp.exp(at_clean - log_sum), jnp.exp(at_own - log_sum)
     return _Pixel(
         live, y0 == y_t, keep_s, keep_t, base, (keep_s - keep_t) / (keep_s * classes), log_sum,
-        at_clean - log_sum, p, rest / total, keep_s * p + base, p_own, keep_s * p_own + base,
+        jnp.maximum(at_clean - log_sum, LOG_ZERO), p, rest / total, keep_s * p + base, p_own, keep_s * p_own + base,
         keep_t * p_own + (1.0 - keep_t) / classes, jnp.where(k == y_t[..., None], 0.0, masses), total,
     )  # fmt: skip
 

@@ -25,9 +25,11 @@ are exact ends, l_s == l_t is the identity, and every value and gradient is fini
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import log_sigmoid
 from jaxtyping import Array, ArrayLike
 
@@ -35,6 +37,7 @@ from gcdiff.schedules import Schedule, alpha_of, sigma_of
 
 KINDS = ("eps", "x0", "v", "preconditioned")
 DATA_STD = 0.5
+LEAST_EPS_LOG_SNR = -10.0
 
 
 def corrupt(key: Array, x0: Array, log_snr_t: ArrayLike) -> Array:
@@ -70,7 +73,8 @@ def ddim(x0: Array, x_t: Array, log_snr_s: ArrayLike, log_snr_t: ArrayLike) -> A
 def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike) -> Array:
     """The clean image that a network's output of `kind` means, of x_t's shape.
 
-    'eps' says nothing about the clean image at alpha = 0: it is undefined there, and 0 is returned.
+    'eps' says nothing about the clean image at alpha = 0: it is undefined there, and 0 is returned
+    (`GaussianProcess.highest_level` keeps away from it).
     """
     if kind == "x0":
         return output
@@ -140,6 +144,20 @@ class GaussianProcess:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"image output kind is {self.kind!r}, expected one of {', '.join(KINDS)}")
+
+    @functools.cached_property
+    def highest_level(self) -> float:
+        """The noisiest level that a network is trained and asked at: 1, or where the log-SNR is -10 for 'eps'.
+
+        An output of 'eps' says nothing about the clean image at level 1. Noise of level 1 is taken for noise of this
+        level instead, from which it differs by alpha = .007.
+        """
+        if self.kind != "eps":
+            return 1.0
+        levels = np.linspace(0.0, 1.0, 10_001)[1:-1]
+        with jax.ensure_compile_time_eval():
+            log_snr = np.asarray(self.log_snr(levels))
+        return float(np.max(levels, where=log_snr >= LEAST_EPS_LOG_SNR, initial=levels[0]))
 
     def log_snr(self, t: ArrayLike) -> Array:
         """The log-SNR at level t, of t's shape."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from gcdiff.processes.categorical import UniformProcess
@@ -46,11 +47,21 @@ class JointProcess:
         """A draw at levels t, given the pair at levels s <= t."""
         return pair_map(lambda p, k, x, s, t: p.renoise(k, x, s, t), self._sides(), self._keys(key), noisy, s, t)
 
+    def posterior(self, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
+        """The law at levels s given the pair at t and a clean prediction: ((mean, variance), log-probabilities)."""
+        return pair_map(lambda p, c, x, s, t: p.posterior(c, x, s, t), self._sides(), clean, noisy, s, t)
+
     def reverse(self, key: Array, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
         """An ancestral step from levels t to s, given a clean prediction."""
         return pair_map(
             lambda p, k, c, x, s, t: p.reverse(k, c, x, s, t), self._sides(), self._keys(key), clean, noisy, s, t
         )
+
+    def clip_levels(self, levels: Pair) -> Pair:
+        """Levels no higher than the image's network is asked at."""
+        if self.image is None or levels.image is None:
+            return levels
+        return levels._replace(image=jnp.minimum(levels.image, self.image.highest_level))
 
     def denoiser(self, apply_fn: Callable, params: Any) -> Denoiser:
         """The network as a function of levels: the one place that turns levels into log-SNRs."""

@@ -1,7 +1,9 @@
-"""The sampling loop: from noise down a path of levels, in compiled pieces of ten steps.
+"""The sampling loop: down a path of levels, in compiled pieces of ten steps.
 
-The carry is (state, previous clean image estimate, step). A piece takes ten rows of levels and a count, both traced:
-any number of steps, any path, masks, texts, scales and seeds run through one compiled program per chunk shape.
+It starts from the given values noised to the path's first row: as they are where known, pure noise at level 1, an edit
+in between. The carry is (state, previous clean image estimate, step). A piece takes ten rows of levels and a count,
+both traced: any number of steps, any path, masks, texts, scales and seeds run through one compiled program per chunk
+shape.
 Random numbers of an example depend on (seed, example id) alone, and a piece always runs on a chunk of the same size,
 so that a sample is the same bit for bit whatever else is drawn with it.
 """
@@ -28,7 +30,10 @@ NO_GUIDANCE = Pair(1.0, 1.0)
 
 
 class Carry(NamedTuple):
-    """The state of a chunk: the noisy pair, the clean image estimate of the last step, the number of steps done."""
+    """The state of a chunk: the noisy pair, the clean image estimate of the last step, the number of steps done.
+
+    The estimate is what multistep solvers extrapolate from; the steps of `gcdiff.samplers.steps` do not read it.
+    """
 
     state: Pair
     clean: Any
@@ -36,7 +41,10 @@ class Carry(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What does not change along a path: keys (B,), values where known, bool known-masks (B, H, W)."""
+    """What does not change along a path: keys (B,), values, bool known-masks (B, H, W).
+
+    Values are what is known, and what is noised where a path starts below level 1; at level 1 any finite number does.
+    """
 
     keys: Array
     values: Pair
@@ -68,21 +76,20 @@ class Sampler:
     def _clips(self, clean: Pair) -> bool:
         return self.clip and clean.image is not None
 
-    def start(self, given: Given) -> Carry:
-        """Known values where known, pure noise elsewhere."""
-        shapes = pair_map(lambda a: a.shape[1:], given.values)
-        noise = jax.vmap(lambda k: self.process.prior(jax.random.fold_in(k, 0), shapes))(given.keys)
-        image = layout = clean = None
-        if noise.image is not None:
-            image = jnp.where(given.known.image[..., None], given.values.image, noise.image)
-            clean = jnp.zeros_like(image)
-        if noise.layout is not None:
-            layout = jnp.where(given.known.layout, given.values.layout, noise.layout)
-        return Carry(Pair(image, layout), clean, jnp.zeros((), jnp.int32))
+    def start(self, given: Given, row: Array) -> Carry:
+        """The values noised to the first row (2,) of a path; void labels come out uniform at every level."""
+        corrupt = jax.vmap(lambda k, *a: self.process.corrupt(jax.random.fold_in(k, 0), *a))
+        state = corrupt(given.keys, given.values, row_levels(row, given.known))
+        clean = None if state.image is None else jnp.zeros_like(state.image)
+        return Carry(state, clean, jnp.zeros((), jnp.int32))
 
     def step(self, params: Any, carry: Carry, given: Given, s: Array, t: Array, condition, scales: Pair) -> Carry:
         """One step between two rows (2,) of a path."""
-        levels_s, levels_t = row_levels(s, given.known), row_levels(t, given.known)
+        levels_s, levels_t = (self.process.clip_levels(row_levels(row, given.known)) for row in (s, t))
+        if levels_t.layout is not None:
+            # Wherever a path starts, a void pixel starts at level 1: its first step brings it to the path's level.
+            unknown = (given.values.layout == VOID) & (carry.step == 0)
+            levels_t = levels_t._replace(layout=jnp.where(unknown, 1.0, levels_t.layout))
         clean = self.predict(params, carry.state, levels_t, condition, scales)
         keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, carry.step + 1)))(given.keys)
         image, layout = carry.state
@@ -90,8 +97,7 @@ class Sampler:
             move = jax.vmap(lambda k, *a: IMAGE_STEPS[self.image_step](self.process.image, k, *a))
             image = move(keys[:, 0], clean.image, image, levels_s.image, levels_t.image)
         if clean.layout is not None:
-            move = jax.vmap(self.process.layout.reverse)
-            layout = move(keys[:, 1], clean.layout, layout, levels_s.layout, levels_t.layout)
+            layout = self.process.layout.reverse(keys[:, 1], clean.layout, layout, levels_s.layout, levels_t.layout)
         previous = carry.clean if clean.image is None else clean.image
         return Carry(Pair(image, layout), previous, carry.step + 1)
 
@@ -105,13 +111,13 @@ class Sampler:
         return jax.lax.fori_loop(0, count, body, carry)
 
     @jax.jit(static_argnums=0)
-    def begin(self, given: Given) -> Carry:
-        return self.start(given)
+    def begin(self, given: Given, row: Array) -> Carry:
+        return self.start(given, row)
 
     @jax.jit(static_argnums=0)
     def probabilities(self, params, state: Pair, given: Given, row: Array, condition, scales: Pair) -> Array:
         """p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
-        levels = row_levels(row, given.known)
+        levels = self.process.clip_levels(row_levels(row, given.known))
         clean = self.predict(params, state, levels, condition, scales)
         return jnp.exp(self.process.layout.loo_to_posterior(clean.layout, state.layout, levels.layout))
 
@@ -131,7 +137,7 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Pair:
     """Walk one chunk down `path` (steps + 1, 2) and return its state. `progress(n)` is told after n more steps."""
-    carry = sampler.begin(given)
+    carry = sampler.begin(given, jnp.asarray(path[0]))
     scales = Pair(*(jnp.float32(s) for s in scales))
     steps = len(path) - 1
     for first in range(0, steps, PIECE):
@@ -145,10 +151,9 @@ def run(
 
 
 def given_values(keys: Array, values: Pair, known: Pair) -> Given:
-    """What a chunk is given. Void is never known; values elsewhere than where known are not looked at."""
+    """What a chunk is given. Void is never known."""
     if values.layout is not None:
         known = known._replace(layout=known.layout & (values.layout != VOID))
-        values = values._replace(layout=jnp.maximum(values.layout, 0))
     return Given(keys, values, known)
 
 

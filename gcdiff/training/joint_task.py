@@ -108,7 +108,7 @@ class JointTask:
 
     def losses(self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None) -> Pair:
         """Per-example losses (B,) of a batch at given levels."""
-        clean = Pair(batch.image, batch.layout)
+        clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy = self.process.corrupt(key, clean, levels)
         denoise = self.process.denoiser(self.network.apply, params["network"])
         output = denoise(noisy, levels, condition(self.text_encoder, params, batch.tokens, drop))
@@ -175,14 +175,15 @@ class JointTask:
             known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
             given = given_values(example_keys(0, rows), Pair(part.image, part.layout), known)
             told = encode(self.text_encoder, params, part.tokens, np.ones((self.chunk,), bool))
-            state, row = sampler.begin(given).state, jnp.array([1.0, 1.0])
+            row = jnp.array([1.0, 1.0])
+            state = sampler.begin(given, row).state
             p = sampler.probabilities(params["network"], state, given, row, told, NO_GUIDANCE)
             found.append(np.asarray(p)[:count].argmax(axis=-1))
         return np.concatenate(found).astype(np.int32)
 
     def sample(self, params: Any, step: int) -> dict[str, np.ndarray]:
         """A look: pairs drawn for the first held-out captions, and the segmentation of the held-out images."""
-        batch = jax.tree.map(lambda a: a[: self.chunk], self.heldout)
+        batch = next(self._parts(self.heldout))[0]
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
         given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
         state = run(

@@ -306,7 +306,7 @@ def test_cross_entropy_on_the_raw_logits_is_wrong():
 
 @pytest.mark.parametrize("classes", [2, 19])
 def test_table_of_ends(classes):
-    """Every pair of levels x labels (equal, other, void) x logits up to +-110, mixed in one batch."""
+    """Every pair of levels x labels (equal, other, void) x logits up to +-110 or one-hot, mixed in one batch."""
     rng = np.random.default_rng(0)
     extreme = np.full(classes, -110.0)
     extreme[0] = 110.0
@@ -316,14 +316,16 @@ def test_table_of_ends(classes):
     y_t = np.array([0, 0, 1, 1], np.int32)[label]
     y0 = np.array([0, 1, 0, VOID], np.int32)[label]
     silent = (keep_s == keep_t) | (y0 == VOID)
+    one_hot = np.where(logits == logits.max(-1, keepdims=True), 0, -np.inf).astype(np.float32)
+    one_hot[0::2, -1] = -np.inf  # some with two classes left, or with one that is not the label
 
-    for loss, levels in ((posterior_kl, (keep_s, keep_t)), (cross_entropy, (keep_t, keep_s))):
-        value, gradient = value_and_gradient(loss, logits, y0, y_t, *levels)
+    for log_p0, loss in ((v, loss) for v in (logits, one_hot) for loss in (posterior_kl, cross_entropy)):
+        levels = (keep_s, keep_t) if loss is posterior_kl else (keep_t, keep_s)
+        value, gradient = value_and_gradient(loss, log_p0, y0, y_t, *levels)
         assert np.isfinite(value).all() and np.isfinite(gradient).all()
         assert (value >= -1e-6).all() and np.abs(gradient).max() <= 1.0 + 1e-5
         assert not value[silent].any() and not gradient[silent].any()
 
-    one_hot = np.where(logits == logits.max(-1, keepdims=True), 0, -np.inf).astype(np.float32)
     for log_p0 in (logits, one_hot):
         for law in (posterior, lambda p, y, s, t: loo_to_posterior(p, y, t)):
             value, gradient = jax.value_and_grad(lambda p, law=law: jnp.exp(law(p, y_t, keep_s, keep_t)).sum())(log_p0)
@@ -341,6 +343,19 @@ def test_table_of_ends(classes):
     )
     mixed = keep_s[:, None] * softmax(logits) + (1 - keep_s[:, None]) / classes
     np.testing.assert_allclose(np.exp(posterior(logits, y_t, keep_s, keep_t))[unknown], mixed[unknown], atol=1e-6)
+
+
+def test_losses_of_a_certain_prediction():
+    """One-hot logits at s = 0: 0 nats where right; where wrong a number that is finite, with the slope 1 - 0."""
+    for wrong, y_t, keep_t in ((w, y, k) for w in (0, 1) for y in (0, 1) for k in (0.0, 0.5, 1 - 1e-6)):
+        logits = np.where(np.arange(2) == 1 - wrong, 0, -np.inf).astype(np.float32)[None]
+        y0, y_t = np.ones(1, np.int32), np.full(1, y_t, np.int32)
+        for loss, levels in ((posterior_kl, (1.0, keep_t)), (cross_entropy, (keep_t, 1.0))):
+            value, gradient = value_and_gradient(loss, logits, y0, y_t, *(np.full(1, k, np.float32) for k in levels))
+            np.testing.assert_allclose(value, -wrong * LOG_ZERO, rtol=1e-5)
+            assert np.isfinite(gradient).all()
+            if keep_t == 0:
+                np.testing.assert_array_equal(gradient, [[wrong, -wrong]])
 
 
 def test_void_pixels_are_never_read():
@@ -399,6 +414,21 @@ def test_blocks_change_nothing_and_vmap_works(monkeypatch):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_a_draw_is_a_function_of_its_examples_key(monkeypatch):
+    """With a key per example: the draw of that example alone, whatever stands beside it and however blocks are cut."""
+    logits, _, y_t, keep_s, keep_t = layouts(classes=19, shape=(4, 5, 7))
+    keep_s, keep_t = (jnp.concatenate([k, k]) for k in (keep_s, keep_t))
+    keys = jax.random.split(KEY, 4)
+    together = jax.jit(reverse)(keys, logits, y_t, keep_s, keep_t)
+    assert (together != y_t).any()
+    for i in range(4):
+        for one in (i, slice(i, i + 1)):
+            alone = reverse(keys[one], logits[one], y_t[one], keep_s[one], keep_t[one])
+            np.testing.assert_array_equal(alone.reshape(5, 7), together[i])
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 19 * 4 * 9)  # 9 pixels of each of the 4 examples
+    np.testing.assert_array_equal(jax.jit(lambda *a: reverse(*a))(keys, logits, y_t, keep_s, keep_t), together)
+
+
 @pytest.mark.usefixtures("strict")
 def test_scalar_levels_are_constant_maps_and_bfloat16_is_welcome():
     logits, y0, y_t, *_ = layouts()
@@ -427,5 +457,7 @@ def test_process_is_the_functions_on_a_schedule():
     ):
         np.testing.assert_array_equal(got, want)
     assert_follows(process.prior(KEY, (1, 4000)), np.full((1, 4), 0.25))
+    for level in (0.0, 0.5, 1.0):
+        assert_follows(process.corrupt(KEY, jnp.full((1, 4000), VOID), level), np.full((1, 4), 0.25))
     with pytest.raises(ValueError, match="^num_classes is 1, expected at least 2$"):
         UniformProcess(1, Schedule("cosine"))

@@ -154,6 +154,14 @@ def test_levels_gain_a_channel_axis():
     assert hash(process) == hash(GaussianProcess(Schedule("cosine"), "x0"))
 
 
+@pytest.mark.parametrize("schedule", [Schedule("linear"), Schedule("cosine"), Schedule("cosine", -4.0)])
+def test_an_eps_network_is_never_asked_at_level_one(schedule):
+    highest = GaussianProcess(schedule, "eps").highest_level
+    assert -10 <= schedule.log_snr(highest) < -9.8 and highest < 1
+    assert jax.jit(lambda t: jnp.minimum(t, GaussianProcess(schedule, "eps").highest_level))(1.0) == np.float32(highest)
+    assert GaussianProcess(schedule, "v").highest_level == 1
+
+
 def test_bad_kind():
     for make in (lambda: GaussianProcess(Schedule("cosine"), "noise"), lambda: gaussian.to_clean("noise", 0, 0, 0.0)):
         with pytest.raises(ValueError, match="^image output kind is 'noise', expected one of eps, x0, v, precond"):

@@ -1,0 +1,45 @@
+"""The only reader of a ConfigDict: every field has its default here, and everything is built and validated here.
+
+fields: which fields there are.  checks: which values they may have.  load: config files and overrides.
+data: data sets and their specs.  parts: everything else a run is built from.  rundir: the files a run leaves.
+"""
+
+from gcdiff.config.checks import check
+from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, splits
+from gcdiff.config.fields import default
+from gcdiff.config.load import load_file, override
+from gcdiff.config.parts import (
+    Built,
+    batches,
+    build,
+    build_task,
+    initial_from,
+    initial_params,
+    restore_params,
+    to_train_batch,
+    train_config,
+)
+from gcdiff.config.rundir import load_run, save_run
+
+__all__ = [
+    "DATASETS",
+    "Built",
+    "Specs",
+    "Splits",
+    "batches",
+    "build",
+    "build_specs",
+    "build_task",
+    "check",
+    "default",
+    "initial_from",
+    "initial_params",
+    "load_file",
+    "load_run",
+    "override",
+    "restore_params",
+    "save_run",
+    "splits",
+    "to_train_batch",
+    "train_config",
+]

@@ -1,0 +1,62 @@
+"""Which values the fields of a config may have."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from gcdiff.config.data import DATASETS
+from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
+from gcdiff.samplers.steps import IMAGE_STEPS
+
+CHOICES = {
+    "process.output": ("eps", "x0", "v", "preconditioned"),
+    "text.encoder": ("learned", "none"),
+    "levels.kind": ("free", "shared"),
+    "sample.path": ("joint", "layout_first"),
+    "sample.image_step": tuple(IMAGE_STEPS),
+    "network.dtype": ("float32", "bfloat16"),
+    "data.name": tuple(DATASETS),
+}
+SMALLEST = {"train.batch_size": 1, "train.steps": 1, "sample.steps": 1, "sample.chunk": 4, "data.heldout": 1}
+PAIRS = ("data.size", "data.scale", "sample.guidance")
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ValueError, naming the field, for a field that does not exist and for a value that cannot be."""
+    check_fields(config)
+    values = leaves(config)
+    for field, allowed in CHOICES.items():
+        if values[field] not in allowed:
+            raise ValueError(f"config.{field} is {values[field]!r}, expected one of {allowed}")
+    for field, smallest in SMALLEST.items():
+        if values[field] < smallest:
+            raise ValueError(f"config.{field} is {values[field]}, expected at least {smallest}")
+    for field in PAIRS:
+        if len(values[field]) != 2:
+            raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
+    network = config.network
+    for name in ("blocks", "attention", "cross_attention"):
+        if len(network[name]) != len(network.mults):
+            raise ValueError(
+                f"config.network.{name} has {len(network[name])} levels, network.mults {len(network.mults)}"
+            )
+    stride = network.stem * 2 ** (len(network.mults) - 1)
+    if any(side % stride for side in config.data.size):
+        raise ValueError(
+            f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}"
+        )
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Raise ValueError, naming the field, unless the fields are those of `default`, with values of their types."""
+    values = leaves(config)
+    for field in values:
+        if field not in FIELDS:
+            raise ValueError(f"config.{field}: {unknown(field)}")
+    for field, like in FIELDS.items():
+        if field not in values:
+            raise ValueError(f"config.{field} is missing, expected {expected(like, like)}")
+        try:
+            convert(values[field], like)
+        except TypeError:
+            raise ValueError(f"config.{field} is {values[field]!r}, expected {expected(like, like)}") from None

@@ -1,0 +1,90 @@
+"""The data sets of a config, and what a run has to remember of them. A new data set is entered in DATASETS."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gcdiff.data.dataset import Dataset
+from gcdiff.text.tokenizer import Vocabulary
+from gcdiff.types import ImageSpec, LabelSpec
+
+
+class Splits(NamedTuple):
+    """The training examples, the held-out ones, and what brings an example to the network's size."""
+
+    train: Dataset
+    heldout: Dataset
+    train_transform: Any
+    heldout_transform: Any
+
+
+class Specs(NamedTuple):
+    """What a run needs to know of its data once it is trained."""
+
+    image: ImageSpec
+    labels: LabelSpec
+    vocabulary: Vocabulary | None
+    licence: str
+
+
+def splits(config: ConfigDict) -> Splits:
+    """The data sets of a config."""
+    return DATASETS[config.data.name](config)
+
+
+def build_specs(config: ConfigDict, train: Dataset) -> Specs:
+    """The specs of a data set; the vocabulary is read off its captions (at most 2,000 examples, evenly spread)."""
+    vocabulary = None
+    if config.text.encoder == "learned":
+        indices = np.unique(np.linspace(0, len(train) - 1, 2000).astype(int))
+        vocabulary = Vocabulary.build((c for i in indices for c in train[int(i)].captions), config.text.length)
+    return Specs(train.image, train.labels, vocabulary, train.licence)
+
+
+def _streets(config: ConfigDict) -> Splits:
+    from gcdiff.data.synthetic.streets import Streets
+
+    size = tuple(config.data.size)
+    train = Streets("train", config.data.num, size=size)
+    heldout = Streets("heldout", config.data.heldout, size=size)
+    return Splits(train, heldout, _augment(config, train.labels), None)
+
+
+def _camvid(config: ConfigDict) -> Splits:
+    from gcdiff.data.builders.camvid import CamVid, recaption
+
+    train = CamVid(config.data.root, ("train", "val"))
+    augment = _augment(config, train.labels)
+
+    def transform(example, rng):
+        return recaption(augment(example, rng), rng)  # a crop may have lost a class
+
+    return Splits(train, CamVid(config.data.root, ("test",)), transform, _full_frame(config))
+
+
+DATASETS = {"streets": _streets, "camvid": _camvid}
+
+
+def _full_frame(config: ConfigDict):
+    from gcdiff.data import transforms
+
+    size = tuple(config.data.size)
+    return lambda example, rng: transforms.resize(example, size)
+
+
+def _augment(config: ConfigDict, labels: LabelSpec):
+    from gcdiff.data import transforms
+
+    size, scale = tuple(config.data.size), tuple(config.data.scale)
+
+    def augment(example, rng):
+        if scale != (1.0, 1.0):
+            example = transforms.random_crop_scale(example, rng, size, scale)
+        else:
+            example = transforms.resize(example, size)
+        return transforms.flip(example, rng, labels.swaps) if config.data.flip else example
+
+    return augment

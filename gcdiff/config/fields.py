@@ -1,0 +1,155 @@
+"""Which fields a config has: their defaults, their types, and how one is set or missed.
+
+A field is named by its dotted path, as in train.steps. Its default gives its type; None stands for an optional number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from gcdiff.levels import LevelShares
+from gcdiff.models.unet import JointUNet
+from gcdiff.training.joint_task import LossConfig
+from gcdiff.training.loop import TrainConfig
+from gcdiff.training.optim import Optim
+
+
+def default() -> ConfigDict:
+    """A config with every field there is, locked; an experiment changes some of them."""
+    network = {
+        f.name: f.default
+        for f in dataclasses.fields(JointUNet)
+        if f.name not in ("parent", "name", "control", "image_channels", "num_classes", "hide_unknown_image", "dtype")
+    }
+    train = _defaults(TrainConfig)
+    train.pop("optim")
+    config = {
+        "name": "",
+        "data": {
+            "name": "streets",
+            "root": "",  # where the files are; empty for embedded data
+            "size": (32, 64),  # height, width of what the network sees
+            "num": 100_000,  # examples of an embedded world
+            "heldout": 128,  # held-out examples looked at while training
+            "flip": False,
+            "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
+            "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)
+        },
+        "process": {
+            "image_schedule": "cosine",
+            "image_shift": 0.0,
+            "layout_schedule": "cosine",
+            "layout_shift": 0.0,
+            "output": "v",  # what the image head predicts: eps, x0, v, preconditioned
+        },
+        "network": {**network, "dtype": "float32"},
+        "text": {
+            "encoder": "learned",
+            "length": 32,
+            "features": 128,
+            "layers": 2,
+            "drop": 0.1,
+            "drop_given_image": 0.75,
+        },
+        "loss": _defaults(LossConfig),
+        "levels": {"kind": "free", **_defaults(LevelShares)},
+        "optim": _defaults(Optim),
+        "train": {**train, "batch_size": 32},
+        "sample": {
+            "steps": 50,
+            "path": "joint",
+            "image_step": "ddim",
+            "guidance": (1.0, 1.0),  # text guidance of the image and of the layout
+            "chunk": 16,
+        },
+    }
+    return ConfigDict(config).lock()
+
+
+def _defaults(cls) -> dict[str, Any]:
+    """The defaults of a dataclass; those that are None take numbers."""
+    found = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    return {name: placeholder(float) if value is None else value for name, value in found.items()}
+
+
+def leaves(config: ConfigDict) -> dict[str, Any]:
+    """The values of all fields by their dotted paths."""
+    return flatten(config.to_dict())
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted paths."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+FIELDS = leaves(default())
+"""Every field there is, with its default."""
+
+
+def assign(config: ConfigDict, field: str, value: Any, where: str, shown: str) -> None:
+    """Set a field; errors call it `where` + its path, and the value `shown`.
+
+    Raises ValueError for a field that does not exist and for a value of another type.
+    """
+    if field not in FIELDS:
+        raise ValueError(f"{where}{field}: {unknown(field)}")
+    *parents, name = field.split(".")
+    node = config
+    for part in parents:
+        node = node[part]
+    try:
+        value = convert(value, FIELDS[field])
+    except TypeError:
+        raise ValueError(f"{where}{field}={shown}: expected {expected(FIELDS[field], node[name])}") from None
+    with node.ignore_type():
+        node[name] = value
+
+
+def convert(value: Any, like: Any) -> Any:
+    """`value` in the type of the default `like`, where nothing is lost: an int is a float too, a list a tuple.
+
+    Raises TypeError for any other type.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and (like is None or isinstance(like, float)):
+        return float(value)
+    if isinstance(value, list | tuple) and isinstance(like, tuple):
+        return tuple(convert(v, like[0]) for v in value)
+    if type(value) is not type(like):
+        raise TypeError
+    return value
+
+
+def expected(like: Any, example: Any) -> str:
+    """The type of a field, in words."""
+    return "a number or None" if like is None else f"{type(like).__name__}, as in {example!r}"
+
+
+def unknown(field: str) -> str:
+    """That there is no such field, with the one that may have been meant."""
+    node, section = default().to_dict(), ""
+    for part in field.split("."):
+        if not isinstance(node.get(part), dict):
+            break
+        node, section = node[part], f"{section}{part}."
+    near = None if section == f"{field}." else _closest(field)
+    if near:
+        return f"there is no such field; did you mean config.{near}?"
+    return f"there is no such field; fields near it: {', '.join(section + key for key in sorted(node))}"
+
+
+def _closest(field: str) -> str | None:
+    """The field whose own name is like that of `field`, be it of another section."""
+    by_name: dict[str, list[str]] = {}
+    for known in FIELDS:
+        by_name.setdefault(known.split(".")[-1], []).append(known)
+    names = difflib.get_close_matches(field.split(".")[-1], by_name)
+    candidates = [known for name in names for known in by_name[name]]
+    return max(candidates, key=lambda c: difflib.SequenceMatcher(None, c, field).ratio(), default=None)

@@ -1,0 +1,108 @@
+"""Config files, and what the command line changes in them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gcdiff.config.checks import check, check_fields
+from gcdiff.config.fields import FIELDS, assign, default, expected, unknown
+
+
+def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """The config of a file FILE.py or FILE.py:ARG (its get_config(ARG)), with overrides ('train.steps', '100').
+
+    Raises FileNotFoundError where there is no file, and ValueError, in one line that names the file or the field, for
+    whatever goes wrong in it, for fields that do not exist and for values that cannot be.
+    """
+    file, _, argument = path.partition(":")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--config {file}: there is no such file")
+    if not file.endswith(".py"):
+        raise ValueError(f"--config {file}: expected a Python file, with the ending .py")
+    try:
+        config = _run(file, *([argument] if argument else []))
+    except Exception as error:
+        raise ValueError(f"--config {file}{_place(error, file)}: {_reason(error)}") from error
+    for field, text in overrides:
+        override(config, field, text)
+    check(config)
+    return config
+
+
+def override(config: ConfigDict, field: str, text: str) -> None:
+    """Set one dotted field from text, in the type of the field: ints stand for floats too, as in Python; true and
+    false in any case; tuples as (1,2); None, or a number, where a number is optional.
+
+    Raises ValueError for a field that does not exist and for a value of another type.
+    """
+    assign(config, field, _parse(text, FIELDS.get(field)), "--config.", text)
+
+
+def _parse(text: str, like: Any) -> Any:
+    if isinstance(like, str):
+        return text
+    words = re.sub(r"\b(true|false|none)\b", lambda found: found[0].capitalize(), text, flags=re.IGNORECASE)
+    try:
+        return ast.literal_eval(words)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _run(file: str, *arguments: str) -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("gcdiff_config_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError("expected a function get_config in it")
+    config = module.get_config(*arguments)
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"get_config gave {config!r}, expected a config made from gcdiff.config.default()")
+    check_fields(config)
+    return config
+
+
+def _place(error: Exception, file: str) -> str:
+    """The line of the file that an error comes from, where it is one."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename, error.lineno))
+    lines = [line for name, line in places if name and line and Path(name).absolute() == Path(file).absolute()]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in a config file, in one line; what a ConfigDict refused is named by its dotted path."""
+    said = error.msg if isinstance(error, SyntaxError) else error
+    while isinstance(said, KeyError | AttributeError) and said.args:  # as they wrap the text, or each other
+        said = said.args[0]
+    text = " ".join(str(said).split())
+    node = _refuser(error)
+    if node is not None and (found := re.match(r"""Key "(.+?)" does not exist|'(\w+)'""", text)):
+        field = _section(node) + (found[1] or found[2])
+        return f"config.{field}: {unknown(field)}"
+    if node is not None and (found := re.match(r"Could not override field '(.+?)' \(reference\)\. (.*) is of", text)):
+        field = _section(node) + found[1]
+        if field in FIELDS:
+            return f"config.{field}={found[2]}: expected {expected(FIELDS[field], FIELDS[field])}"
+    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
+
+
+def _refuser(error: Exception) -> ConfigDict | None:
+    """The ConfigDict in whose methods an error arose."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    node = frames[-1].f_locals.get("self")
+    return node if isinstance(node, ConfigDict) else None
+
+
+def _section(node: ConfigDict) -> str:
+    """The dotted prefix of a section's fields; sections are told apart by them."""
+    sections = default().items()
+    return next((f"{name}." for name, s in sections if isinstance(s, ConfigDict) and set(s) == set(node)), "")

@@ -1,0 +1,141 @@
+"""What a run is built from, given its config: model, training task, parameters, batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gcdiff.config.data import Specs, Splits
+from gcdiff.config.rundir import load_run
+from gcdiff.levels import LevelShares
+from gcdiff.models.unet import JointUNet
+from gcdiff.processes.categorical import UniformProcess
+from gcdiff.processes.gaussian import GaussianProcess
+from gcdiff.processes.joint import JointProcess
+from gcdiff.samplers.sample import NO_GUIDANCE, Sampler
+from gcdiff.schedules import Schedule
+from gcdiff.text.learned import LearnedTextEncoder
+from gcdiff.text.tokenizer import Vocabulary
+from gcdiff.training.checkpoint import restore_ema
+from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params
+from gcdiff.training.loop import TrainConfig
+from gcdiff.training.optim import Optim
+from gcdiff.training.transfer import Names, transfer
+from gcdiff.types import Pair
+
+
+class Built(NamedTuple):
+    """The parts of a model that depend on the config and the specs alone."""
+
+    process: JointProcess
+    network: JointUNet
+    text_encoder: LearnedTextEncoder | None
+    levels: LevelShares
+    sampler: Sampler
+
+
+def build(config: ConfigDict, specs: Specs) -> Built:
+    """Process, network, text encoder and sampler."""
+    c = config
+    image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
+    layout = UniformProcess(specs.labels.num_classes, Schedule(c.process.layout_schedule, c.process.layout_shift))
+    process = JointProcess(image, layout)
+    fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
+    network = JointUNet(
+        **{**fields, "dtype": jnp.dtype(c.network.dtype)},
+        image_channels=specs.image.channels,
+        num_classes=layout.head_size,
+        hide_unknown_image=c.process.output in ("v", "x0"),
+    )
+    text_encoder = None
+    if c.text.encoder == "learned":
+        text_encoder = LearnedTextEncoder(len(specs.vocabulary), c.text.features, c.text.layers)
+    if c.levels.kind == "shared":
+        levels = LevelShares.shared()
+    else:
+        levels = LevelShares(**{k: v for k, v in c.levels.items() if k != "kind"})
+    sampler = Sampler(process, network.apply, c.sample.image_step)
+    return Built(process, network, text_encoder, levels, sampler)
+
+
+def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
+    """A batch of the pipeline with its captions as token ids."""
+    tokens = None if vocabulary is None else vocabulary.encode(batch.captions)
+    return TrainBatch(batch.image, batch.layout, tokens)
+
+
+def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> JointTask:
+    """The training task, with its fixed batches of held-out and of training examples, evenly spread."""
+    from gcdiff.data.pipeline import whole
+
+    def some(dataset) -> TrainBatch:
+        indices = np.linspace(0, len(dataset) - 1, min(config.data.heldout, len(dataset))).astype(int)
+        return to_train_batch(whole(dataset, indices, data.heldout_transform), specs.vocabulary)
+
+    built = build(config, specs)
+    guidance = Pair(*config.sample.guidance)
+    return JointTask(
+        process=built.process,
+        network=built.network,
+        text_encoder=built.text_encoder,
+        loss=LossConfig(**config.loss),
+        levels=built.levels,
+        drop_text=config.text.drop,
+        drop_text_given_image=config.text.drop_given_image,
+        photometric=config.data.photometric,
+        image=specs.image,
+        labels=specs.labels,
+        heldout=some(data.heldout),
+        seen=some(data.train),
+        sampler=dataclasses.replace(built.sampler, guided=guidance != NO_GUIDANCE),
+        sample_steps=config.sample.steps,
+        guidance=guidance,
+        chunk=config.sample.chunk,
+        initial=initial,
+    )
+
+
+def initial_params(built: Built, config: ConfigDict, specs: Specs):
+    """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
+    size = tuple(config.data.size)
+    tokens = None if specs.vocabulary is None else np.zeros((1, specs.vocabulary.length), np.int32)
+    one = TrainBatch(np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32), tokens)
+    return init_params(built.network, built.text_encoder, jax.random.key(0), one)
+
+
+def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs):
+    """The averaged parameters of the newest checkpoint of a run."""
+    return restore_ema(workdir / "checkpoints", jax.eval_shape(lambda: initial_params(built, config, specs)))
+
+
+def initial_from(workdir: Path, config: ConfigDict, specs: Specs):
+    """(a function from fresh parameters to those started from another run's weights, what was taken)."""
+    old_config, old_specs = load_run(workdir)
+    old = restore_params(workdir, build(old_config, old_specs), old_config, old_specs)
+    names = Names(specs.labels, specs.vocabulary), Names(old_specs.labels, old_specs.vocabulary)
+    fresh = jax.jit(lambda: initial_params(build(config, specs), config, specs))()
+    params, report = transfer(fresh, old, *names)
+    return lambda _: jax.tree.map(jnp.asarray, params), f"weights of {workdir}: {report}"
+
+
+def batches(config: ConfigDict, specs: Specs, data: Splits):
+    """A function from a first step to an iterator over training batches from that step on."""
+    from gcdiff.data.pipeline import batches as pipeline
+
+    def start(step: int):
+        stream = pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, start=step)
+        return (to_train_batch(batch, specs.vocabulary) for batch in stream)
+
+    return start
+
+
+def train_config(config: ConfigDict) -> TrainConfig:
+    """The part of the config that the training loop reads."""
+    train = {k: v for k, v in config.train.items() if k != "batch_size"}
+    return TrainConfig(**train, optim=Optim(**config.optim))

@@ -1,0 +1,100 @@
+"""The files that say what a run is: config.json, specs.json and the licence of its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gcdiff.config.data import Specs
+from gcdiff.config.fields import assign, default, flatten, leaves
+from gcdiff.text.tokenizer import Vocabulary
+from gcdiff.types import ImageSpec, LabelSpec
+
+
+def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
+    """Make a run directory complete: config.json and specs.json. A run of another config is not written over.
+
+    Raises ValueError, naming the field, for a run whose config or data make another model or another order of examples.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    fields = _specs_to_dict(specs)
+    if (workdir / "config.json").exists():
+        _check_same(workdir, config, fields)
+    for name, content in (("specs.json", fields), ("config.json", config.to_dict())):
+        _write(workdir / name, json.dumps(content, indent=1))
+    _write(workdir / "DATA_LICENCE.txt", specs.licence + "\n")
+
+
+def load_run(workdir: Path) -> tuple[ConfigDict, Specs]:
+    """What `save_run` wrote; fields that came later have their defaults.
+
+    Raises FileNotFoundError for a directory that is no run, ValueError, naming file and field, for a damaged one.
+    """
+    for name in ("config.json", "specs.json"):
+        if not (workdir / name).is_file():
+            raise FileNotFoundError(f"{workdir} is not a run directory: there is no {name} in it")
+    return _load_config(workdir / "config.json"), _specs_from_dict(_read(workdir / "specs.json"))
+
+
+def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> None:
+    configs = _load_config(workdir / "config.json"), config
+    old, new = (json.loads(json.dumps(leaves(c))) for c in configs)  # as files hold them: lists for tuples
+    for field in new:
+        if not _may_change(field) and old[field] != new[field]:
+            raise ValueError(
+                f"{workdir} was trained with {field}={old[field]!r}, now {new[field]!r}: choose another --workdir"
+            )
+    # The data may have moved, but they must still be the same.
+    trained, now = _read(workdir / "specs.json"), json.loads(json.dumps(specs))
+    for part in ("image", "labels", "vocabulary"):
+        if trained[part] != now[part]:
+            raise ValueError(
+                f"{workdir} was trained on other data: data.root={config.data.root!r} has another {part} than "
+                f"{workdir / 'specs.json'}; choose another --workdir"
+            )
+
+
+def _may_change(field: str) -> bool:
+    """Data may move, and training and drawing go on in another way; where a run stands in its data depends on seed and
+    batch size."""
+    section = field.split(".")[0]
+    return field == "data.root" or (section in ("train", "sample") and field not in ("train.seed", "train.batch_size"))
+
+
+def _load_config(file: Path) -> ConfigDict:
+    config = default()
+    for field, value in flatten(_read(file)).items():
+        assign(config, field, value, f"{file}: ", repr(value))
+    return config
+
+
+def _specs_to_dict(specs: Specs) -> dict[str, Any]:
+    return {
+        "image": specs.image.to_dict(),
+        "labels": specs.labels.to_dict(),
+        "vocabulary": None if specs.vocabulary is None else specs.vocabulary.to_dict(),
+        "licence": specs.licence,
+    }
+
+
+def _specs_from_dict(fields: dict[str, Any]) -> Specs:
+    vocabulary = fields["vocabulary"] and Vocabulary.from_dict(fields["vocabulary"])
+    return Specs(
+        ImageSpec.from_dict(fields["image"]), LabelSpec.from_dict(fields["labels"]), vocabulary, fields["licence"]
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as JSON: {error}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    part.replace(path)

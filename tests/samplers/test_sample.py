@@ -1,0 +1,127 @@
+"""Where sampling starts, what it is told on the way, and that no sample knows of another."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff import paths
+from gcdiff.processes import blocks
+from gcdiff.processes.categorical import UniformProcess
+from gcdiff.processes.gaussian import GaussianProcess, from_clean
+from gcdiff.processes.joint import JointProcess
+from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
+from gcdiff.schedules import Schedule
+from gcdiff.types import VOID, Condition, Pair
+
+B, H, W, K = 4, 40, 50, 3
+IMAGE, LAYOUT = Schedule("cosine"), Schedule("cosine", 1.0)
+MEAN, STD = 0.8, 0.3  # of a world of independent grey values
+
+
+def process(kind="x0"):
+    return JointProcess(GaussianProcess(IMAGE, kind), UniformProcess(K, LAYOUT))
+
+
+def network(variables, noisy, log_snr, condition, kind="x0"):
+    """The exact denoiser of grey values N(MEAN, STD^2) and of labels that are 2 or 1, with odds 3 to 1."""
+    l_x = jnp.broadcast_to(log_snr.image, noisy.image.shape[:-1])[..., None]
+    alpha, variance = jnp.sqrt(jax.nn.sigmoid(l_x)), jax.nn.sigmoid(l_x) * STD**2 + jax.nn.sigmoid(-l_x)
+    clean = MEAN + alpha * STD**2 / variance * (noisy.image - alpha * MEAN)
+    law = jnp.log(jnp.array([1e-12, 0.25, 0.75]))
+    return Pair(from_clean(kind, clean, noisy.image, l_x), jnp.broadcast_to(law, (*noisy.layout.shape, K)))
+
+
+def given(seed=0, ids=range(B), image=0.5, layout=1, known=(False, False)):
+    """Constant values, all known or all unknown."""
+    num = len(ids)
+    values = Pair(np.full((num, H, W, 1), image, np.float32), np.full((num, H, W), layout, np.int32))
+    masks = Pair(*(np.full((num, H, W), k) for k in known))
+    return given_values(example_keys(seed, np.array(ids)), values, masks)
+
+
+def shares(labels):
+    return np.bincount(np.asarray(labels).ravel(), minlength=K) / np.size(labels)
+
+
+SAMPLER = Sampler(process(), network, clip=False)
+
+
+@pytest.mark.parametrize("row", [(0.3, 0.8), (0.6, 0.2), (1.0, 0.5), (0.0, 1.0)])
+def test_a_path_starts_from_the_noised_values(row):
+    """q(x_t | x_0) and q(y_t | y_0) at the levels of the first row."""
+    state = SAMPLER.begin(given(), jnp.array(row)).state
+    np.testing.assert_allclose(state.image.mean(), 0.5 * IMAGE.alpha(row[0]), atol=0.04)
+    np.testing.assert_allclose(state.image.std(), IMAGE.sigma(row[0]), rtol=0.03, atol=1e-7)
+    keep = LAYOUT.keep(row[1])
+    np.testing.assert_allclose(shares(state.layout), keep * np.eye(K)[1] + (1 - keep) / K, atol=0.02)
+
+
+def test_known_values_are_exact_and_unknown_ones_leave_no_trace():
+    known = SAMPLER.begin(given(image=0.3, layout=2, known=(True, True)), jnp.ones(2)).state
+    np.testing.assert_array_equal(known.image, np.float32(0.3))
+    np.testing.assert_array_equal(known.layout, 2)
+    one, other = (
+        SAMPLER.begin(given(image=image, layout=layout), jnp.ones(2)).state
+        for image, layout in ((-1.0, 0), (1e6, VOID))
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_void_is_unknown_wherever_a_path_starts():
+    """Void labels start uniform and at level 1: after one step all the labels follow the model's law at its level."""
+    told = given(layout=VOID, known=(True, True))
+    assert not told.known.layout.any()
+    path = paths.partial(4, image=0.0, layout=0.5)
+    np.testing.assert_allclose(shares(SAMPLER.begin(told, jnp.asarray(path[0])).state.layout), 1 / 3, atol=0.02)
+    for stop in (1, 4):
+        keep = LAYOUT.keep(path[stop, 1])
+        law = keep * np.array([0, 0.25, 0.75]) + (1 - keep) / K
+        state = run(SAMPLER, None, path[: stop + 1], told, Condition())
+        np.testing.assert_allclose(shares(state.layout), law, atol=0.02)
+
+
+def test_an_edit_that_barely_starts_changes_little():
+    edited = run(SAMPLER, None, paths.partial(3, 0.05, 0.0), given(image=0.5, layout=1), Condition())
+    np.testing.assert_array_equal(edited.layout, 1)
+    distance = np.abs(np.asarray(edited.image) - 0.5).mean()
+    assert 0 < distance < 0.2
+
+
+@pytest.mark.parametrize("step", ["ddim", "ancestral"])
+def test_an_eps_network_samples_as_an_x0_network_does(step):
+    """It is never asked at level 1, where it says nothing: a first step from there would lose the mean."""
+
+    def run_kind(kind):
+        def listening(variables, noisy, log_snr, condition):
+            jax.debug.callback(lambda levels: heard.append(float(levels.min())), log_snr.image)
+            return network(variables, noisy, log_snr, condition, kind)
+
+        heard = []
+        sampler = Sampler(process(kind), listening, step, clip=False)
+        image = np.asarray(run(sampler, None, paths.joint(2), given(), Condition()).image)
+        jax.effects_barrier()
+        return image, min(heard)
+
+    (x0, lowest), (eps, lowest_eps) = run_kind("x0"), run_kind("eps")
+    assert lowest == -np.inf and -10 <= lowest_eps < -9.8
+    np.testing.assert_allclose(eps, x0, atol=0.02)
+    np.testing.assert_allclose(eps.mean(), MEAN, atol=0.02)
+
+
+def test_a_sample_is_the_same_whatever_is_drawn_with_it(monkeypatch):
+    """Bit for bit, for chunks of one size, also where the pixels are cut into blocks."""
+
+    for elements, step in ((blocks.BLOCK_ELEMENTS, "ancestral"), (999, "ddim")):  # two samplers: compiled each
+        monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", elements)
+        sampler = Sampler(process(), network, step)
+        one, other = (
+            run(sampler, None, paths.joint(12), given(3, ids), Condition()) for ids in ([5, 6, 7, 8], [9, 8, 5, 5])
+        )
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a[0], b[2])
+            np.testing.assert_array_equal(a[0], b[3])
+            np.testing.assert_array_equal(a[3], b[1])
+            assert (a[0] != a[1]).any()
