@@ -11,7 +11,7 @@ def get_config():
     c = default()
     c.name = "streets"
     c.data.update(name="streets", size=(32, 64), num=1_000_000, heldout=64)
-    c.process.output = "x0"  # with a pixel-unshuffle stem v is learned slowly
+    c.process.output = "preconditioned"  # with a pixel-unshuffle stem v is learned slowly, and x0 stays blurred
     c.network.update(
         dim=96,
         mults=(1, 2),
@@ -21,7 +21,7 @@ def get_config():
         stem=4,
         final_dim=24,
     )
-    c.loss.image = 3.0
+    c.loss.update(image=3.0, image_weight="capped")
     c.levels.update(joint=0.45, image_given_layout=0.2, layout=0.08, layout_given_image=0.1, image=0.05)
     c.levels.update(independent=0.12, known=0.25)
     c.optim.learning_rate = 1.2e-3

@@ -6,6 +6,7 @@ clipped to +-15. The named weights are given, as in their papers, as factors of 
   p2        (1 + SNR)^(-1/2)                  Choi et al. 2022, with gamma 1/2; Park et al. 2023
   min_snr   min(SNR, 5) / SNR                 Hang et al. 2023
   sigmoid   sigmoid(-1 - log SNR)             Kingma and Gao 2023; Hoogeboom et al. 2024
+  capped    min(1 + SNR, 5) / SNR             the SNR+1 of Salimans and Ho 2022, capped: 1 to 5 on the clean image
   none      whatever makes the weight of the network's own output 1
 
 Layout: the cross-entropy of p(y0_i | everything) = softmax(leave-one-out logits + offset). Its weight 'root' is
@@ -23,7 +24,7 @@ from gcdiff.processes.categorical import UniformProcess, cross_entropy
 from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
 from gcdiff.types import ImageSpec
 
-IMAGE_WEIGHTS = ("none", "p2", "min_snr", "sigmoid")
+IMAGE_WEIGHTS = ("none", "p2", "min_snr", "capped", "sigmoid")
 LAYOUT_WEIGHTS = ("root", "one")
 _CLIP = 15.0
 
@@ -36,6 +37,7 @@ def image_weight(name: str, kind: str, log_snr: Array) -> Array:
     of_eps = {
         "p2": lambda: jax.nn.sigmoid(-snr) ** 0.5,
         "min_snr": lambda: jnp.minimum(1.0, 5.0 * jnp.exp(-snr)),
+        "capped": lambda: jnp.minimum(1.0 + jnp.exp(-snr), 5.0 * jnp.exp(-snr)),
         "sigmoid": lambda: jax.nn.sigmoid(-1.0 - snr),
     }[name]()
     scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error

@@ -41,6 +41,7 @@ def test_weights_are_those_of_the_papers():
     np.testing.assert_allclose(image_weight("p2", "eps", snr), (1 + np.exp(snr)) ** -0.5, rtol=1e-5)
     np.testing.assert_allclose(image_weight("min_snr", "eps", snr), np.minimum(1, 5 / np.exp(snr)), rtol=1e-5)
     np.testing.assert_allclose(image_weight("min_snr", "x0", snr), np.minimum(np.exp(snr), 5), rtol=1e-5)
+    np.testing.assert_allclose(image_weight("capped", "x0", snr), np.minimum(1 + np.exp(snr), 5), rtol=1e-5)
     np.testing.assert_allclose(image_weight("sigmoid", "eps", snr), 1 / (1 + np.exp(1 + snr)), rtol=1e-5)
     assert np.all(image_weight("none", "v", snr) == 1)
 

@@ -51,7 +51,7 @@ def build(config: ConfigDict, specs: Specs) -> Built:
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
         image_channels=specs.image.channels,
         num_classes=layout.head_size,
-        hide_unknown_image=c.process.output in ("v", "x0"),
+        hide_unknown_image=c.process.output != "eps",  # at alpha = 0 every other output means a clean image by itself
     )
     text_encoder = None
     if c.text.encoder == "learned":

@@ -6,7 +6,7 @@ the pixels) and pixel by pixel (channels whose weights start at zero). `outputs`
 leave-one-out logits; both heads start at zero.
 
 "Unknown" is one input, not many: at level 1 the noisy label's embedding is multiplied by zero and, where the head
-predicts v or x0, so is the noisy image (`hide_unknown_image`).
+predicts anything but eps, so is the noisy image (`hide_unknown_image`).
 """
 
 from __future__ import annotations
