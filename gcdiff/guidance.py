@@ -44,8 +44,8 @@ def text_guidance(predict: Predictor, scales: Pair) -> Predictor:
         if with_text.image is not None:
             image = _extrapolate(with_text.image, without.image, scales.image)
         if with_text.layout is not None:
-            floored = (jnp.maximum(side.layout, LOG_FLOOR) for side in (with_text, without))
-            layout = jax.nn.log_softmax(_extrapolate(*floored, scales.layout), axis=-1)
+            c, d = (jnp.maximum(side.layout, LOG_FLOOR) for side in (with_text, without))
+            layout = jax.nn.log_softmax(_extrapolate(c, d, scales.layout), axis=-1)
         return Pair(image, layout)
 
     return guided

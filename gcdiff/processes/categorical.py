@@ -148,7 +148,7 @@ def _draw_index(masses: Array, uniform: Array) -> tuple[Array, Array]:
     """
     reach = list(itertools.accumulate(masses[..., i] for i in range(masses.shape[-1])))
     point = uniform * reach[-1]
-    return sum((r <= point).astype(jnp.int32) for r in reach), reach[-1]
+    return sum(((r <= point).astype(jnp.int32) for r in reach), jnp.int32(0)), reach[-1]
 
 
 def _safe_levels(keep_s: ArrayLike, keep_t: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:

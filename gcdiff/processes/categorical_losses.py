@@ -215,8 +215,10 @@ def _log_u(px: _Pixel) -> Array:
 
 def _slope(px: _Pixel, q_clean, leave, others) -> tuple[Array, Array, Array, Array]:
     """at_clean, at_own, total and log_sum of `_Slope`; `leave` is 1 - q at y_t, `others` the sum of the other -h."""
-    share = jnp.where(px.u > 0, px.keep_s * px.p / jnp.where(px.u > 0, px.u, 1.0), 1.0)
-    share_own = px.keep_s * px.p_own / jnp.maximum(px.u_own, _TINY)
+    # a_s p / u is 1 at a_s = 1, also where p underflows: the worst mistakes must not lose their gradient.
+    share, share_own = (
+        jnp.where(u > 0, px.keep_s * p / jnp.where(u > 0, u, 1.0), 1.0) for p, u in ((px.p, px.u), (px.p_own, px.u_own))
+    )
     at_own = jnp.where(px.live, share_own * (leave - px.jump / px.z), 0.0)  # (5)
     at_clean = jnp.where(px.live & ~px.same, -q_clean * share, 0.0)
     return at_clean, at_own, at_clean + at_own - jnp.where(px.live, others, 0.0), px.log_sum

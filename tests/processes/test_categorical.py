@@ -317,7 +317,6 @@ def test_table_of_ends(classes):
     y0 = np.array([0, 1, 0, VOID], np.int32)[label]
     silent = (keep_s == keep_t) | (y0 == VOID)
     one_hot = np.where(logits == logits.max(-1, keepdims=True), 0, -np.inf).astype(np.float32)
-    one_hot[0::2, -1] = -np.inf  # some with two classes left, or with one that is not the label
 
     for log_p0, loss in ((v, loss) for v in (logits, one_hot) for loss in (posterior_kl, cross_entropy)):
         levels = (keep_s, keep_t) if loss is posterior_kl else (keep_t, keep_s)
@@ -346,16 +345,14 @@ def test_table_of_ends(classes):
 
 
 def test_losses_of_a_certain_prediction():
-    """One-hot logits at s = 0: 0 nats where right; where wrong a number that is finite, with the slope 1 - 0."""
+    """One-hot logits at s = 0: 0 nats where right; where wrong a number that is finite, and its full slope."""
     for wrong, y_t, keep_t in ((w, y, k) for w in (0, 1) for y in (0, 1) for k in (0.0, 0.5, 1 - 1e-6)):
         logits = np.where(np.arange(2) == 1 - wrong, 0, -np.inf).astype(np.float32)[None]
         y0, y_t = np.ones(1, np.int32), np.full(1, y_t, np.int32)
         for loss, levels in ((posterior_kl, (1.0, keep_t)), (cross_entropy, (keep_t, 1.0))):
             value, gradient = value_and_gradient(loss, logits, y0, y_t, *(np.full(1, k, np.float32) for k in levels))
             np.testing.assert_allclose(value, -wrong * LOG_ZERO, rtol=1e-5)
-            assert np.isfinite(gradient).all()
-            if keep_t == 0:
-                np.testing.assert_array_equal(gradient, [[wrong, -wrong]])
+            np.testing.assert_allclose(gradient, [[wrong, -wrong]], atol=1e-6)
 
 
 def test_void_pixels_are_never_read():
@@ -419,11 +416,12 @@ def test_a_draw_is_a_function_of_its_examples_key(monkeypatch):
     logits, _, y_t, keep_s, keep_t = layouts(classes=19, shape=(4, 5, 7))
     keep_s, keep_t = (jnp.concatenate([k, k]) for k in (keep_s, keep_t))
     keys = jax.random.split(KEY, 4)
-    together = jax.jit(reverse)(keys, logits, y_t, keep_s, keep_t)
+    draw = jax.jit(reverse)
+    together = draw(keys, logits, y_t, keep_s, keep_t)
     assert (together != y_t).any()
     for i in range(4):
         for one in (i, slice(i, i + 1)):
-            alone = reverse(keys[one], logits[one], y_t[one], keep_s[one], keep_t[one])
+            alone = draw(keys[one], logits[one], y_t[one], keep_s[one], keep_t[one])
             np.testing.assert_array_equal(alone.reshape(5, 7), together[i])
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 19 * 4 * 9)  # 9 pixels of each of the 4 examples
     np.testing.assert_array_equal(jax.jit(lambda *a: reverse(*a))(keys, logits, y_t, keep_s, keep_t), together)
