@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
+import shutil
+import warnings
 from pathlib import Path
 
 import jax
@@ -12,19 +16,21 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import cli
+from gcdiff.cli.parser import EXAMPLES
+from gcdiff.levels import LevelShares
 from gcdiff.types import VOID, Pair
 
 CONFIG = """
 from gcdiff.config import default
 
-def get_config(arg="free"):
+def get_config():
     c = default()
     c.data.update(name="streets", size=(16, 32), num=64, heldout=4)
     c.network.update(dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
     c.text.update(features=16, layers=1)
     c.train.update(steps=4, batch_size=4, log_every=1, checkpoint_every=2, evaluate_every=4, sample_every=0)
     c.sample.update(steps=3, chunk=4)
-    c.levels.kind = arg
+    c.optim.schedule = "constant"
     return c
 """
 
@@ -49,8 +55,15 @@ def model(run):
     model = gcdiff.load(run)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda p: (p + 0.2 * rng.normal(size=p.shape)).astype(np.float32), model.params)
-    object.__setattr__(model, "params", params)
-    return model
+    return dataclasses.replace(model, params=params)
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def read(file: Path) -> np.ndarray:
+    return np.asarray(Image.open(file))
 
 
 LAYOUTS = np.random.default_rng(1).integers(0, 10, (14, 16, 32)).astype(np.int32)
@@ -80,7 +93,7 @@ def test_an_example_alone_is_that_example_among_thirteen_others(model):
 def test_seeds_texts_and_scales_matter(model):
     base = model.sample(TEXT, seed=3).image
     assert np.any(base != model.sample(TEXT, seed=4).image)
-    assert np.any(base != model.sample("a street at night", seed=3).image)
+    assert np.any(base != model.sample("a nighttime street", seed=3).image)
     assert np.any(base != model.sample(None, seed=3).image)
     assert np.any(base != model.sample(TEXT, guidance=4.0, seed=3).image)
 
@@ -96,7 +109,7 @@ def test_changing_steps_seeds_scales_and_masks_compiles_nothing(model):
     model.sample(TEXT, num=5, guidance=2.0)
     model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), Pair(LAYOUTS[:2] > 3, None), TEXT, guidance=2.0)
     before = Sampler.piece._cache_size()
-    model.sample("a street at night", num=2, steps=13, guidance=(3.0, 1.5), seed=9)
+    model.sample("a nighttime street", num=2, steps=13, guidance=(3.0, 1.5), seed=9)
     model.outpaint(Pair(IMAGES[:3], None), Pair(LAYOUTS[:3] > 5, None), TEXT, steps=2, guidance=1.7)
     assert Sampler.piece._cache_size() == before
 
@@ -110,12 +123,46 @@ def test_paths_answer_with_what_was_asked(model):
 
 
 def test_segment_takes_any_size_and_gives_probabilities(model):
-    large = np.random.default_rng(3).integers(0, 256, (2, 40, 70, 3)).astype(np.uint8)
+    large = np.stack([picture(3, 40, 70), picture(4, 40, 70)])
     assert model.segment(large).shape == (2, 40, 70)
-    p = model.segment(IMAGES[:2], probabilities=True)
-    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
-    np.testing.assert_array_equal(p.argmax(-1), model.segment(IMAGES[:2]))
+    for images in (IMAGES[:2], large):
+        p = model.segment(images, 1, True)
+        assert p.dtype == np.float32 and p.shape == (*images.shape[:3], 10)
+        np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(p.argmax(-1), model.segment(images))
     assert model.segment(IMAGES[:2], steps=3).shape == (2, 16, 32)
+
+
+def test_images_of_several_sizes_are_segmented_as_if_alone(model):
+    images = [picture(i, 9 + 7 * i, 20 + 5 * i) for i in range(6)]
+    found = model.segment(images, seed=5)
+    assert [y.shape for y in found] == [x.shape[:2] for x in images]
+    for i in (0, 3, 5):
+        np.testing.assert_array_equal(model.segment(images[i : i + 1], seed=5, first_id=i)[0], found[i])
+    whole = model.segment(IMAGES[:6], steps=3)
+    np.testing.assert_array_equal(model.segment(IMAGES[2:6], steps=3, first_id=2), whole[2:])
+    assert np.any(model.segment(IMAGES[2:6], steps=3) != whole[2:])
+
+
+def test_progress_counts_the_steps_of_all_chunks(model):
+    told = []
+    model.segment(IMAGES[:5], progress=told.append)
+    assert told == [0, 1, 1]
+    told.clear()
+    model.segment(IMAGES[:5], steps=12, progress=told.append)
+    assert told == [0, 10, 1, 1, 10, 1, 1]
+    told.clear()
+    model.sample(num=5, progress=told.append)
+    assert told == [0, 3, 3]
+
+
+def test_unseen_words_are_named_once_per_call(model):
+    with pytest.warns(UserWarning, match="words this model has never seen: purple, zebra") as caught:
+        model.sample("a street with a purple zebra", num=5)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.sample(TEXT)
 
 
 def test_void_pixels_of_a_layout_say_nothing(model):
@@ -144,63 +191,114 @@ def test_arrays_that_cannot_be_are_refused(model):
         model.synthesize(LAYOUTS + 1)
     with pytest.raises(ValueError, match="expected uint8"):
         model.segment(IMAGES / 255)
+    with pytest.raises(ValueError, match="expected uint8"):
+        model.segment(IMAGES[0])
+    with pytest.raises(ValueError, match="expected at least one"):
+        model.segment([])
     with pytest.raises(ValueError, match="2 captions for 3 examples"):
         model.sample([TEXT, TEXT], num=3)
-    with pytest.raises(ValueError, match="known.image has shape"):
-        model.outpaint(Pair(IMAGES[:2], None), Pair(np.ones((2, 3, 3), bool), None))
+    with pytest.raises(ValueError, match="guidance is .1, 2, 3., expected one scale or two"):
+        model.sample(TEXT, guidance=(1, 2, 3))
+    for seed in (-1, 2**32, 2**64):
+        with pytest.raises(ValueError, match=f"seed is {seed}, expected 0 to 4294967295"):
+            model.sample(TEXT, seed=seed)
+    for call in (lambda: model.sample(steps=0), lambda: model.segment(IMAGES[:1], steps=0)):
+        with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
+            call()
+
+
+def test_outpainting_takes_the_models_size_alone(model):
+    known = np.ones((2, 16, 32), bool)
+    with pytest.raises(ValueError, match=r"known.image has shape \(2, 3, 3\), expected \(2, 16, 32\)"):
+        model.outpaint(Pair(IMAGES[:2], None), Pair(known[:, :3, :3], None))
+    with pytest.raises(
+        ValueError, match=r"image has shape \(2, 8, 8, 3\), expected \(2, 16, 32, 3\): the model's size"
+    ):
+        model.outpaint(Pair(IMAGES[:2, :8, :8], None), Pair(known, None))
+    with pytest.raises(ValueError, match=r"layout has shape \(2, 8, 32\), expected \(2, 16, 32\): the model's size"):
+        model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2, :8]), Pair(known, known))
+
+
+def test_a_model_refuses_what_it_was_not_trained_for(model):
+    def trained(**shares):
+        levels = dataclasses.replace(model.built.levels, **shares)
+        return dataclasses.replace(model, built=model.built._replace(levels=levels))
+
+    def refusal(share):
+        return pytest.raises(ValueError, match=f"was not trained: config.levels.{share} of this run is 0")
+
+    known = Pair(np.ones((1, 16, 32), bool), None)
+    with refusal("layout_given_image"):
+        trained(**dataclasses.asdict(LevelShares.shared())).segment(IMAGES[:1])
+    with refusal("one_call"):
+        trained(one_call=0.0).segment(IMAGES[:1])
+    trained(one_call=0.0).segment(IMAGES[:1], steps=2)
+    with refusal("known"):
+        trained(known=0.0).outpaint(Pair(IMAGES[:1], None), known)
+    with refusal("joint"):
+        trained(joint=0.0, independent=0.5).outpaint(Pair(IMAGES[:1], None), known)
 
 
 def test_resuming_is_no_interruption(run, config, tmp_path):
-    workdir = tmp_path / "interrupted"
-    command = ["train", "--config", str(config), "--workdir", str(workdir)]
-    assert cli.main([*command, "--config.train.steps=2", "--config.optim.schedule=constant"]) == 0
-    assert cli.main([*command, "--config.train.steps=4", "--config.optim.schedule=constant"]) == 0
-    whole = tmp_path / "whole"
-    assert (
-        cli.main(["train", "--config", str(config), "--workdir", str(whole), "--config.optim.schedule=constant"]) == 0
-    )
-    a, b = gcdiff.load(workdir).params, gcdiff.load(whole).params
+    command = ["train", "--config", str(config), "--workdir", str(tmp_path / "interrupted")]
+    assert cli.main([*command, "--config.train.steps=2"]) == 0
+    assert cli.main(command) == 0
+    a, b = gcdiff.load(tmp_path / "interrupted").params, gcdiff.load(run).params
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_another_runs_weights_are_taken_by_name(run, config, tmp_path, capsys):
     workdir = tmp_path / "second"
     command = ["train", "--config", str(config), "--workdir", str(workdir), "--init", str(run)]
-    assert cli.main([*command, "--config.train.steps=1", "--config.optim.learning_rate=1e-12"]) == 0
+    assert cli.main([*command, "--config.train.steps=1"]) == 0  # warm-up: the first step is a very small one
     assert "10 classes matched by name" in capsys.readouterr().err
     a, b = gcdiff.load(run).params, gcdiff.load(workdir).params
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
 
 
-def test_a_model_of_shared_levels_refuses_what_it_was_not_trained_for(config, run, tmp_path):
-    workdir = tmp_path / "shared"
-    shared = f"{config}:shared"
-    assert cli.main(["train", "--config", shared, "--workdir", str(workdir), "--config.train.steps=1"]) == 0
-    model = gcdiff.load(workdir)
-    with pytest.raises(ValueError, match="segmentation was not trained: config.levels.layout_given_image"):
-        model.segment(IMAGES[:1])
+def test_the_examples_of_the_command_line_run_one_after_the_other(run, config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, "runs/streets")
+    Path("configs").mkdir()
+    shutil.copy(config, "configs/streets.py")
+    known = np.arange(32) < 16
+    Path("masks").mkdir()
+    for i in range(5):
+        Image.fromarray(np.tile(known * np.uint8(255), (16, 1))).save(f"masks/0000{i}.png")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for line in EXAMPLES.splitlines():
+        assert line.strip() in readme
+        words = shlex.split(line.replace("steps=2000", "steps=4"))
+        assert words[0] == "gcdiff" and cli.main(words[1:]) == 0, capsys.readouterr().err
+
+    for out, count in (("samples", 8), ("segmented", 8), ("synthesized", 8), ("outpainted", 5)):
+        names = {f"{part}/0000{i}.png" for part in ("images", "layouts", "colors") for i in range(count)}
+        assert {str(p.relative_to(out)) for p in Path(out).rglob("*") if p.is_file()} == names | {"overview.png"}
+    for i in range(5):
+        image, layout = (read(Path("samples", part, f"0000{i}.png")) for part in ("images", "layouts"))
+        np.testing.assert_array_equal(read(Path(f"segmented/images/0000{i}.png")), image)
+        np.testing.assert_array_equal(read(Path(f"outpainted/images/0000{i}.png"))[:, known], image[:, known])
+        np.testing.assert_array_equal(read(Path(f"outpainted/layouts/0000{i}.png"))[:, known], layout[:, known])
+    given, kept = (read(Path(out, "layouts", "00003.png")) for out in ("segmented", "synthesized"))
+    np.testing.assert_array_equal(given, kept)
+    assert np.any(read(Path("synthesized/images/00000.png")) != read(Path("synthesized/images/00001.png")))
+    error = capsys.readouterr().err
+    assert "step 6/6" in error and "step 2/2" in error  # two chunks of three steps; two chunks segmented in one call
 
 
-def test_the_commands_write_pictures_that_can_be_read_back(run, tmp_path):
-    out = tmp_path / "drawn"
-    assert cli.main(["sample", "--workdir", str(run), "--text", TEXT, "--num", "2", "--out", str(out)]) == 0
-    names = {p.name for p in out.iterdir()}
-    assert names == {"overview.png"} | {f"0000{i}{end}.png" for i in (0, 1) for end in ("", "_layout", "_labels")}
-    images, layouts, masks = (tmp_path / n for n in ("images", "layouts", "masks"))
-    for folder in (images, layouts, masks):
-        folder.mkdir()
-    for name in ("00000", "00001"):
-        (out / f"{name}.png").rename(images / f"{name}.png")
-        (out / f"{name}_labels.png").rename(layouts / f"{name}.png")
-        Image.fromarray(np.full((16, 32), 255, np.uint8)).save(masks / f"{name}.png")
-    before = np.asarray(Image.open(layouts / "00000.png"))
-    base = ["--workdir", str(run), "--out"]
-    assert cli.main(["segment", *base, str(tmp_path / "a"), "--images", str(images)]) == 0
-    assert cli.main(["synthesize", *base, str(tmp_path / "b"), "--layouts", str(layouts), "--steps", "2"]) == 0
-    command = ["outpaint", *base, str(tmp_path / "c"), "--images", str(images), "--layouts", str(layouts)]
-    assert cli.main([*command, "--known", str(masks)]) == 0
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "c" / "00000_labels.png")), before)
-    assert np.asarray(Image.open(tmp_path / "a" / "00000_labels.png")).max() < 10
+def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys):
+    images = [picture(i, 16 + 4 * (i % 3), 32 + i) for i in range(6)]
+    (tmp_path / "photos").mkdir()
+    for i, x in enumerate(images):
+        Image.fromarray(x).save(tmp_path / "photos" / f"{i}.png")
+    command = ["segment", "--workdir", str(run), "--seed", "3", "--text", "a zebra", "--images"]
+    assert cli.main([*command, str(tmp_path / "photos"), "--out", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err.count("words this model has never seen: zebra") == 1
+    with pytest.warns(UserWarning):
+        expected = gcdiff.load(run).segment(images, text="a zebra", seed=3)
+    for i, layout in enumerate(expected):
+        np.testing.assert_array_equal(read(tmp_path / "all" / "layouts" / f"{i}.png"), layout)
+        np.testing.assert_array_equal(read(tmp_path / "all" / "images" / f"{i}.png"), images[i])
 
 
 @pytest.mark.parametrize(
@@ -209,24 +307,49 @@ def test_the_commands_write_pictures_that_can_be_read_back(run, tmp_path):
         (["train", "--config", "CONFIG", "--config.train.stepz=3"], "config.train.stepz: there is no such field"),
         (["train", "--config", "CONFIG", "--config.train.steps=many"], "config.train.steps=many: expected int"),
         (["train", "--config", "CONFIG", "--config.process.output=w"], "config.process.output is 'w', expected one of"),
+        (["train", "--config", "CONFIG", "--config.train.seed=-1"], "config.train.seed is -1, expected 0 to"),
+        (["train", "--config", "CONFIG", "--config.optim.schedule=w"], "optim.schedule is 'w', expected one of"),
+        (["train", "--config", "CONFIG", "--config.network.heads=0"], "this config makes no network: "),
+        (["train", "--config", "CONFIG", "--init", "EMPTY"], "is not a run directory"),
         (["train", "--config", "nowhere.py"], "nowhere.py: there is no such file"),
         (["sample", "--text", ""], "empty caption"),
-        (["segment", "--images", "EMPTY"], "EMPTY"),
-        (["synthesize", "--layouts", "BAD"], "200"),
+        (["sample", "--seed", "18446744073709551616"], "seed is 18446744073709551616, expected 0 to"),
+        (["sample", "--num", "0"], "num is 0, expected at least 1"),
+        (["sample", "--steps", "0"], "steps is 0, expected at least 1"),
+        (["segment", "--steps", "0", "--images", "GOOD"], "steps is 0, expected at least 1"),
+        (["segment", "--images", "EMPTY"], "EMPTY: empty, expected files ending in"),
+        (["segment", "--images", "MIXED"], "MIXED/y.png: not a readable image"),
+        (["synthesize", "--layouts", "GOOD"], "GOOD/x.png: label 200 at row 0"),
+        (["outpaint", "--known", "GOOD"], "expected --images, --layouts or both"),
+        (["outpaint", "--known", "GOOD", "--images", "WIDE"], "mask x is 32 wide and 15 high, expected 32 and 16"),
     ],
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(arguments, message, config, run, tmp_path, capsys):
-    empty, bad = tmp_path / "EMPTY", tmp_path / "BAD"
-    empty.mkdir()
-    bad.mkdir()
-    Image.fromarray(np.full((16, 32), 200, np.uint8)).save(bad / "x.png")
-    places = {"CONFIG": str(config), "EMPTY": str(empty), "BAD": str(bad)}
+    contents = {
+        "EMPTY": {},
+        "GOOD": {"x": np.full((15, 32), 200, np.uint8)},
+        "WIDE": {"x": np.zeros((16, 32), np.uint8)},
+        "MIXED": {"x": np.zeros((16, 32), np.uint8), "y": None},
+    }
+    for name, files in contents.items():
+        (tmp_path / name).mkdir()
+        for stem, array in files.items():
+            file = tmp_path / name / f"{stem}.png"
+            file.write_bytes(b"no picture") if array is None else Image.fromarray(array).save(file)
+    places = {"CONFIG": str(config), **{name: str(tmp_path / name) for name in contents}}
     out = tmp_path / "out"
     rest = ["--workdir", str(out)] if arguments[0] == "train" else ["--workdir", str(run), "--out", str(out)]
     assert cli.main([places.get(a, a) for a in arguments] + rest) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1] and len(error) == 1
-    assert not out.exists()
+    assert {p.name for p in tmp_path.iterdir()} == set(contents)
+
+
+def test_a_batch_must_fit_the_devices(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    assert cli.main(["train", "--config", str(config), "--workdir", str(tmp_path / "out")]) == 2
+    assert "batch 4 is not divisible by 3 devices" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_places_that_cannot_be_are_named(run, tmp_path, capsys):
@@ -234,3 +357,7 @@ def test_places_that_cannot_be_are_named(run, tmp_path, capsys):
     assert "is not a run directory" in capsys.readouterr().err
     assert cli.main(["sample", "--workdir", str(run), "--out", "/proc/here"]) == 2
     assert "cannot write to /proc/here" in capsys.readouterr().err
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "layouts").write_text("a file where a folder must go")
+    assert cli.main(["sample", "--workdir", str(run), "--out", str(tmp_path / "o")]) == 2
+    assert "layouts is a file, expected a folder to write to" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """What the world of street scenes is like, and what its oracle reads: class shares, ambiguity, robustness.
 
-    python experiments/streets/world.py [--out world.json]
+python experiments/streets/world.py [--out world.json]
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gcdiff.data.dataset import Example
+from gcdiff.data.transforms import resize
 from gcdiff.types import VOID, LabelSpec
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -62,19 +64,30 @@ def pair_files(images: Path, layouts: Path) -> list[tuple[Path, Path]]:
     return [(file, sides[1][name]) for name, file in sides[0].items()]
 
 
-def read_images(folder: Path) -> list[tuple[str, np.ndarray]]:
-    """The images (PNG, JPEG) of a folder by name: (name without its ending, uint8 (H, W, 3)), of any sizes."""
-    return [(file.stem, read_image(file)) for file in _named(folder, IMAGE_SUFFIXES)]
+def image_files(folder: Path) -> dict[str, Path]:
+    """The images (PNG, JPEG) of a folder, or of `images` in it, by name without the ending, sorted.
+
+    Raises FileNotFoundError for a folder that is missing or empty, ValueError for two files of one name.
+    """
+    return _by_name(folder, "images", IMAGE_SUFFIXES)
 
 
-def read_layouts(folder: Path, labels: LabelSpec) -> list[tuple[str, np.ndarray]]:
-    """The label PNGs of a folder by name: (name without its ending, int32 (H, W)), of any sizes, void as VOID."""
-    return [(file.stem, read_layout(file, labels)) for file in _named(folder, LABEL_SUFFIXES)]
+def read_layouts(folder: Path, labels: LabelSpec, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """The label PNGs of a folder, or of `layouts` in it, by name without the ending: int32 (H, W), void as VOID.
+
+    With `size` (H, W) all are brought to it, labels by majority; else they have the sizes of the files.
+    """
+    found = {}
+    for name, file in _by_name(folder, "layouts", LABEL_SUFFIXES).items():
+        found[name] = layout = read_layout(file, labels)
+        if size is not None:
+            found[name] = resize(Example(np.zeros((*layout.shape, 3), np.uint8), layout, ()), size).layout
+    return found
 
 
-def read_masks(folder: Path) -> list[tuple[str, np.ndarray]]:
-    """The mask PNGs of a folder by name: (name without its ending, bool (H, W)), True where white."""
-    return [(file.stem, _read_mask(file)) for file in _named(folder, LABEL_SUFFIXES)]
+def read_masks(folder: Path) -> dict[str, np.ndarray]:
+    """The mask PNGs of a folder by name without the ending: bool (H, W), True where white."""
+    return {name: _read_mask(file) for name, file in _by_name(folder, None, LABEL_SUFFIXES).items()}
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -94,13 +107,16 @@ def _read_mask(path: Path) -> np.ndarray:
     return values >= 128
 
 
-def _named(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files whose names differ even without their endings: results are named after them."""
-    files = list_files(Path(folder), suffixes)
-    for before, file in zip(files, files[1:], strict=False):
-        if before.stem == file.stem:
-            raise ValueError(f"{file}: same name as {before.name}, expected names that differ before the ending")
-    return files
+def _by_name(folder: Path, part: str | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files by their names without the ending, of the folder `part` of an output of gcdiff or of a plain folder."""
+    inner = folder / part if part else folder
+    found: dict[str, Path] = {}
+    for file in list_files(inner if inner.is_dir() else folder, suffixes):
+        if file.stem in found:
+            before = found[file.stem].name
+            raise ValueError(f"{file}: same name as {before}, expected names that differ before the ending")
+        found[file.stem] = file
+    return found
 
 
 def _open(path: Path) -> Image.Image:

@@ -61,16 +61,19 @@ class ResBlock(nn.Module):
 
     features: int
     dtype: jnp.dtype = jnp.float32
+    kernel: int = 3
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array, cross: Callable[[Array], Array] | None = None) -> Array:
-        h = Conv(self.features, dtype=self.dtype, name="conv1")(nn.silu(GroupNorm(dtype=self.dtype, name="norm1")(x)))
+        h = Conv(self.features, self.kernel, dtype=self.dtype, name="conv1")(
+            nn.silu(GroupNorm(dtype=self.dtype, name="norm1")(x))
+        )
         if cross is not None:
             h = h + cross(h)
         film = nn.Dense(2 * self.features, name="film")(nn.silu(embedding))[:, None, None]
         scale, shift = jnp.split(film.astype(self.dtype), 2, axis=-1)
         h = GroupNorm(dtype=self.dtype, name="norm2")(h) * (1 + scale) + shift
-        h = Conv(self.features, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(nn.silu(h))
+        h = Conv(self.features, self.kernel, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(nn.silu(h))
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
         return x.astype(self.dtype) + h

@@ -61,6 +61,7 @@ class JointUNet(nn.Module):
     label_features: int = 8
     final_dim: int = 32
     final_blocks: int = 1
+    final_kernel: int = 3
     hide_unknown_image: bool = True
     text_features: int = 128
     control: Any = None
@@ -158,12 +159,16 @@ class JointUNet(nn.Module):
         x = x + Conv(self.final_dim, kernel=1, dtype=self.dtype, name="final_pixels")(pixels)
         x = x + self._maps(maps, self.final_dim, "final_maps")
         for i in range(self.final_blocks):
-            x = ResBlock(self.final_dim, self.dtype, name=f"final{i}")(x, embedding)
+            x = ResBlock(self.final_dim, self.dtype, self.final_kernel, name=f"final{i}")(x, embedding)
         x = nn.silu(GroupNorm(name="final_norm")(x))
         zero = nn.initializers.zeros
-        image = Conv(self.image_channels, init=zero, name="head_image")(x) if "image" in self.outputs else None
+        image = (
+            Conv(self.image_channels, self.final_kernel, init=zero, name="head_image")(x)
+            if "image" in self.outputs
+            else None
+        )
         logits = None
         if "layout" in self.outputs:
             f = self.layout_factor
-            logits = shuffle(Conv(self.num_classes * f * f, init=zero, name="head_layout")(x), f)
+            logits = shuffle(Conv(self.num_classes * f * f, self.final_kernel, init=zero, name="head_layout")(x), f)
         return Pair(image, logits)

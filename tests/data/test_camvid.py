@@ -7,8 +7,7 @@ from PIL import Image
 from gcdiff.data.builders import camvid
 from gcdiff.data.builders.camvid import CamVid
 from gcdiff.data.dataset import Example
-from gcdiff.data.reader import read_images, read_layouts, read_masks
-from gcdiff.types import VOID, LabelSpec
+from gcdiff.types import VOID
 
 SIZE = (12, 16)
 
@@ -117,42 +116,3 @@ def test_an_empty_or_missing_folder(root):
     assert message(CamVid, root) == f"{root}/val: empty, expected files ending in .png"
     assert message(CamVid, root / "nowhere") == f"{root}/nowhere/train: no such folder"
     assert message(CamVid, root, ("dev",)) == "split of camvid is 'dev', expected train, val, test"
-
-
-def test_folders_of_any_sizes(tmp_path):
-    write(tmp_path / "x" / "b.png", np.full((4, 5), 9, np.uint8))
-    write(tmp_path / "x" / "a.jpg", np.zeros((6, 7, 3), np.uint8))
-    (tmp_path / "x" / "notes.txt").write_text("not an image")
-    found = read_images(tmp_path / "x")
-    assert [(name, x.shape, x.dtype) for name, x in found] == [
-        ("a", (6, 7, 3), np.uint8),
-        ("b", (4, 5, 3), np.uint8),
-    ]
-    write(tmp_path / "x" / "a.png", np.zeros((6, 7, 3), np.uint8))
-    assert "same name as a.jpg" in message(read_images, tmp_path / "x")
-
-
-def test_layouts_of_a_table(tmp_path):
-    values = np.array([[0, 1, 255]], np.uint8)
-    write(tmp_path / "y" / "grey.png", values)
-    palette = Image.fromarray(values, mode="P")
-    palette.putpalette([9] * 768)
-    palette.save(tmp_path / "y" / "palette.png")
-    missing = LabelSpec(("a", "b"), ((0, 0, 0),) * 2)
-    for _, layout in read_layouts(tmp_path / "y", missing):
-        np.testing.assert_array_equal(layout, [[0, 1, VOID]])
-    modelled = LabelSpec(("a", "b", "nothing"), ((0, 0, 0),) * 3, void="class")
-    assert read_layouts(tmp_path / "y", modelled)[0][1].tolist() == [[0, 1, 2]]
-    assert "label 1 at row 0, column 1" in message(read_layouts, tmp_path / "y", LabelSpec(("a",), ((0, 0, 0),)))
-
-
-def test_deep_images_are_refused(tmp_path):
-    write(tmp_path / "deep.png", np.zeros((2, 2), np.uint16))
-    assert message(read_images, tmp_path) == f"{tmp_path}/deep.png: mode I;16, expected an image of 8 bits a channel"
-
-
-def test_masks_are_white_where_known(tmp_path):
-    write(tmp_path / "m.png", np.array([[0, 255, 200]], np.uint8))
-    assert read_masks(tmp_path)[0][1].tolist() == [[False, True, True]]
-    write(tmp_path / "n.png", np.array([[0, 1, 1]], np.uint8))
-    assert "brightest value 1" in message(read_masks, tmp_path)

@@ -1,0 +1,45 @@
+"""The command line: gcdiff train | sample | segment | synthesize | outpaint.
+
+parser: the commands and their arguments.  train: training.  draw: everything that a trained model does.
+files: the places that are written to.
+
+Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from gcdiff.cli.draw import outpaint, sample, segment, synthesize
+from gcdiff.cli.parser import make_parser
+from gcdiff.cli.train import train
+
+DRAWS = {"sample": sample, "segment": segment, "synthesize": synthesize, "outpaint": outpaint}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = []
+    for word in rest:
+        field, equals, value = word.removeprefix("--config.").partition("=")
+        if arguments.command != "train" or not word.startswith("--config.") or not equals:
+            parser.error(f"unknown argument {word}")
+        overrides.append((field, value))
+    try:
+        with warnings.catch_warnings():
+            if arguments.command == "train":
+                return train(arguments, overrides)
+            return DRAWS[arguments.command](arguments)
+    except (ValueError, OSError, OverflowError, FloatingPointError) as error:
+        if os.environ.get("GCDIFF_TRACEBACK"):
+            raise
+        print(f"gcdiff {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"gcdiff {arguments.command}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signum", 2)

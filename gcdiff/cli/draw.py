@@ -1,0 +1,150 @@
+"""gcdiff sample | segment | synthesize | outpaint: a model's answers, as PNGs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import gcdiff
+from gcdiff.cli.files import cache_compilations, writable
+
+
+def sample(arguments) -> int:
+    """Draw images with their layouts, from text."""
+    model, place = _start(arguments)
+    names = [f"{i:05d}" for i in range(arguments.num)]
+    with _bar(arguments, model, arguments.num, arguments.steps) as progress:
+        pair = model.sample(
+            arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress
+        )
+    return _save(arguments, model, place, zip(names, *pair, strict=True))
+
+
+def segment(arguments) -> int:
+    """The layout of every image of a folder, chunk by chunk."""
+    from gcdiff.data.reader import image_files, read_image
+
+    model, place = _start(arguments)
+    files = list(image_files(arguments.images).items())
+    for _, file in files:
+        read_image(file)  # a bad file is found before the first answer is drawn
+    steps, size = 1 if arguments.steps is None else arguments.steps, model.config.sample.chunk
+
+    def pairs(progress):
+        for first in range(0, len(files), size):
+            names, paths = zip(*files[first : first + size], strict=True)
+            images = [read_image(path) for path in paths]
+            layouts = model.segment(
+                images, steps, text=arguments.text, seed=arguments.seed, progress=progress, first_id=first
+            )
+            yield from zip(names, images, layouts, strict=True)
+
+    with _bar(arguments, model, len(files), steps) as progress:
+        return _save(arguments, model, place, pairs(progress))
+
+
+def synthesize(arguments) -> int:
+    """An image for every layout of a folder."""
+    import numpy as np
+
+    from gcdiff.data.reader import read_layouts
+
+    model, place = _start(arguments)
+    found = read_layouts(arguments.layouts, model.labels, model.size)
+    layouts = np.stack(list(found.values()))
+    with _bar(arguments, model, len(found), arguments.steps) as progress:
+        images = model.synthesize(
+            layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress
+        )
+    return _save(arguments, model, place, zip(found, images, layouts, strict=True))
+
+
+def outpaint(arguments) -> int:
+    """The unknown pixels of images, layouts or both."""
+    import numpy as np
+
+    from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
+    from gcdiff.types import Pair
+
+    if arguments.images is None and arguments.layouts is None:
+        raise ValueError("expected --images, --layouts or both")
+    model, place = _start(arguments)
+    masks = read_masks(arguments.known)
+    sides = {}
+    if arguments.images is not None:
+        files = image_files(arguments.images)
+        sides["image"] = {name: read_image(file) for name, file in files.items() if name in masks}
+    if arguments.layouts is not None:
+        sides["layout"] = read_layouts(arguments.layouts, model.labels)
+    for side, found in {"mask": masks, **sides}.items():
+        for name in masks:
+            if name not in found:
+                raise ValueError(f"{arguments.known}: mask {name} has no {side} of that name")
+            (height, width), (rows, columns) = found[name].shape[:2], model.size
+            if (height, width) != (rows, columns):
+                wanted = f"expected {columns} and {rows}, the model's size"
+                raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
+    known = np.stack(list(masks.values()))
+    pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
+    with _bar(arguments, model, len(masks), arguments.steps) as progress:
+        out = model.outpaint(
+            pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress
+        )
+    return _save(arguments, model, place, zip(masks, *out, strict=True))
+
+
+def _start(arguments):
+    """The model, and the folder in which to write, checked before anything else is done."""
+    import numpy as np
+
+    from gcdiff.codecs import PARTS, to_label_ids
+
+    place = writable(arguments.out)
+    for part in PARTS:
+        writable(arguments.out / part)
+    model = gcdiff.load(arguments.workdir)
+    cache_compilations(arguments.workdir)
+    to_label_ids(np.zeros(1, np.int32), model.labels)  # are there more classes than a label PNG holds?
+    return model, place
+
+
+@contextlib.contextmanager
+def _bar(arguments, model, num: int, steps: int | None):
+    """A progress bar over the steps of all chunks. It appears when the model begins, with everything checked, after a
+    line on words that the model has never seen."""
+    from gcdiff.api import UNSEEN_WORDS
+    from gcdiff.training.writer import progress_bar
+
+    total = -(-num // model.config.sample.chunk) * (model.config.sample.steps if steps is None else steps)
+    warnings.filterwarnings("ignore", UNSEEN_WORDS)
+    with contextlib.ExitStack() as stack:
+        advance = None
+
+        def progress(count: int) -> None:
+            nonlocal advance
+            if advance is None:
+                unseen = model.unseen_words(arguments.text)
+                if unseen:
+                    print(f"{UNSEEN_WORDS}: {', '.join(unseen)}", file=sys.stderr)
+                advance = stack.enter_context(progress_bar(total))
+            if count:
+                advance(count)
+
+        yield progress
+
+
+def _save(arguments, model, place: Path, pairs) -> int:
+    """Write the PNGs into a folder of their own first, and move them to --out when all are there."""
+    from gcdiff.codecs import save_pairs
+
+    with tempfile.TemporaryDirectory(dir=place, prefix=".gcdiff-") as folder:
+        count = save_pairs(Path(folder), pairs, model.labels, model.image, model.size)
+        for file in sorted(Path(folder).rglob("*.png")):
+            target = arguments.out / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    print(f"{count} example{'s' * (count > 1)} in {arguments.out}: look at {arguments.out / 'overview.png'}")
+    return 0

@@ -1,0 +1,28 @@
+"""Places to write to, checked before anything else is done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def writable(folder: Path) -> Path:
+    """The nearest folder that there is on the way to `folder`. Raises ValueError unless files can be written there."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise ValueError(f"{place} is a file, expected a folder to write to")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
+    return place
+
+
+def cache_compilations(workdir: Path) -> None:
+    """Keep compiled programs in a run directory, unless the environment names another place: later starts are
+    faster."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and os.access(workdir, os.W_OK):
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / ".compiled"))

@@ -1,0 +1,82 @@
+"""The commands and their arguments, and what --help says of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import gcdiff
+
+EXAMPLES = """\
+  gcdiff train --config configs/streets.py --workdir runs/streets --config.train.steps=2000
+  gcdiff sample --workdir runs/streets --text "a foggy street with two red cars" --num 8 --out samples
+  gcdiff segment --workdir runs/streets --images samples --out segmented
+  gcdiff synthesize --workdir runs/streets --layouts segmented --text "a nighttime street" --out synthesized
+  gcdiff outpaint --workdir runs/streets --images samples --layouts samples --known masks --out outpainted
+"""
+OUTPUT = """\
+what is written to --out, for every example NAME:
+  images/NAME.png    the image
+  layouts/NAME.png   its layout: the value of a pixel is the number of its class (an index PNG)
+  colors/NAME.png    its layout in the colours of the classes
+  overview.png       the first 16 examples side by side: image, layout, layout over image
+"""
+INPUT = "a folder, or what another command wrote: then the files in its {0}/ are taken"
+EPILOG = f"""examples, each of which goes on with what the ones before it wrote (masks are yours to draw):
+{EXAMPLES}
+{OUTPUT}
+gcdiff COMMAND --help says more about a command. Bad input ends with one line and exit status 2; with GCDIFF_TRACEBACK=1
+in the environment the whole traceback is shown.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; it leaves --config.FIELD=VALUE over."""
+    raw = argparse.RawDescriptionHelpFormatter
+    description = "An image and its semantic layout as one random variable: every direction from one model."
+    root = argparse.ArgumentParser("gcdiff", description=description, epilog=EPILOG, formatter_class=raw)
+    root.add_argument("--version", action="version", version=gcdiff.__version__)
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+
+    def command(name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text}.", epilog=epilog, formatter_class=raw)
+        sub.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
+        return sub
+
+    train = command(
+        "train",
+        "Train a model, or go on with one: the same command resumes where it stopped",
+        "--config.FIELD=VALUE sets one field of the config, for example --config.train.steps=2000;\n"
+        "a field that does not exist is answered with those near it.",
+    )
+    train.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="a file with a get_config([ARG])")
+    train.add_argument(
+        "--init", type=Path, metavar="DIR", help="another run, whose weights to start from; classes match by name"
+    )
+
+    def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:
+        sub = command(name, text, OUTPUT)
+        sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the PNGs")
+        sub.add_argument("--text", help="a caption for all examples (default: none)")
+        sub.add_argument("--steps", type=int, help=f"network calls an example (default: {steps})")
+        sub.add_argument("--seed", type=int, default=0, help="another seed gives other answers (default: 0)")
+        return sub
+
+    sample = draws("sample", "Draw images with their layouts, from text")
+    sample.add_argument("--num", type=int, default=1, help="how many (default: 1)")
+    segment = draws("segment", "The layout of every image of a folder, of any sizes", "1, the most probable classes")
+    synthesize = draws("synthesize", "An image for every layout of a folder")
+    outpaint = draws("outpaint", "The unknown pixels of images, layouts or both, given the known ones")
+    for sub, required in ((segment, True), (outpaint, False)):
+        text = f"the images, PNG or JPEG: {INPUT.format('images')}"
+        sub.add_argument("--images", type=Path, metavar="DIR", required=required, help=text)
+    for sub, required in ((synthesize, True), (outpaint, False)):
+        text = f"the layouts, index or grey PNGs: {INPUT.format('layouts')}"
+        sub.add_argument("--layouts", type=Path, metavar="DIR", required=required, help=text)
+    known = "masks, PNGs named like the images and layouts that they are for, all of the model's size; white is known"
+    outpaint.add_argument("--known", type=Path, metavar="DIR", required=True, help=known)
+    for sub in (sample, synthesize, outpaint):
+        sub.add_argument(
+            "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"
+        )
+    return root

@@ -1,0 +1,81 @@
+"""Folders of images, layouts and masks: what is read, and one line for every bad file."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
+from gcdiff.types import VOID, LabelSpec
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def message(function, *args, **kwargs) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def spec(num: int, void: str = "missing") -> LabelSpec:
+    return LabelSpec(tuple("abc"[:num]), ((0, 0, 0),) * num, void=void)
+
+
+def test_images_go_by_their_names(tmp_path):
+    write(tmp_path / "b.png", np.full((4, 5), 9, np.uint8))
+    write(tmp_path / "a.jpg", np.zeros((6, 7, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = image_files(tmp_path)
+    assert list(found) == ["a", "b"]
+    assert [(read_image(f).shape, read_image(f).dtype) for f in found.values()] == [
+        ((6, 7, 3), np.uint8),
+        ((4, 5, 3), np.uint8),
+    ]
+    write(tmp_path / "a.jpg.png", np.zeros((6, 7), np.uint8))  # comes between the two of one name
+    write(tmp_path / "a.png", np.zeros((6, 7), np.uint8))
+    assert message(image_files, tmp_path).startswith(f"{tmp_path}/a.png: same name as a.jpg")
+
+
+def test_the_output_of_a_command_is_a_folder_of_images_and_one_of_layouts(tmp_path):
+    write(tmp_path / "overview.png", np.zeros((50, 50), np.uint8))
+    write(tmp_path / "images" / "x.png", np.zeros((4, 5, 3), np.uint8))
+    write(tmp_path / "layouts" / "x.png", np.ones((4, 5), np.uint8))
+    assert image_files(tmp_path) == {"x": tmp_path / "images" / "x.png"}
+    assert list(read_layouts(tmp_path, spec(2))) == ["x"]
+
+
+def test_layouts_of_a_table(tmp_path):
+    values = np.array([[0, 1, 255]], np.uint8)
+    write(tmp_path / "grey.png", values)
+    palette = Image.fromarray(values, mode="P")
+    palette.putpalette([9] * 768)
+    palette.save(tmp_path / "palette.png")
+    found = read_layouts(tmp_path, spec(2))
+    assert list(found) == ["grey", "palette"]
+    for layout in found.values():
+        np.testing.assert_array_equal(layout, [[0, 1, VOID]])
+    assert read_layouts(tmp_path, spec(3, "class"))["grey"].tolist() == [[0, 1, 2]]
+    assert "label 1 at row 0, column 1" in message(read_layouts, tmp_path, spec(1))
+
+
+def test_layouts_are_brought_to_one_size_by_majority(tmp_path):
+    write(tmp_path / "a.png", np.array([[0, 1, 255, 255], [1, 1, 0, 255]], np.uint8))
+    write(tmp_path / "b.png", np.array([[1]], np.uint8))
+    found = read_layouts(tmp_path, spec(2), (1, 2))
+    assert {name: layout.tolist() for name, layout in found.items()} == {"a": [[1, VOID]], "b": [[1, 1]]}
+
+
+def test_deep_images_are_refused(tmp_path):
+    write(tmp_path / "deep.png", np.zeros((2, 2), np.uint16))
+    expected = f"{tmp_path}/deep.png: mode I;16, expected an image of 8 bits a channel"
+    assert message(read_image, tmp_path / "deep.png") == expected
+
+
+def test_masks_are_white_where_known(tmp_path):
+    write(tmp_path / "m.png", np.array([[0, 255, 200]], np.uint8))
+    assert read_masks(tmp_path)["m"].tolist() == [[False, True, True]]
+    write(tmp_path / "n.png", np.array([[0, 1, 1]], np.uint8))
+    assert "brightest value 1" in message(read_masks, tmp_path)
