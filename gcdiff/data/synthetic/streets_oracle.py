@@ -100,7 +100,8 @@ def count_car_colors(labels: np.ndarray, surfaces: np.ndarray) -> dict[str, int]
 
 def pieces(mask: np.ndarray) -> list[np.ndarray]:
     """The pieces of a mask bool (H, W) with MIN_PIXELS or more pixels, as masks."""
-    numbered, _ = ndimage.label(mask)
+    numbered = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=numbered)
     sizes = np.bincount(numbered.ravel())
     return [numbered == i for i in range(1, len(sizes)) if sizes[i] >= MIN_PIXELS]
 
