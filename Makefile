@@ -15,7 +15,7 @@ $(VENV)/.stamp: setup.py pyproject.toml
 		echo "No Python 3.11 or newer with venv and pip was found: install one, or say make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up $(VENV) with $(PYTHON): about a minute, once"
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || '$(PYTHON)' -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
 demo: setup

@@ -26,6 +26,6 @@ def get_config():
     c.levels.update(joint=0.25, image_given_layout=0.2, layout=0.05, layout_given_image=0.3, image=0.05)
     c.levels.update(independent=0.15, one_call=0.5)
     c.optim.update(learning_rate=1e-3, weight_decay=0.05)
-    c.train.update(minutes=40.0, steps=100_000, batch_size=16, evaluate_every=2000, sample_every=4000)
+    c.train.update(minutes=36.0, steps=100_000, batch_size=16, evaluate_every=2000, sample_every=4000)
     c.sample.update(steps=50, image_step="ancestral", guidance=(1.0, 2.0))
     return c
