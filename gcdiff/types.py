@@ -111,6 +111,10 @@ class LabelSpec:
             raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"class names repeat: {sorted(n for n in self.names if self.names.count(n) > 1)}")
+        if len(self.names) > 255:
+            raise ValueError(f"{len(self.names)} classes, expected at most 255: label files hold one byte a pixel")
+        if self.void == "missing" and 0 <= self.void_id < len(self.names):
+            raise ValueError(f"void_id is {self.void_id}, which is the class {self.names[self.void_id]!r}")
         if self.void not in ("missing", "class"):
             raise ValueError(f"void is {self.void!r}, expected 'missing' or 'class'")
 

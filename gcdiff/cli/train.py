@@ -18,7 +18,9 @@ def train(arguments, overrides) -> int:
     data = configs.splits(config)
     specs = configs.build_specs(config, data.train)
     initial = None
-    if arguments.init is not None:
+    if arguments.init is not None and (workdir / "checkpoints").exists():
+        print(f"{workdir} goes on from its own checkpoint; --init is not looked at", file=sys.stderr)
+    elif arguments.init is not None:
         initial, report = configs.initial_from(arguments.init, config, specs)
         print(report, file=sys.stderr)
     task = configs.build_task(config, specs, data, initial)

@@ -17,7 +17,14 @@ CHOICES = {
     "network.dtype": ("float32", "bfloat16"),
     "data.name": tuple(DATASETS),
 }
-SMALLEST = {"train.batch_size": 1, "train.steps": 1, "sample.steps": 1, "sample.chunk": 4, "data.heldout": 1}
+SMALLEST = {
+    "network.stem": 1,
+    "train.batch_size": 1,
+    "train.steps": 1,
+    "sample.steps": 1,
+    "sample.chunk": 4,
+    "data.heldout": 1,
+}
 PAIRS = ("data.size", "data.scale", "sample.guidance")
 
 
@@ -34,6 +41,8 @@ def check(config: ConfigDict) -> None:
     for field in PAIRS:
         if len(values[field]) != 2:
             raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
+    if config.text.encoder == "none" and tuple(config.sample.guidance) != (1.0, 1.0):
+        raise ValueError(f"config.sample.guidance is {tuple(config.sample.guidance)}, expected (1, 1) without a text")
     network = config.network
     for name in ("blocks", "attention", "cross_attention"):
         if len(network[name]) != len(network.mults):

@@ -18,14 +18,14 @@ from gcdiff.training.joint_task import LossConfig
 from gcdiff.training.loop import TrainConfig
 from gcdiff.training.optim import Optim
 
+# What the data, the process or the program decides, and what a joint model of one grid always has.
+NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "hide_unknown_image", "dtype")
+NOT_CHOSEN += ("inputs", "outputs", "layout_factor")
+
 
 def default() -> ConfigDict:
     """A config with every field there is, locked; an experiment changes some of them."""
-    network = {
-        f.name: f.default
-        for f in dataclasses.fields(JointUNet)
-        if f.name not in ("parent", "name", "control", "image_channels", "num_classes", "hide_unknown_image", "dtype")
-    }
+    network = {f.name: f.default for f in dataclasses.fields(JointUNet) if f.name not in NOT_CHOSEN}
     train = _defaults(TrainConfig)
     train.pop("optim")
     config = {

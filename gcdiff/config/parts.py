@@ -94,6 +94,7 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         heldout=some(data.heldout),
         seen=some(data.train),
         sampler=dataclasses.replace(built.sampler, guided=guidance != NO_GUIDANCE),
+        path=config.sample.path,
         sample_steps=config.sample.steps,
         guidance=guidance,
         chunk=config.sample.chunk,

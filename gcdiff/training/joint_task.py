@@ -67,11 +67,17 @@ class JointTask:
     labels: LabelSpec
     heldout: TrainBatch
     sampler: Sampler
+    path: str
     sample_steps: int
     guidance: Pair
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
     seen: TrainBatch | None = None
+
+    @property
+    def segments(self) -> bool:
+        """Whether one-call segmentation is a question this model is trained on."""
+        return self.levels.layout_given_image > 0
 
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ...}."""
@@ -131,7 +137,8 @@ class JointTask:
             gaps = {name: out[name] - value for name, value in self._numbers(params, self.seen).items()}
             out["image_gap"] = sum(v for k, v in gaps.items() if k.startswith("image")) / len(RANGES)
             out["layout_gap"] = sum(v for k, v in gaps.items() if k.startswith("layout")) / len(RANGES)
-            out["segmentation_gap"] = -gaps["segmentation_miou"]
+            if self.segments:
+                out["segmentation_gap"] = -gaps["segmentation_miou"]
         return out
 
     def _numbers(self, params: Any, batch: TrainBatch) -> dict[str, float]:
@@ -145,8 +152,9 @@ class JointTask:
             for side in Pair._fields:
                 total = sum(float(getattr(values, side)[:count].sum()) for values, count in parts)
                 out[f"{side}_{low:g}_{high:g}"] = total / len(batch.image)
-        predicted = self.segment(params, batch)
-        out["segmentation_miou"] = mean_iou(confusion(batch.layout, predicted, self.labels.num_classes))
+        if self.segments:
+            predicted = self.segment(params, batch)
+            out["segmentation_miou"] = mean_iou(confusion(batch.layout, predicted, self.labels.num_classes))
         return out
 
     def _parts(self, batch: TrainBatch):
@@ -187,17 +195,22 @@ class JointTask:
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
         given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
         state = run(
-            self.sampler, params["network"], paths.joint(self.sample_steps), given,
+            self.sampler, params["network"], paths.PATHS[self.path](self.sample_steps), given,
             encode(self.text_encoder, params, batch.tokens), self.guidance,
         )  # fmt: skip
         images = display(to_uint8(state.image), self.image)[:8]
         layouts = np.asarray(state.layout)[:8]
         real, truth = display(to_uint8(batch.image), self.image)[:8], batch.layout[:8]
-        segmented = self.segment(params, self.heldout)[:8]
-        rows = [list(images), list(colorize(layouts, self.labels)), list(real)]
-        rows += [list(overlay(real, segmented, self.labels)), list(colorize(truth, self.labels))]
-        titles = ["drawn: image", "drawn: layout", "held out", "held out, segmented in one call", "held out: labels"]
-        return {"pairs": sheet(rows, titles)}
+        rows = {
+            "drawn: image": images,
+            "drawn: layout": colorize(layouts, self.labels),
+            "held out": real,
+            "held out: labels": colorize(truth, self.labels),
+        }
+        if self.segments:
+            segmented = self.segment(params, self.heldout)[:8]
+            rows["held out, segmented in one call"] = overlay(real, segmented, self.labels)
+        return {"pairs": sheet([list(row) for row in rows.values()], list(rows))}
 
 
 def init_params(network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
