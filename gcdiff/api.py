@@ -139,6 +139,7 @@ class Model:
         self._trained("synthesis", "image_given_layout")
         values = Pair(np.zeros((len(layouts), *self.size, self.image.channels), np.uint8), layouts)
         grid = paths.image_only(self._steps(steps))
+        guidance = (self._guidance(guidance)[0], 1.0)  # the layout does not move: a scale of its own changes nothing
         return self._run(grid, values, _masks(values, False, True), text, guidance, seed, progress).image
 
     def outpaint(
