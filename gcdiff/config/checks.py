@@ -25,6 +25,7 @@ SMALLEST = {
     "sample.chunk": 4,
     "data.heldout": 1,
 }
+PROBABILITIES = ("network.dropout", "text.drop", "text.drop_given_image")
 PAIRS = ("data.size", "data.scale", "sample.guidance")
 
 
@@ -38,6 +39,9 @@ def check(config: ConfigDict) -> None:
     for field, smallest in SMALLEST.items():
         if values[field] < smallest:
             raise ValueError(f"config.{field} is {values[field]}, expected at least {smallest}")
+    for field in PROBABILITIES:
+        if not 0 <= values[field] <= 1:
+            raise ValueError(f"config.{field} is {values[field]}, expected a probability")
     for field in PAIRS:
         if len(values[field]) != 2:
             raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")

@@ -54,14 +54,16 @@ class GroupNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, conv; [cross attention]; norm, FiLM of the global embedding, SiLU, conv; residual.
+    """Norm, SiLU, conv; [cross attention]; norm, FiLM of the global embedding, SiLU, dropout, conv; residual.
 
     x (B, h, w, C), embedding (B, D) -> (B, h, w, features). `cross` maps features to features (text attention).
+    Features are dropped only where the caller gives random numbers named "dropout", as training does.
     """
 
     features: int
     dtype: jnp.dtype = jnp.float32
     kernel: int = 3
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array, cross: Callable[[Array], Array] | None = None) -> Array:
@@ -73,7 +75,8 @@ class ResBlock(nn.Module):
         film = nn.Dense(2 * self.features, name="film")(nn.silu(embedding))[:, None, None]
         scale, shift = jnp.split(film.astype(self.dtype), 2, axis=-1)
         h = GroupNorm(dtype=self.dtype, name="norm2")(h) * (1 + scale) + shift
-        h = Conv(self.features, self.kernel, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(nn.silu(h))
+        h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.silu(h))
+        h = Conv(self.features, self.kernel, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
         return x.astype(self.dtype) + h

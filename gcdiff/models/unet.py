@@ -64,6 +64,7 @@ class JointUNet(nn.Module):
     final_kernel: int = 3
     hide_unknown_image: bool = True
     text_features: int = 128
+    dropout: float = 0.0
     control: Any = None
     dtype: Any = jnp.float32
 
@@ -89,7 +90,7 @@ class JointUNet(nn.Module):
                 if self.cross_attention[level] and context is not None and i == 0:
                     attend = Attention(self.heads, self.head_dim, False, self.control, self.dtype, name=f"{name}_cross")
                     cross = lambda h, attend=attend: attend(h, context, areas, embedding)  # noqa: E731
-                x = ResBlock(features, self.dtype, name=f"{name}_block{i}")(x, embedding, cross)
+                x = ResBlock(features, self.dtype, dropout=self.dropout, name=f"{name}_block{i}")(x, embedding, cross)
                 outs.append(x)
             if self.attention[level]:
                 attend = Transformer(self.heads, self.head_dim, self.control, self.dtype, name=f"{name}_attention")
@@ -106,7 +107,7 @@ class JointUNet(nn.Module):
                 x = Downsample(self.dim * self.mults[level], dtype=self.dtype, name=f"down{level}")(x)
             x, outs = stage(x, level, self.stem * 2**level, f"encoder{level}")
             skips += outs
-        x = ResBlock(self.dim * self.mults[-1], self.dtype, name="middle")(x, embedding)
+        x = ResBlock(self.dim * self.mults[-1], self.dtype, dropout=self.dropout, name="middle")(x, embedding)
         for level in range(last, -1, -1):
             x, _ = stage(x, level, self.stem * 2**level, f"decoder{level}", skips)
             if level:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -86,7 +87,7 @@ class JointTask:
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
         """The mean loss of a batch and its parts."""
-        k_levels, k_noise, k_drop, k_vary = jax.random.split(key, 4)
+        k_levels, k_noise, k_drop, k_vary, k_features = jax.random.split(key, 5)
         levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3])
         # Questions about a whole given image are mostly asked without a caption; and its colours, which carry no loss
         # there, may vary without the model learning to draw such colours.
@@ -96,13 +97,14 @@ class JointTask:
             batch = batch._replace(
                 image=jnp.where(given[:, None, None, None], self._vary(k_vary, batch.image), batch.image)
             )
-        image, layout = self.losses(params, batch, levels, known, k_noise, drop)
+        image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features)
         loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
         return loss, {"loss": loss, "image": image.mean(), "layout": layout.mean()}
 
     def _vary(self, key: Array, image: Array) -> Array:
-        """Images with another gain and offset for each channel and in common, of strength `photometric`."""
-        k_gain, k_offset = jax.random.split(key)
+        """Images with another saturation, and another gain and offset for each channel and in common, of strength
+        `photometric`."""
+        k_gain, k_offset, k_saturation = jax.random.split(key, 3)
         batch, channels = image.shape[0], image.shape[-1]
 
         def shift(k):
@@ -110,13 +112,21 @@ class JointTask:
             each = jax.random.normal(k_each, (batch, 1, 1, channels))
             return self.photometric * (0.5 * each + jax.random.normal(k_common, (batch, 1, 1, 1)))
 
-        return jnp.clip(image * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
+        grey = image.mean(axis=-1, keepdims=True)
+        saturation = jnp.exp(2 * self.photometric * jax.random.normal(k_saturation, (batch, 1, 1, 1)))
+        return jnp.clip((grey + saturation * (image - grey)) * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
 
-    def losses(self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None) -> Pair:
-        """Per-example losses (B,) of a batch at given levels."""
+    def losses(
+        self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None
+    ) -> Pair:
+        """Per-example losses (B,) of a batch at given levels. `drop` (B,) says whose text is dropped, the key `dropout`
+        which features of the network are; without it none are."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy = self.process.corrupt(key, clean, levels)
-        denoise = self.process.denoiser(self.network.apply, params["network"])
+        apply = self.network.apply
+        if dropout is not None:
+            apply = functools.partial(apply, rngs={"dropout": dropout})
+        denoise = self.process.denoiser(apply, params["network"])
         output = denoise(noisy, levels, condition(self.text_encoder, params, batch.tokens, drop))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(

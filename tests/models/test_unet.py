@@ -159,3 +159,17 @@ def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
     assert a[0] == b[0]
     np.testing.assert_array_equal(a[1][:, :, 9:], b[1][:, :, 9:])
     assert not np.any(a[1][:, :, :9]) and np.any(a[1][:, :, 9:])
+
+
+def test_features_are_dropped_only_with_random_numbers_for_it():
+    dropping = NET.clone(dropout=0.5)
+    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    np.testing.assert_array_equal(apply(dropping, PARAMS, NOISY, MAPS, CONDITION).layout, base.layout)
+
+    @jax.jit
+    def train(key):
+        return dropping.apply({"params": PARAMS}, NOISY, MAPS, CONDITION, rngs={"dropout": key}).layout
+
+    one, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - base.layout).max() > 1e-2 and np.abs(one - other).max() > 1e-2
