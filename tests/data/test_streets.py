@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gcdiff.data.synthetic.streets import Streets, scene_seed
+from gcdiff.data.synthetic.streets import Streets, scene_seed, street
 from gcdiff.data.synthetic.streets_appearance import (
     LABELS,
     LIGHT_CONTRAST,
@@ -211,3 +211,10 @@ def test_oracle_marginalises_the_light_as_it_says():
 def test_oracle_refuses_other_images():
     with pytest.raises(ValueError, match="uint8"):
         Oracle().labels(np.zeros((1, 32, 64, 3)))
+
+
+def test_a_row_of_narrow_houses_ends_at_the_border():
+    """Ten houses can be narrower than the picture: scene 35802 is the first whose row ends before it."""
+    surfaces = street(35802).scene.surfaces
+    column = surfaces[:, -1]
+    assert column.min() >= 0 and len(np.unique(column)) > 1
