@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gcdiff.data.synthetic.streets import Streets, scene_seed, street
+from gcdiff.data.synthetic.streets import Streets, scene_seed
 from gcdiff.data.synthetic.streets_appearance import (
     LABELS,
     LIGHT_CONTRAST,
@@ -215,6 +215,6 @@ def test_oracle_refuses_other_images():
 
 def test_a_row_of_narrow_houses_ends_at_the_border():
     """Ten houses can be narrower than the picture: scene 35802 is the first whose row ends before it."""
-    surfaces = street(35802).scene.surfaces
+    surfaces = Streets("train", 40_000).street(35802).scene.surfaces
     column = surfaces[:, -1]
     assert column.min() >= 0 and len(np.unique(column)) > 1
