@@ -1,55 +1,107 @@
 """Guidance wraps a predictor; no sampler knows about it.
 
-Text guidance with a scale per output (Ho and Salimans 2022), on the clean image estimate and on the leave-one-out
-log-probabilities:
+With c the prediction that was asked for, and "c without j" the prediction where j is unknown (the text dropped, or
+that modality at level 1),
 
-    image   c + (s_image - 1) (c - c without text)
-    layout  c + (s_layout - 1) (c - c without text), log-probabilities floored, then normalised
+    image   c + (s_text - 1) (c - c without text) + (s_layout - 1) (c - c without layout)
+    layout  c + (s_text - 1) (c - c without text) + (s_image - 1) (c - c without image), normalised
 
-The weights sum to 1, so that on the layout it commutes with the offset from leave-one-out to posterior. Guiding the
-clean prediction and not the one-step law leaves the rate at which labels change alone.
+on the clean image estimate and on the floored leave-one-out log-probabilities (Ho and Salimans 2022; Schiff et al.
+2025 for labels). The weights sum to 1, so that on the layout guidance commutes with the offset from leave-one-out to
+posterior. Guiding the clean prediction and not the one-step law leaves the rate at which labels change alone. A scale
+holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the level of the very pixel it guides.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from gcdiff.processes.joint import Predictor
-from gcdiff.types import Condition, Pair, pair_map
+from gcdiff.types import Condition, Pair
 
 LOG_FLOOR = -30.0
+BRANCHES = ("text", "layout", "image")
 
 
-def text_guidance(predict: Predictor, scales: Pair) -> Predictor:
-    """A predictor guided by the text with `scales` (scalars, may be traced): one call of twice the batch.
+class Guidance(NamedTuple):
+    """Scales; 1 is no guidance. `text` has one for the image's and one for the layout's output, `layout` is
+    layout-to-image (on the image's output), `image` image-to-layout (on the layout's). They hold for levels in
+    `interval` = (low, high), both included. All may be traced."""
 
-    An example whose text is dropped anyway has two equal branches, and any scale leaves it alone.
+    text: Any = Pair(1.0, 1.0)
+    layout: Any = 1.0
+    image: Any = 1.0
+    interval: Any = (0.0, 1.0)
+
+    def branches(self) -> tuple[str, ...]:
+        """Which predictions without something are needed: those that a scale other than 1 asks for."""
+        asked = {"text": tuple(self.text) != (1.0, 1.0), "layout": self.layout != 1.0, "image": self.image != 1.0}
+        return tuple(name for name in BRANCHES if asked[name])
+
+
+NO_GUIDANCE = Guidance()
+
+
+def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], laws: bool = True) -> Predictor:
+    """A guided predictor: one call of 1 + len(branches) times the batch.
+
+    Only the named branches are run, whatever the scales. Where text is dropped anyway, and where a modality is at level
+    1 already, a branch equals the prediction itself and its scale changes nothing. `laws` says that the layout's
+    prediction is log-probabilities; bits of labels are mixed as they are.
     """
+    if not branches:
+        return predict
 
     def guided(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
-        if condition.text is None:
+        if "text" in branches and condition.text is None:
             raise ValueError("text guidance needs a text; this model was trained without one")
-        batch = condition.text.mask.shape[0]
-
-        def twice(tree):
-            return jax.tree.map(lambda a: jnp.concatenate([a, a]), tree)
-
-        dropped = jnp.zeros((batch,), bool) if condition.drop_text is None else condition.drop_text
-        drop = jnp.concatenate([dropped, jnp.ones((batch,), bool)])
-        both = predict(twice(noisy), twice(levels), twice(condition).replace(drop_text=drop))
-        with_text, without = (pair_map(lambda a, half=half: jnp.split(a, 2)[half], both) for half in (0, 1))
+        every = ("asked", *branches)
+        ones = {side: jnp.ones_like(getattr(levels, side)) for side in Pair._fields if side in branches}
+        asked = [levels._replace(**{b: ones[b]}) if b in ones else levels for b in every]
+        told = [_drop(condition) if b == "text" else _undropped(condition) for b in every]
+        out = predict(_stack([noisy] * len(every)), _stack(asked), _stack(told))
+        parts = {b: jax.tree.map(lambda a, i=i: jnp.split(a, len(every))[i], out) for i, b in enumerate(every)}
         image = layout = None
-        if with_text.image is not None:
-            image = _extrapolate(with_text.image, without.image, scales.image)
-        if with_text.layout is not None:
-            c, d = (jnp.maximum(side.layout, LOG_FLOOR) for side in (with_text, without))
-            layout = jax.nn.log_softmax(_extrapolate(c, d, scales.layout), axis=-1)
+        if out.image is not None:
+            weights = {"text": scales.text.image, "layout": scales.layout}
+            image = _mix({b: p.image for b, p in parts.items()}, weights, _active(levels.image, scales))
+        if out.layout is not None:
+            weights = {"text": scales.text.layout, "image": scales.image}
+            sides = {b: jnp.maximum(p.layout, LOG_FLOOR) if laws else p.layout for b, p in parts.items()}
+            layout = _mix(sides, weights, _active(levels.layout, scales))
+            layout = jax.nn.log_softmax(layout, axis=-1) if laws else layout
         return Pair(image, layout)
 
     return guided
 
 
-def _extrapolate(c: Array, without: Array, scale: Array | float) -> Array:
-    return c + (scale - 1.0) * (c - without)
+def _mix(parts: dict[str, Array], scales: dict[str, Any], active: Array) -> Array:
+    c = parts["asked"]
+    for branch, scale in scales.items():
+        if branch in parts:
+            c = c + jnp.where(active, scale - 1.0, 0.0) * (parts["asked"] - parts[branch])
+    return c
+
+
+def _active(levels: Array, scales: Guidance) -> Array:
+    low, high = scales.interval
+    return ((levels >= low) & (levels <= high))[..., None]
+
+
+def _undropped(condition: Condition) -> Condition:
+    """The condition with its flags made explicit, so that branches can be put side by side."""
+    if condition.text is None or condition.drop_text is not None:
+        return condition
+    return condition.replace(drop_text=jnp.zeros((condition.text.mask.shape[0],), bool))
+
+
+def _drop(condition: Condition) -> Condition:
+    return condition.replace(drop_text=jnp.ones((condition.text.mask.shape[0],), bool))
+
+
+def _stack(trees: list) -> Any:
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *trees)

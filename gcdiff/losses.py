@@ -9,8 +9,14 @@ clipped to +-15. The named weights are given, as in their papers, as factors of 
   capped    min(1 + SNR, 5) / SNR             the SNR+1 of Salimans and Ho 2022, capped: 1 to 5 on the clean image
   none      whatever makes the weight of the network's own output 1
 
-Layout: the cross-entropy of p(y0_i | everything) = softmax(leave-one-out logits + offset). Its weight 'root' is
-min((1 - keep)^(-1/2), 10), which makes the gradient's variance flat over levels; 'one' is 1.
+Layout: the loss of its process, times a weight of the level:
+  root      min((1 - keep)^(-1/2), 10), which makes the gradient's variance of the cross-entropy flat over levels
+  one       1
+  elbo      the weight of the process's own likelihood bound, at most 100: keep |d log_snr/dt| for absorbing noise,
+            which is |d keep/dt| / (1 - keep) (Shi et al. 2024), and keep^2 |d log_snr/dt| for uniform noise
+or, for uniform noise, in its place
+  kl        1000 times the divergence of the step from t to max(t - 1/1000, 0): the bound of Austin et al. (2021) with
+            1000 steps, in nats a pixel, as Park et al. (2023) train. It takes no labels of lower precision.
 """
 
 from __future__ import annotations
@@ -20,13 +26,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff.processes.categorical import UniformProcess, cross_entropy
+from gcdiff.processes.categorical import posterior_kl
 from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
-from gcdiff.types import ImageSpec
+from gcdiff.processes.layout import LayoutLikelihood, LayoutProcess
+from gcdiff.types import VOID, ImageSpec
 
 IMAGE_WEIGHTS = ("none", "p2", "min_snr", "capped", "sigmoid")
-LAYOUT_WEIGHTS = ("root", "one")
+LAYOUT_WEIGHTS = ("root", "one", "elbo", "kl")
+KL_STEPS = 1000
 _CLIP = 15.0
+_MOST_ELBO = 100.0
 
 
 def image_weight(name: str, kind: str, log_snr: Array) -> Array:
@@ -72,14 +81,19 @@ def image_loss(
     return per_pixel.mean(axis=(1, 2))
 
 
-def layout_weight(name: str, keep: Array) -> Array:
-    """The weight of a pixel's cross-entropy at probability `keep`."""
-    return jnp.ones_like(keep) if name == "one" else jnp.minimum(jax.lax.rsqrt(jnp.maximum(1.0 - keep, 1e-2)), 10.0)
+def layout_weight(name: str, process: LayoutLikelihood, levels: Array) -> Array:
+    """The weight of a pixel's loss at a level (any shape). 'elbo' alone asks for a likelihood of the process."""
+    if name == "one":
+        return jnp.ones_like(levels)
+    if name == "root":
+        return jnp.minimum(jax.lax.rsqrt(jnp.maximum(1.0 - process.keep(levels), 1e-2)), 10.0)
+    _, slope = jax.jvp(process.log_snr, (levels,), (jnp.ones_like(levels),))
+    return jnp.minimum(process.bound_weight(levels) * jnp.abs(slope), _MOST_ELBO)
 
 
 def layout_loss(
-    process: UniformProcess,
-    logits: Array,
+    process: LayoutProcess,
+    output: Array,
     label: Array,
     noisy: Array,
     levels: Array,
@@ -87,10 +101,15 @@ def layout_loss(
     weight: str = "root",
     kappa: Array | float = 1.0,
 ) -> Array:
-    """Leave-one-out logits (B, H, W, K), label (with VOID) and noisy (B, H, W), levels and known -> (B,) nats a pixel.
+    """Head's output (B, H, W, .), label (with VOID) (B, H, W), noisy state, levels and known (B, H, W) -> (B,), in the
+    units of the process's loss per pixel: nats, or squared bits.
 
     `kappa` is the label's own precision: 1 for a true label, 0 for none (no gradient).
     """
-    keep = process.keep(levels)
-    nats = cross_entropy(logits, label, noisy, keep, kappa) * layout_weight(weight, keep)
-    return jnp.where(known, 0.0, nats).mean(axis=(1, 2))
+    if weight == "kl":
+        label = jnp.where(jnp.asarray(kappa) < 1, VOID, label)
+        keep_s, keep_t = process.keep(jnp.maximum(levels - 1.0 / KL_STEPS, 0.0)), process.keep(levels)
+        loss = KL_STEPS * posterior_kl(output, label, noisy, keep_s, keep_t)
+    else:
+        loss = process.loss(output, label, noisy, levels, kappa) * layout_weight(weight, process, levels)
+    return jnp.where(known, 0.0, loss).mean(axis=(1, 2))

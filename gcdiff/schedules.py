@@ -19,6 +19,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 
 _COSINE_OFFSET = 0.008
@@ -108,6 +109,16 @@ class Schedule:
     def sigma(self, t: ArrayLike) -> Array:
         """The standard deviation of the noise, sqrt(sigmoid(-log_snr)): 0 at t = 0, 1 at t = 1."""
         return sigma_of(self.log_snr(t))
+
+    def level(self, keep: ArrayLike) -> np.ndarray:
+        """The level at which a label is kept with probability `keep` in [0, 1], float32, by bisection on the host."""
+        keep = np.asarray(keep, np.float64)
+        low, high = np.zeros(keep.shape), np.ones(keep.shape)
+        for _ in range(40):
+            middle = (low + high) / 2
+            above = np.asarray(self.keep(middle)) > keep
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return np.where(keep <= 0, 1.0, np.where(keep >= 1, 0.0, high)).astype(np.float32)
 
     def keep(self, t: ArrayLike) -> Array:
         """The probability that a label has not been redrawn, sigmoid(log_snr): 1 at t = 0, 0 at t = 1."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.guidance import text_guidance
+from gcdiff.guidance import Guidance, guide
 from gcdiff.processes.categorical import loo_to_posterior
 from gcdiff.types import Condition, Pair, Text
 
@@ -29,7 +29,7 @@ def predict(noisy, levels, condition):
 def guided(image, layout, drop=DROPPED):
     text = Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool))
     condition = Condition(text=text, drop_text=None if drop is None else jnp.asarray(drop))
-    return text_guidance(predict, Pair(image, layout))(NOISY, LEVELS, condition)
+    return guide(predict, Guidance(Pair(image, layout)), ("text",))(NOISY, LEVELS, condition)
 
 
 def test_scale_one_is_the_branch_with_text():
@@ -75,11 +75,76 @@ def test_guidance_commutes_with_the_offset(keep):
 def test_impossible_classes_stay_finite():
     certain = Pair(None, jnp.where(jnp.arange(K) == 2, 0.0, -jnp.inf) * jnp.ones((2 * B, H, W, 1)))
     condition = Condition(text=Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool)))
-    image, layout = text_guidance(lambda *a: certain, Pair(1.0, 3.0))(NOISY, LEVELS, condition)
+    image, layout = guide(lambda *a: certain, Guidance(Pair(1.0, 3.0)), ("text",))(NOISY, LEVELS, condition)
     assert image is None and np.isfinite(layout).all()
     np.testing.assert_allclose(layout[..., 2], 0, atol=1e-6)
 
 
 def test_guidance_without_a_text_is_refused():
     with pytest.raises(ValueError, match="needs a text"):
-        text_guidance(predict, Pair(2.0, 2.0))(NOISY, LEVELS, Condition())
+        guide(predict, Guidance(Pair(2.0, 2.0)), ("text",))(NOISY, LEVELS, Condition())
+
+
+BLIND = Pair(
+    jax.random.normal(jax.random.key(7), (H, W, C)), jax.nn.log_softmax(jnp.arange(float(K)) * jnp.ones((H, W, 1)))
+)
+
+
+def predict_cross(noisy, levels, condition):
+    """One answer where the other modality is seen and another where it is at level 1."""
+    alone = Pair(levels.layout, levels.image)
+    return Pair(*(jnp.where((t == 1)[..., None], b, a) for a, b, t in zip(WITH, BLIND, alone, strict=True)))
+
+
+def test_cross_guidance_sharpens_what_the_modalities_say_of_each_other():
+    """Each side by its own scale: p(y given x)^s p(y)^(1-s), by enumeration; the text's branch beside them."""
+    scales = Guidance(layout=1.5, image=3.0)
+    assert scales.branches() == ("layout", "image")
+    image, layout = guide(predict_cross, scales, scales.branches())(NOISY, LEVELS, Condition())
+    np.testing.assert_allclose(image[1], 1.5 * WITH.image - 0.5 * BLIND.image, atol=1e-5)
+    powers = np.exp(3.0 * np.asarray(WITH.layout) - 2.0 * np.asarray(BLIND.layout))
+    np.testing.assert_allclose(np.exp(layout[1]), powers / powers.sum(-1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+def test_guidance_holds_on_its_interval_of_levels_alone():
+    levels = LEVELS._replace(image=jnp.where(jnp.arange(W) < 2, 0.4, 0.9) * jnp.ones((B, H, 1)))
+    scales = Guidance(layout=2.0, interval=(0.2, 0.5))
+    image, layout = guide(predict_cross, scales, ("layout",))(NOISY, levels, Condition())
+    np.testing.assert_array_equal(image[0, :, 2:], WITH.image[:, 2:])
+    assert np.abs(image[0, :, :2] - WITH.image[:, :2]).max() > 0.1
+    np.testing.assert_allclose(layout[0], WITH.layout, atol=1e-6)
+
+
+def test_an_unused_branch_is_not_run():
+    assert Guidance().branches() == ()
+    assert guide(predict_cross, Guidance(), ()) is predict_cross
+    calls = []
+
+    def counting(noisy, levels, condition):
+        calls.append(len(noisy.image))
+        return predict_cross(noisy, levels, condition)
+
+    guide(counting, Guidance(image=2.0), ("image",))(NOISY, LEVELS, Condition())
+    assert calls == [2 * B]
+
+
+def test_one_scale_for_both_directions_has_the_conditionals_of_one_law():
+    """p(x, y) [p(x, y) / p(x) p(y)]^(s-1), enumerated on a table; with two scales no law has both."""
+    law = np.random.default_rng(0).dirichlet(np.ones(12)).reshape(3, 4)
+    px, py = law.sum(1, keepdims=True), law.sum(0, keepdims=True)
+
+    def guided(scale_x, scale_y):
+        """The guided conditionals of x given y and of y given x."""
+        x = (law / py) ** scale_x * px ** (1 - scale_x)
+        y = (law / px) ** scale_y * py ** (1 - scale_y)
+        return x / x.sum(0, keepdims=True), y / y.sum(1, keepdims=True)
+
+    def cross_ratios(conditional):
+        return np.log(conditional[1:, 1:] * conditional[:1, :1] / (conditional[1:, :1] * conditional[:1, 1:]))
+
+    joint = law * (law / (px * py)) ** 1.5
+    x, y = guided(2.5, 2.5)
+    np.testing.assert_allclose(x, joint / joint.sum(0, keepdims=True))
+    np.testing.assert_allclose(y, joint / joint.sum(1, keepdims=True))
+    x, y = guided(2.5, 1.5)
+    assert np.abs(cross_ratios(x) - cross_ratios(y)).max() > 0.5

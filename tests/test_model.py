@@ -207,36 +207,126 @@ def test_arrays_that_cannot_be_are_refused(model):
             call()
 
 
-def test_outpainting_takes_the_models_size_alone(model):
+def test_outpainting_says_which_shape_is_wrong(model):
     known = np.ones((2, 16, 32), bool)
     with pytest.raises(ValueError, match=r"known.image has shape \(2, 3, 3\), expected \(2, 16, 32\)"):
         model.outpaint(Pair(IMAGES[:2], None), Pair(known[:, :3, :3], None))
-    with pytest.raises(
-        ValueError, match=r"image has shape \(2, 8, 8, 3\), expected \(2, 16, 32, 3\): the model's size"
-    ):
-        model.outpaint(Pair(IMAGES[:2, :8, :8], None), Pair(known, None))
-    with pytest.raises(ValueError, match=r"layout has shape \(2, 8, 32\), expected \(2, 16, 32\): the model's size"):
+    with pytest.raises(ValueError, match=r"shape \(2, 8, 8\), expected .N, H, W. with at least the model's size"):
+        model.outpaint(Pair(IMAGES[:2, :8, :8], None), Pair(known[:, :8, :8], None))
+    with pytest.raises(ValueError, match=r"layout has shape \(2, 8, 32\), expected \(2, 16, 32\)"):
         model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2, :8]), Pair(known, known))
 
 
-def test_a_model_refuses_what_it_was_not_trained_for(model):
-    def trained(**shares):
-        levels = dataclasses.replace(model.built.levels, **shares)
-        return dataclasses.replace(model, built=model.built._replace(levels=levels))
+def trained(model, **shares):
+    """The model as if its levels had been drawn otherwise in training."""
+    levels = dataclasses.replace(model.built.levels, **shares)
+    return dataclasses.replace(model, built=model.built._replace(levels=levels))
 
+
+DIAGONAL = dataclasses.asdict(LevelShares.shared())
+
+
+def test_a_model_refuses_what_it_was_not_trained_for(model):
     def refusal(share):
         return pytest.raises(ValueError, match=f"was not trained: config.levels.{share} of this run is 0")
 
     known = Pair(np.ones((1, 16, 32), bool), None)
-    with refusal("layout_given_image"):
-        trained(**dataclasses.asdict(LevelShares.shared())).segment(IMAGES[:1])
     with refusal("one_call"):
-        trained(one_call=0.0).segment(IMAGES[:1])
-    trained(one_call=0.0).segment(IMAGES[:1], steps=2)
-    with refusal("known"):
-        trained(known=0.0).outpaint(Pair(IMAGES[:1], None), known)
+        trained(model, one_call=0.0).segment(IMAGES[:1])
+    trained(model, one_call=0.0).segment(IMAGES[:1], steps=2)
     with refusal("joint"):
-        trained(joint=0.0, independent=0.5).outpaint(Pair(IMAGES[:1], None), known)
+        trained(model, joint=0.0, independent=0.5).outpaint(Pair(IMAGES[:1], None), known)
+    with refusal("layout_given_image"):
+        trained(model, **DIAGONAL).segment(IMAGES[:1], samples=2)
+    for call in (
+        lambda m: m.segment(IMAGES[:1], probabilities=True),
+        lambda m: m.synthesize(LAYOUTS[:1], confidence=0.5),
+    ):
+        with pytest.raises(ValueError, match="trained on the diagonal only"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call(trained(model, **DIAGONAL))
+
+
+def test_a_model_of_the_diagonal_answers_by_repaint_and_says_so(model):
+    diagonal = trained(model, **DIAGONAL)
+    known = Pair(LAYOUTS[:2] > 4, LAYOUTS[:2] > 6)
+    with pytest.warns(UserWarning, match="outpainting was not trained .*: RePaint answers"):
+        out = diagonal.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT)
+    again = model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, resamples=1)
+    jax.tree.map(np.testing.assert_array_equal, out, again)
+    np.testing.assert_array_equal(out.image[known.image], IMAGES[:2][known.image])
+    np.testing.assert_array_equal(out.layout[known.layout], LAYOUTS[:2][known.layout])
+    more = model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, resamples=3)
+    assert np.any(more.image != again.image)
+    with pytest.warns(UserWarning, match="RePaint answers"):
+        assert diagonal.segment(IMAGES[:1]).shape == (1, 16, 32)
+    with pytest.warns(UserWarning, match="RePaint answers"):
+        assert diagonal.synthesize(LAYOUTS[:1]).shape == (1, 16, 32, 3)
+
+
+def test_an_edit_begins_in_the_middle(model):
+    start = Pair(IMAGES[:2], LAYOUTS[:2])
+    edited = model.sample(TEXT, start=start, strength=(0.0, 0.5))
+    np.testing.assert_array_equal(edited.image, start.image)
+    assert np.any(edited.layout != start.layout)
+    edited = model.sample(TEXT, start=start, strength=(0.5, 0.0))
+    np.testing.assert_array_equal(edited.layout, start.layout)
+    slight, strong = (model.sample(TEXT, start=start, strength=s) for s in (0.02, 0.9))
+    assert (slight.layout != start.layout).mean() < (strong.layout != start.layout).mean()
+    with pytest.raises(ValueError, match=r"start: image has shape \(2, 8, 32, 3\), expected the model's size"):
+        model.sample(start=Pair(IMAGES[:2, :8], LAYOUTS[:2, :8]))
+
+
+def test_a_canvas_is_filled_window_by_window(model):
+    pair = model.sample(TEXT, num=2, size=(16, 48), seed=2)
+    assert pair.image.shape == (2, 16, 48, 3) and pair.layout.shape == (2, 16, 48)
+    wide = Pair(np.concatenate([IMAGES[:2], IMAGES[2:4]], axis=2), np.concatenate([LAYOUTS[:2], LAYOUTS[2:4]], axis=2))
+    known = np.arange(64) % 3 == np.zeros((2, 16, 1))
+    told = []
+    out = model.outpaint(wide, Pair(known, known), TEXT, progress=told.append)
+    np.testing.assert_array_equal(out.image[known], wide.image[known])
+    np.testing.assert_array_equal(out.layout[known], wide.layout[known])
+    assert told.count(0) == 1 and sum(told) == 3 * 3  # three windows of three steps
+    with pytest.raises(
+        ValueError, match="a canvas of 8x48 is smaller than the model's 16x32|at least the model's size"
+    ):
+        model.sample(size=(8, 48))
+
+
+def test_a_confidence_lies_between_the_layout_and_nothing(model):
+    base = model.synthesize(LAYOUTS[:2], TEXT)
+    np.testing.assert_array_equal(model.synthesize(LAYOUTS[:2], TEXT, confidence=1.0), base)
+    np.testing.assert_array_equal(model.synthesize(LAYOUTS[:2], TEXT, region_confidence=1.0), base)
+    nothing = model.synthesize(np.full_like(LAYOUTS[:2], VOID), TEXT)
+    for options in ({"confidence": 0.0}, {"region_confidence": np.zeros(10)}):
+        np.testing.assert_array_equal(model.synthesize(LAYOUTS[:2], TEXT, **options), nothing)
+    dial, evidence = (model.synthesize(LAYOUTS[:2], TEXT, confidence=0.6, evidence=e) for e in (False, True))
+    assert np.any(dial != base) and np.any(dial != evidence)
+    for options, message in (
+        ({"confidence": 1.5}, "confidence lies in 1.5 to 1.5, expected 0 to 1"),
+        ({"confidence": np.zeros(3)}, r"confidence has shape \(3,\), expected a number or \(2, 16, 32\)"),
+        ({"evidence": True}, "evidence needs a confidence"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.synthesize(LAYOUTS[:2], **options)
+
+
+def test_samples_and_windows_of_a_segmentation(model):
+    drawn = model.segment(IMAGES[:3], samples=2)
+    assert drawn.shape == (3, 2, 16, 32) and np.any(drawn[:, 0] != drawn[:, 1])
+    np.testing.assert_array_equal(model.segment(IMAGES[:1], samples=2), drawn[:1])
+    np.testing.assert_array_equal(model.segment(IMAGES[:3], windows=True), model.segment(IMAGES[:3]))
+    large = picture(3, 40, 70)
+    p = model.segment([large], probabilities=True, windows=True)
+    assert p.shape == (1, 40, 70, 10)
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
+
+
+def test_cross_guidance_matters_and_text_scales_leave_it(model):
+    base = model.synthesize(LAYOUTS[:2], TEXT)
+    assert np.any(base != model.synthesize(LAYOUTS[:2], TEXT, guidance=gcdiff.Guidance(layout=2.0)))
+    off = gcdiff.Guidance(layout=2.0, interval=(0.0, 0.0))
+    np.testing.assert_allclose(model.synthesize(LAYOUTS[:2], TEXT, guidance=off), base, atol=1)
 
 
 def test_resuming_is_no_interruption(run, config, tmp_path):
@@ -321,7 +411,7 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["segment", "--images", "MIXED"], "MIXED/y.png: not a readable image"),
         (["synthesize", "--layouts", "GOOD"], "GOOD/x.png: label 200 at row 0"),
         (["outpaint", "--known", "GOOD"], "expected --images, --layouts or both"),
-        (["outpaint", "--known", "GOOD", "--images", "WIDE"], "mask x is 32 wide and 15 high, expected 32 and 16"),
+        (["outpaint", "--known", "GOOD", "--images", "WIDE"], "mask x is 32 wide and 15 high, expected at least 32 and 16"),
     ],
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(arguments, message, config, run, tmp_path, capsys):

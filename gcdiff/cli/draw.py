@@ -14,35 +14,43 @@ from gcdiff.cli.files import cache_compilations, writable
 
 def sample(arguments) -> int:
     """Draw images with their layouts, from text."""
+    from gcdiff.api.windows import windows
+
     model, place = _start(arguments)
     names = [f"{i:05d}" for i in range(arguments.num)]
-    with _bar(arguments, model, arguments.num, arguments.steps) as progress:
+    parts = 1 if arguments.size is None else len(windows(tuple(arguments.size), model.size))
+    with _bar(arguments, model, arguments.num, arguments.steps, parts) as progress:
         pair = model.sample(
-            arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress
-        )
+            arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress,
+            size=arguments.size,
+        )  # fmt: skip
     return _save(arguments, model, place, zip(names, *pair, strict=True))
 
 
 def segment(arguments) -> int:
     """The layout of every image of a folder, chunk by chunk."""
+    from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
     model, place = _start(arguments)
     files = list(image_files(arguments.images).items())
-    for _, file in files:
-        read_image(file)  # a bad file is found before the first answer is drawn
+    shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
     steps, size = 1 if arguments.steps is None else arguments.steps, model.config.sample.chunk
+    chunks = -(-len(files) // size)
+    if arguments.windows:
+        chunks = sum(-(-len(cover(shape, model.size)[1]) // size) for shape in shapes)
 
     def pairs(progress):
         for first in range(0, len(files), size):
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
             layouts = model.segment(
-                images, steps, text=arguments.text, seed=arguments.seed, progress=progress, first_id=first
-            )
+                images, steps, text=arguments.text, seed=arguments.seed, progress=progress, first_id=first,
+                windows=arguments.windows,
+            )  # fmt: skip
             yield from zip(names, images, layouts, strict=True)
 
-    with _bar(arguments, model, len(files), steps) as progress:
+    with _bar(arguments, model, size * chunks, steps) as progress:
         return _save(arguments, model, place, pairs(progress))
 
 
@@ -57,8 +65,9 @@ def synthesize(arguments) -> int:
     layouts = np.stack(list(found.values()))
     with _bar(arguments, model, len(found), arguments.steps) as progress:
         images = model.synthesize(
-            layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress
-        )
+            layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
+            confidence=arguments.confidence, evidence=arguments.evidence, region_confidence=arguments.region_confidence,
+        )  # fmt: skip
     return _save(arguments, model, place, zip(found, images, layouts, strict=True))
 
 
@@ -66,6 +75,7 @@ def outpaint(arguments) -> int:
     """The unknown pixels of images, layouts or both."""
     import numpy as np
 
+    from gcdiff.api.windows import windows
     from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
     from gcdiff.types import Pair
 
@@ -73,26 +83,31 @@ def outpaint(arguments) -> int:
         raise ValueError("expected --images, --layouts or both")
     model, place = _start(arguments)
     masks = read_masks(arguments.known)
-    sides = {}
+    sides, first = {}, next(iter(masks))
     if arguments.images is not None:
         files = image_files(arguments.images)
         sides["image"] = {name: read_image(file) for name, file in files.items() if name in masks}
     if arguments.layouts is not None:
         sides["layout"] = read_layouts(arguments.layouts, model.labels)
+    if any(side < smallest for side, smallest in zip(masks[first].shape, model.size, strict=True)):
+        wanted = f"expected at least {model.size[1]} and {model.size[0]}, the model's size"
+        raise ValueError(f"mask {first} is {masks[first].shape[1]} wide and {masks[first].shape[0]} high, {wanted}")
     for side, found in {"mask": masks, **sides}.items():
         for name in masks:
             if name not in found:
                 raise ValueError(f"{arguments.known}: mask {name} has no {side} of that name")
-            (height, width), (rows, columns) = found[name].shape[:2], model.size
+            (height, width), (rows, columns) = found[name].shape[:2], masks[first].shape
             if (height, width) != (rows, columns):
-                wanted = f"expected {columns} and {rows}, the model's size"
+                wanted = f"expected {columns} and {rows}, the size of mask {first}"
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
     known = np.stack(list(masks.values()))
     pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
-    with _bar(arguments, model, len(masks), arguments.steps) as progress:
+    parts = len(windows(masks[first].shape, model.size))
+    with _bar(arguments, model, len(masks), arguments.steps, parts) as progress:
         out = model.outpaint(
-            pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress
-        )
+            pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
+            resamples=arguments.resamples,
+        )  # fmt: skip
     return _save(arguments, model, place, zip(masks, *out, strict=True))
 
 
@@ -112,13 +127,13 @@ def _start(arguments):
 
 
 @contextlib.contextmanager
-def _bar(arguments, model, num: int, steps: int | None):
+def _bar(arguments, model, num: int, steps: int | None, parts: int = 1):
     """A progress bar over the steps of all chunks. It appears when the model begins, with everything checked, after a
     line on words that the model has never seen."""
-    from gcdiff.api import UNSEEN_WORDS
+    from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.training.writer import progress_bar
 
-    total = -(-num // model.config.sample.chunk) * (model.config.sample.steps if steps is None else steps)
+    total = parts * -(-num // model.config.sample.chunk) * (model.config.sample.steps if steps is None else steps)
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
     with contextlib.ExitStack() as stack:
         advance = None

@@ -73,8 +73,26 @@ def make_parser() -> argparse.ArgumentParser:
     for sub, required in ((synthesize, True), (outpaint, False)):
         text = f"the layouts, index or grey PNGs: {INPUT.format('layouts')}"
         sub.add_argument("--layouts", type=Path, metavar="DIR", required=required, help=text)
-    known = "masks, PNGs named like the images and layouts that they are for, all of the model's size; white is known"
+    known = "masks, PNGs named like the images and layouts that they are for, all of one size, the model's or larger; white is known"
     outpaint.add_argument("--known", type=Path, metavar="DIR", required=True, help=known)
+    sample.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="a larger canvas, filled by overlapping windows"
+    )
+    segment.add_argument(
+        "--windows", action="store_true", help="cover an image by windows of the model's size instead of resizing it"
+    )
+    synthesize.add_argument(
+        "--confidence", type=float, metavar="C", help="follow the layouts loosely: keep a label with probability C"
+    )
+    synthesize.add_argument(
+        "--evidence", action="store_true", help="the layouts are noisy observations, each pixel right by --confidence"
+    )
+    synthesize.add_argument(
+        "--region-confidence", type=float, metavar="C", help="keep a whole region with probability C, or forget it"
+    )
+    outpaint.add_argument(
+        "--resamples", type=int, metavar="N", help="RePaint with N repetitions of a step (default: levels)"
+    )
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(
             "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"

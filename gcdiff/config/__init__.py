@@ -16,6 +16,7 @@ from gcdiff.config.parts import (
     initial_from,
     initial_params,
     restore_params,
+    sample_path,
     to_train_batch,
     train_config,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "load_run",
     "override",
     "restore_params",
+    "sample_path",
     "save_run",
     "splits",
     "to_train_batch",

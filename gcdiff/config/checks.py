@@ -6,18 +6,25 @@ from ml_collections import ConfigDict
 
 from gcdiff.config.data import DATASETS
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
-from gcdiff.samplers.steps import IMAGE_STEPS
+from gcdiff.processes.joint import LAYOUT_PROCESSES
+from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
 
 CHOICES = {
+    "process.layout": tuple(LAYOUT_PROCESSES),
     "process.output": ("eps", "x0", "v", "preconditioned"),
     "text.encoder": ("learned", "none"),
     "levels.kind": ("free", "shared"),
     "sample.path": ("joint", "layout_first"),
     "sample.image_step": tuple(IMAGE_STEPS),
+    "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
     "data.name": tuple(DATASETS),
 }
+NO_WEIGHTS = {"uniform": (), "absorbing": ("kl",), "bits": ("elbo", "kl")}
+"""The weights of the layout's loss that a process does not have."""
 SMALLEST = {
+    "sample.psi": 0,
+    "sample.corrector": 0,
     "network.stem": 1,
     "train.batch_size": 1,
     "train.steps": 1,
@@ -25,8 +32,9 @@ SMALLEST = {
     "sample.chunk": 4,
     "data.heldout": 1,
 }
-PROBABILITIES = ("network.dropout", "text.drop", "text.drop_given_image")
-PAIRS = ("data.size", "data.scale", "sample.guidance")
+PROBABILITIES = ("network.dropout", "text.drop", "text.drop_given_image", "sample.share")
+PROBABILITIES += ("sample.eta",)
+PAIRS = ("data.size", "data.scale", "sample.guidance", "sample.interval")
 
 
 def check(config: ConfigDict) -> None:
@@ -45,9 +53,21 @@ def check(config: ConfigDict) -> None:
     for field in PAIRS:
         if len(values[field]) != 2:
             raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
+    if config.loss.layout_weight in NO_WEIGHTS[config.process.layout]:
+        raise ValueError(
+            f"config.loss.layout_weight is {config.loss.layout_weight!r}, which process.layout="
+            f"{config.process.layout} does not have"
+        )
     if config.text.encoder == "none" and tuple(config.sample.guidance) != (1.0, 1.0):
         raise ValueError(f"config.sample.guidance is {tuple(config.sample.guidance)}, expected (1, 1) without a text")
+    low, high = config.sample.interval
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"config.sample.interval is {(low, high)}, expected 0 <= low <= high <= 1")
+    if config.sample.image_guidance != 1.0 and config.process.output == "eps":
+        raise ValueError("config.sample.image_guidance needs an image head that knows level 1: not process.output=eps")
     network = config.network
+    if network.tied and config.process.layout == "bits":
+        raise ValueError("config.network.tied is True, expected False for process.layout=bits: bits are no classes")
     for name in ("blocks", "attention", "cross_attention"):
         if len(network[name]) != len(network.mults):
             raise ValueError(

@@ -81,8 +81,8 @@ def _augment(config: ConfigDict, labels: LabelSpec):
     size, scale = tuple(config.data.size), tuple(config.data.scale)
 
     def augment(example, rng):
-        if scale != (1.0, 1.0):
-            example = transforms.random_crop_scale(example, rng, size, scale)
+        if scale != (1.0, 1.0) or config.data.aspect:
+            example = transforms.random_crop_scale(example, rng, size, scale, config.data.aspect)
         else:
             example = transforms.resize(example, size)
         return transforms.flip(example, rng, labels.swaps) if config.data.flip else example

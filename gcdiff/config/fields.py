@@ -19,8 +19,8 @@ from gcdiff.training.loop import TrainConfig
 from gcdiff.training.optim import Optim
 
 # What the data, the process or the program decides, and what a joint model of one grid always has.
-NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "hide_unknown_image", "dtype")
-NOT_CHOSEN += ("inputs", "outputs", "layout_factor")
+NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "state_classes", "hide_unknown_image")
+NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor")
 
 
 def default() -> ConfigDict:
@@ -38,9 +38,11 @@ def default() -> ConfigDict:
             "heldout": 128,  # held-out examples looked at while training
             "flip": False,
             "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
+            "aspect": 0.0,  # random crops: the log of their height over their width differs by up to so much
             "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)
         },
         "process": {
+            "layout": "uniform",  # the noise of the labels: uniform, absorbing, bits
             "image_schedule": "cosine",
             "image_shift": 0.0,
             "layout_schedule": "cosine",
@@ -63,8 +65,17 @@ def default() -> ConfigDict:
         "sample": {
             "steps": 50,
             "path": "joint",
+            "share": 0.5,  # of the steps of the path layout_first: the layout's
             "image_step": "ddim",
+            "eta": 0.0,  # noise of ddim: 0 is none, 1 the ancestral step's
+            "layout_step": "ancestral",
+            "psi": 0.0,  # layout_step psi: how often a label is drawn anew from its posterior on the way
+            "corrector": 0.0,  # how often a label is redrawn on the way, at the cost of a second call a step
+            "decide": False,  # the last step of a label takes its most probable class instead of a draw
             "guidance": (1.0, 1.0),  # text guidance of the image and of the layout
+            "layout_guidance": 1.0,  # of the image by the layout
+            "image_guidance": 1.0,  # of the layout by the image
+            "interval": (0.0, 1.0),  # the levels at which guidance holds
             "chunk": 16,
         },
     }

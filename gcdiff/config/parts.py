@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from gcdiff import paths
 from gcdiff.config.data import Specs, Splits
 from gcdiff.config.rundir import load_run
+from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
 from gcdiff.models.unet import JointUNet
-from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
-from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import NO_GUIDANCE, Sampler
+from gcdiff.processes.joint import LAYOUT_PROCESSES, JointProcess
+from gcdiff.samplers.sample import Sampler, Settings
+from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
 from gcdiff.text.learned import LearnedTextEncoder
 from gcdiff.text.tokenizer import Vocabulary
@@ -38,19 +39,22 @@ class Built(NamedTuple):
     text_encoder: LearnedTextEncoder | None
     levels: LevelShares
     sampler: Sampler
+    settings: Settings
 
 
 def build(config: ConfigDict, specs: Specs) -> Built:
     """Process, network, text encoder and sampler."""
     c = config
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
-    layout = UniformProcess(specs.labels.num_classes, Schedule(c.process.layout_schedule, c.process.layout_shift))
+    schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
+    layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
     process = JointProcess(image, layout)
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
     network = JointUNet(
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
         image_channels=specs.image.channels,
         num_classes=layout.head_size,
+        state_classes=layout.embedding_size or None,
         hide_unknown_image=c.process.output != "eps",  # at alpha = 0 every other output means a clean image by itself
     )
     text_encoder = None
@@ -60,8 +64,30 @@ def build(config: ConfigDict, specs: Specs) -> Built:
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k != "kind"})
-    sampler = Sampler(process, network.apply, c.sample.image_step)
-    return Built(process, network, text_encoder, levels, sampler)
+    settings = sample_settings(c)
+    sampler = Sampler(
+        process,
+        network.apply,
+        c.sample.image_step,
+        c.sample.layout_step,
+        branches=settings.guidance.branches(),
+        corrects=c.sample.corrector > 0,
+        decides=c.sample.decide,
+    )
+    return Built(process, network, text_encoder, levels, sampler, settings)
+
+
+def sample_settings(config: ConfigDict) -> Settings:
+    """The guidance and the dials that a run recommends."""
+    c = config.sample
+    guidance = Guidance(Pair(*c.guidance), c.layout_guidance, c.image_guidance, tuple(c.interval))
+    return Settings(guidance, Dials(c.eta, c.psi, c.corrector))
+
+
+def sample_path(config: ConfigDict, steps: int, name: str | None = None) -> np.ndarray:
+    """A path of levels by its name (None: the one the run recommends), float32 (steps + 1, 2)."""
+    name = config.sample.path if name is None else name
+    return paths.layout_first(steps, config.sample.share) if name == "layout_first" else paths.PATHS[name](steps)
 
 
 def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
@@ -79,7 +105,6 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         return to_train_batch(whole(dataset, indices, data.heldout_transform), specs.vocabulary)
 
     built = build(config, specs)
-    guidance = Pair(*config.sample.guidance)
     return JointTask(
         process=built.process,
         network=built.network,
@@ -93,10 +118,9 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         labels=specs.labels,
         heldout=some(data.heldout),
         seen=some(data.train),
-        sampler=dataclasses.replace(built.sampler, guided=guidance != NO_GUIDANCE),
-        path=config.sample.path,
-        sample_steps=config.sample.steps,
-        guidance=guidance,
+        sampler=built.sampler,
+        settings=built.settings,
+        path=sample_path(config, config.sample.steps),
         chunk=config.sample.chunk,
         initial=initial,
     )
@@ -107,7 +131,7 @@ def initial_params(built: Built, config: ConfigDict, specs: Specs):
     size = tuple(config.data.size)
     tokens = None if specs.vocabulary is None else np.zeros((1, specs.vocabulary.length), np.int32)
     one = TrainBatch(np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32), tokens)
-    return init_params(built.network, built.text_encoder, jax.random.key(0), one)
+    return init_params(built.process, built.network, built.text_encoder, jax.random.key(0), one)
 
 
 def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs):

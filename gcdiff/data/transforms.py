@@ -26,19 +26,22 @@ def resize(example: Example, size: tuple[int, int]) -> Example:
 
 
 def random_crop_scale(
-    example: Example, rng: np.random.Generator, size: tuple[int, int], scale: tuple[float, float]
+    example: Example, rng: np.random.Generator, size: tuple[int, int], scale: tuple[float, float], aspect: float = 0.0
 ) -> Example:
-    """A random window of the shape of `size` (H, W), resized to it.
+    """A random window of about the shape of `size` (H, W), resized to it.
 
     The window's side is a share of the largest window's that fits, uniform in `scale` = (low, high) within (0, 1];
-    its place is uniform.
+    its place is uniform. Its height over its width is that of `size` times exp(u), u uniform in +-`aspect`, as far as
+    it fits.
     """
     low, high = scale
     if not 0 < low <= high <= 1:
         raise ValueError(f"scale is {tuple(scale)}, expected 0 < low <= high <= 1")
     rows, columns = example.layout.shape
     share = rng.uniform(low, high) * min(rows / size[0], columns / size[1])
-    height, width = (max(1, round(share * side)) for side in size)
+    stretch = np.exp(0.5 * rng.uniform(-aspect, aspect)) if aspect else 1.0
+    height = min(rows, max(1, round(share * size[0] * stretch)))
+    width = min(columns, max(1, round(share * size[1] / stretch)))
     top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
     window = slice(top, top + height), slice(left, left + width)
     return resize(example._replace(image=example.image[window], layout=example.layout[window]), size)

@@ -41,16 +41,39 @@ class Conv(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with float32 statistics over the pixels and channels of a group."""
+    """Group normalisation with float32 statistics over the pixels and channels of a group.
+
+    Pixels are averaged first and the channels of a group after that, and the variance is taken about the mean: on a
+    CPU faster than sums over both at once, and exact where the mean is large.
+    """
 
     groups: int = 8
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return nn.GroupNorm(num_groups=min(self.groups, x.shape[-1]), epsilon=1e-5, dtype=jnp.float32)(x).astype(
-            self.dtype
-        )
+        channels, groups = x.shape[-1], min(self.groups, x.shape[-1])
+        if channels % groups:
+            raise ValueError(f"the number of channels is {channels}, expected a multiple of {groups} groups")
+
+        def over_group(y: Array) -> Array:
+            """The mean over a group, repeated for each of its channels: (B, 1, 1, C)."""
+            means = y.mean(axis=(1, 2)).reshape(-1, groups, channels // groups).mean(axis=-1)
+            return jnp.repeat(means, channels // groups, axis=-1)[:, None, None]
+
+        x = x.astype(jnp.float32)
+        centred = x - over_group(x)
+        scale, bias = _Affine(name="GroupNorm_0")(channels)
+        return (centred * (jax.lax.rsqrt(over_group(jnp.square(centred)) + 1e-5) * scale) + bias).astype(self.dtype)
+
+
+class _Affine(nn.Module):
+    """The scale and bias of a norm, (C,) each."""
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[Array, Array]:
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        return scale, self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
 
 
 class ResBlock(nn.Module):
@@ -154,3 +177,15 @@ class MLP(nn.Module):
         for i, width in enumerate(self.widths):
             x = nn.Dense(width, name=f"dense{i}")(nn.silu(x) if i else x)
         return x
+
+
+class TiedLogits(nn.Module):
+    """Logits as products with a table of classes: features (..., F), table (K, F) -> (..., K).
+
+    Divided by sqrt(F), plus a bias per class that starts at zero.
+    """
+
+    @nn.compact
+    def __call__(self, features: Array, table: Array) -> Array:
+        classes, width = table.shape
+        return features @ (table * width**-0.5).T + self.param("bias", nn.initializers.zeros, (classes,), jnp.float32)

@@ -7,6 +7,11 @@ leave-one-out logits; both heads start at zero.
 
 "Unknown" is one input, not many: at level 1 the noisy label's embedding is multiplied by zero and, where the head
 predicts anything but eps, so is the noisy image (`hide_unknown_image`).
+
+For many classes the logits can be tied to the embedding (Press and Wolf 2017): the head predicts a few features per
+pixel, and logit k is their product with row k of the table from which the inputs' embedding is made too. One more class
+then costs each pixel a short product instead of a 3x3 convolution, and a row learns from its class as an input and as
+an output.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from gcdiff.models.layers import (
     Downsample,
     GroupNorm,
     ResBlock,
+    TiedLogits,
     Upsample,
     level_channels,
     level_features,
@@ -39,14 +45,22 @@ from gcdiff.types import Condition, Pair
 class JointUNet(nn.Module):
     """(noisy Pair, Pair of log-SNRs (B,1,1) or (B,h,w), condition) -> Pair(image output, logits).
 
-    Shapes: image (B, h, w, image_channels), layout int32 (B, H, W) with H = layout_factor * h. `num_classes` is the
-    size of the state's alphabet and of the head. Heights and widths are divisible by stem * 2^(levels - 1).
+    Shapes: image (B, h, w, image_channels); layout int32 (B, H, W) with H = layout_factor * h, embedded, or float32
+    (B, H, W, b), taken as it is; logits (B, H, W, num_classes). `state_classes` is the number of rows of the embedding
+    (None: num_classes); more than num_classes where a noisy label takes values that a clean one does not, which come
+    last. Heights and widths are divisible by stem * 2^(levels - 1).
 
-    Raises ValueError for a size that is not divisible and for conditions this network has no input for.
+    `tied`: the head predicts `tied_features` numbers per pixel, and logits are their products with the first
+    num_classes rows of the table (state_classes, tied_features); a linear map of the rows gives the `label_features` of
+    the input.
+
+    Raises ValueError for a size that is not divisible, for conditions this network has no input for, and for tied
+    logits of a float layout.
     """
 
     image_channels: int = 3
     num_classes: int = 2
+    state_classes: int | None = None
     inputs: Sequence[str] = ("image", "layout")
     outputs: Sequence[str] = ("image", "layout")
     layout_factor: int = 1
@@ -59,6 +73,8 @@ class JointUNet(nn.Module):
     head_dim: int = 32
     stem: int = 1
     label_features: int = 8
+    tied: bool = False
+    tied_features: int = 32
     final_dim: int = 32
     final_blocks: int = 1
     final_kernel: int = 3
@@ -72,7 +88,10 @@ class JointUNet(nn.Module):
     def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
         if condition.lowres is not None or condition.estimate is not None:
             raise ValueError("this network has no input for condition.lowres or condition.estimate")
-        pixels, maps, levels = self._inputs(noisy, log_snr)
+        width = self.tied_features if self.tied else self.label_features
+        rows = self.num_classes if self.state_classes is None else self.state_classes
+        table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
+        pixels, maps, levels = self._inputs(noisy, log_snr, table)
         self._check_size(pixels.shape)
         context, pooled = TextContext(self.text_features, name="text")(condition)
         embedding = MLP((4 * self.dim, 4 * self.dim), name="levels")(levels)
@@ -112,9 +131,9 @@ class JointUNet(nn.Module):
             x, _ = stage(x, level, self.stem * 2**level, f"decoder{level}", skips)
             if level:
                 x = Upsample(self.dim * self.mults[level - 1], dtype=self.dtype, name=f"up{level}")(x)
-        return self._heads(x, pixels, maps, embedding)
+        return self._heads(x, pixels, maps, embedding, table)
 
-    def _inputs(self, noisy: Pair, log_snr: Pair) -> tuple[Array, Array, Array]:
+    def _inputs(self, noisy: Pair, log_snr: Pair, table: nn.Embed) -> tuple[Array, Array, Array]:
         """The pixels (B, h, w, C) the network reads, the level maps (B, h, w, M) and the global features (B, F)."""
         parts, maps, levels = [], [], []
         if "image" in self.inputs:
@@ -126,15 +145,24 @@ class JointUNet(nn.Module):
             levels.append(level_features(snr))
         if "layout" in self.inputs:
             y, snr = noisy.layout, log_snr.layout
-            table = nn.initializers.normal(1.0)
-            e = nn.Embed(self.num_classes, self.label_features, embedding_init=table, name="labels")(y)
-            e = e * (1 - level_flags(snr)[1])[..., None]
-            m = jnp.broadcast_to(level_channels(snr), (*y.shape, 3))
+            e = self._embed(y, table) * (1 - level_flags(snr)[1])[..., None]
+            m = jnp.broadcast_to(level_channels(snr), (*y.shape[:3], 3))
             parts.append(unshuffle(e, self.layout_factor))
             maps.append(unshuffle(m, self.layout_factor))
             levels.append(level_features(snr))
         pixels = jnp.concatenate(parts, axis=-1)
         return pixels, jnp.concatenate(maps, axis=-1), jnp.concatenate(levels, axis=-1)
+
+    def _embed(self, y: Array, table: nn.Embed) -> Array:
+        """The noisy layout as channels (B, H, W, F)."""
+        if jnp.issubdtype(y.dtype, jnp.floating):
+            if self.tied:
+                raise ValueError(f"tied logits need a layout of labels, got {y.dtype} of shape {y.shape}")
+            return y
+        if not self.tied:
+            return table(y)
+        rows = nn.Dense(self.label_features, use_bias=False, name="label_input")(table.embedding)
+        return jnp.take(rows, y, axis=0)
 
     def _maps(self, maps: Array, features: int, name: str) -> Array:
         """Level maps enter through weights that start at zero."""
@@ -154,7 +182,7 @@ class JointUNet(nn.Module):
         conv = Conv(x.shape[-1], kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=f"{name}_inject")
         return x + conv(extra)
 
-    def _heads(self, x: Array, pixels: Array, maps: Array, embedding: Array) -> Pair:
+    def _heads(self, x: Array, pixels: Array, maps: Array, embedding: Array, table: nn.Embed) -> Pair:
         """Back to full resolution beside the pixels themselves, then a convolution per head."""
         x = Upsample(self.final_dim, self.stem, self.dtype, name="up0")(x)
         x = x + Conv(self.final_dim, kernel=1, dtype=self.dtype, name="final_pixels")(pixels)
@@ -162,14 +190,17 @@ class JointUNet(nn.Module):
         for i in range(self.final_blocks):
             x = ResBlock(self.final_dim, self.dtype, self.final_kernel, name=f"final{i}")(x, embedding)
         x = nn.silu(GroupNorm(name="final_norm")(x))
-        zero = nn.initializers.zeros
-        image = (
-            Conv(self.image_channels, self.final_kernel, init=zero, name="head_image")(x)
-            if "image" in self.outputs
-            else None
-        )
-        logits = None
-        if "layout" in self.outputs:
-            f = self.layout_factor
-            logits = shuffle(Conv(self.num_classes * f * f, self.final_kernel, init=zero, name="head_layout")(x), f)
+
+        def head(name: str, features: int, bias: bool = True) -> Array:
+            return Conv(features, self.final_kernel, bias, nn.initializers.zeros, name=name)(x)
+
+        image = logits = None
+        if "image" in self.outputs:
+            image = head("head_image", self.image_channels)
+        if "layout" in self.outputs and self.tied:
+            features = head("head_features", self.tied_features * self.layout_factor**2, bias=False)
+            rows = table.embedding[: self.num_classes]
+            logits = TiedLogits(name="head_classes")(shuffle(features, self.layout_factor), rows)
+        elif "layout" in self.outputs:
+            logits = shuffle(head("head_layout", self.num_classes * self.layout_factor**2), self.layout_factor)
         return Pair(image, logits)

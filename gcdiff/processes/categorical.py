@@ -29,8 +29,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from gcdiff.processes.blocks import map_pixels
-from gcdiff.processes.categorical_losses import LOG_ZERO, cross_entropy, posterior_kl, prior_kl
-from gcdiff.schedules import Schedule
+from gcdiff.processes.categorical_losses import LOG_ZERO, cross_entropy, kl_rate, posterior_kl, prior_kl
+from gcdiff.processes.layout import OnSchedule
 from gcdiff.types import VOID
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "UniformProcess",
     "corrupt",
     "cross_entropy",
+    "kl_rate",
     "loo_to_posterior",
     "posterior",
     "posterior_kl",
@@ -74,10 +75,10 @@ def posterior(log_p0: Array, y_t: Array, keep_s: ArrayLike, keep_t: ArrayLike) -
     own = jax.nn.one_hot(y_t, classes, dtype=bool)
     jump = (keep_s - keep_t) / keep_s
     log_u = jnp.logaddexp(
-        jnp.log(keep_s)[..., None] + _log_softmax(log_p0), jnp.log1p(-keep_s)[..., None] - jnp.log(classes)
+        jnp.log(keep_s)[..., None] + log_softmax(log_p0), jnp.log1p(-keep_s)[..., None] - jnp.log(classes)
     )
     log_f = jnp.where(own, jnp.log(keep_t / keep_s + jump / classes)[..., None], jnp.log(jump / classes)[..., None])
-    return jnp.where(stay[..., None], jnp.where(own, 0.0, LOG_ZERO), _log_softmax(log_u + log_f))
+    return jnp.where(stay[..., None], jnp.where(own, 0.0, LOG_ZERO), log_softmax(log_u + log_f))
 
 
 def loo_to_posterior(log_p0: Array, y_t: Array, keep_t: ArrayLike) -> Array:
@@ -115,7 +116,7 @@ def _random_maps(key: Array, shape: tuple[int, ...], classes: int) -> tuple[Arra
 def _draw(log_p0, y_t, keep_s, keep_t, branch, column, row, uniform):
     """The mixture (4) on a block: `branch`, `column` and `row` are uniform in [0, 1), `uniform` is a uniform class."""
     top = jnp.max(log_p0, axis=-1, keepdims=True)
-    y_0, total = _draw_class(log_p0, top, column, row)
+    y_0, total = draw_class(log_p0, top, column, row)
     own = jnp.exp(jnp.take_along_axis(log_p0, y_t[..., None], axis=-1) - top)[..., 0] / total
     jump = (keep_s - keep_t) / keep_s
     to_own = keep_t * own + (keep_t / keep_s) * (1.0 - keep_s) / log_p0.shape[-1]
@@ -124,9 +125,10 @@ def _draw(log_p0, y_t, keep_s, keep_t, branch, column, row, uniform):
     return (jnp.where(point < to_own, y_t, jnp.where(point < to_clean, y_0, uniform)),)
 
 
-def _draw_class(log_p0, top, column, row):
-    """A class drawn from softmax(log_p0), and the sum of exp(log_p0 - top).
+def draw_class(log_p0: Array, top: Array, column: Array, row: Array) -> tuple[Array, Array]:
+    """A class drawn from softmax(log_p0), int32 (b, n), and the sum of exp(log_p0 - top), for a block (b, n, K).
 
+    `top` (b, n, 1) is the maximum, `column` and `row` (b, n) are uniform in [0, 1).
     The classes are laid out in rows of `_COLUMNS`; the column is drawn first, then the row in it. A cumulative sum over
     all classes would cost several times the rest of the step.
     """
@@ -158,21 +160,14 @@ def _safe_levels(keep_s: ArrayLike, keep_t: ArrayLike, shape: tuple[int, ...]) -
     return jnp.where(stay, 0.5, keep_s), jnp.where(stay, 0.25, keep_t), stay
 
 
-def _log_softmax(logits: Array) -> Array:
+def log_softmax(logits: Array) -> Array:
     """log_softmax in float32, floored: logaddexp(-inf, -inf) has gradient NaN."""
     return jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), LOG_ZERO)
 
 
 @dataclasses.dataclass(frozen=True)
-class UniformProcess:
+class UniformProcess(OnSchedule):
     """The uniform process on a schedule, as a layout process: s before t, levels (B, 1, 1) or (B, H, W)."""
-
-    num_classes: int
-    schedule: Schedule
-
-    def __post_init__(self):
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}, expected at least 2")
 
     @property
     def state_size(self) -> int:
@@ -189,13 +184,15 @@ class UniformProcess:
         """The number of logits per pixel."""
         return self.num_classes
 
-    def log_snr(self, t: ArrayLike) -> Array:
-        """log(keep / (1 - keep)) at level t."""
-        return self.schedule.log_snr(t)
+    @property
+    def state_channels(self) -> int:
+        """0: a noisy label is one integer."""
+        return 0
 
-    def keep(self, t: ArrayLike) -> Array:
-        """The probability that a label is kept up to level t."""
-        return self.schedule.keep(t)
+    @property
+    def has_likelihood(self) -> bool:
+        """True."""
+        return True
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Labels at level 1: uniform, int32 of `shape`."""
@@ -209,6 +206,10 @@ class UniformProcess:
         """Draw y_t given y_s."""
         return renoise(key, ys, self.keep(s), self.keep(t), self.num_classes)
 
+    def clean(self, output: Array, yt: Array, t: ArrayLike) -> Array:
+        """The leave-one-out log-probabilities (B, H, W, K) of logits."""
+        return log_softmax(output)
+
     def posterior(self, log_p0: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> Array:
         """log q(y_s | y_t, p0), (B, H, W, K)."""
         return posterior(log_p0, yt, self.keep(s), self.keep(t))
@@ -220,3 +221,28 @@ class UniformProcess:
     def loo_to_posterior(self, log_p0: Array, yt: Array, t: ArrayLike) -> Array:
         """log p(y_0 | everything), (B, H, W, K)."""
         return loo_to_posterior(log_p0, yt, self.keep(t))
+
+    def loss(self, output: Array, label: Array, yt: Array, t: ArrayLike, kappa: ArrayLike = 1.0) -> Array:
+        """The cross-entropy on p(y_0 | everything), nats per pixel (B, H, W), for a label of precision kappa."""
+        return cross_entropy(output, label, yt, self.keep(t), kappa)
+
+    def decode(self, state: Array) -> Array:
+        """The state itself."""
+        return state
+
+    def kl(self, log_p0: Array, y0: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> Array:
+        """KL(q(y_s | y_t, y_0) || q(y_s | y_t, p0)), nats per pixel (B, H, W); the cross-entropy at s = 0."""
+        return posterior_kl(log_p0, y0, yt, self.keep(s), self.keep(t))
+
+    def kl_rate(self, log_p0: Array, y0: Array, yt: Array, t: ArrayLike) -> Array:
+        """The divergence of an infinitesimal step at t, nats per pixel and unit of keep (B, H, W)."""
+        return kl_rate(log_p0, y0, yt, self.keep(t))
+
+    def prior_kl(self) -> Array:
+        """KL(q(y_1 | y_0) || the prior), nats per pixel, a scalar: 0, as nothing is kept at level 1."""
+        return prior_kl(self.keep(1.0), self.num_classes)
+
+    def bound_weight(self, t: ArrayLike) -> Array:
+        """keep^2. The bound is no weighted cross-entropy; as keep goes to 1 it becomes one with this weight, down to
+        keep = .3 their curvatures are within a factor of 2, and both vanish at keep = 0."""
+        return jnp.square(self.keep(t))

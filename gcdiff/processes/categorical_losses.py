@@ -69,6 +69,19 @@ def prior_kl(keep_1: ArrayLike, num_classes: int) -> Array:
     return jnp.where(keep < 1, kept + moved, jnp.log(num_classes))
 
 
+def kl_rate(logits: Array, y0: Array, y_t: Array, keep: ArrayLike) -> Array:
+    """The limit of posterior_kl / (keep_s - keep_t) as both go to `keep`: nats per unit of keep, float32 of y0's shape.
+
+    It is the divergence of the two reverse jump rates out of y_t (Campbell et al. 2022, proposition 2),
+
+        1/(a K) sum over k != y_t of  rho log(rho / r) - rho + r,    rho = w_k / w[y_t],    r = u_k / u[y_t]
+
+    and vanishes linearly in a = keep. Exactly 0 at keep = 1, where no step is left, and where y0 is VOID.
+    """
+    y0, y_t = (jnp.broadcast_to(y, logits.shape[:-1]) for y in (y0, y_t))
+    return map_pixels(_rate, logits, y0, y_t, jnp.asarray(keep, jnp.float32))[0]
+
+
 class _Slope(NamedTuple):
     """The gradient (2) in numbers per pixel: h at y_0 (where it is not y_t), h at y_t, sum of h, log of the sum of exp.
 
@@ -222,3 +235,32 @@ def _slope(px: _Pixel, q_clean, leave, others) -> tuple[Array, Array, Array, Arr
     at_own = jnp.where(px.live, share_own * (leave - px.jump / px.z), 0.0)  # (5)
     at_clean = jnp.where(px.live & ~px.same, -q_clean * share, 0.0)
     return at_clean, at_own, at_clean + at_own - jnp.where(px.live, others, 0.0), px.log_sum
+
+
+def _rate(logits, y0, y_t, keep):
+    """`kl_rate` on a block, as r g(1 + d) / (a K) with g(x) = x log x - x + 1 and 1 + d = rho / r.
+
+    d is a times `slope`, a difference that is written out, so that nothing is divided by a where a is small.
+    """
+    classes = logits.shape[-1]
+    live = (keep < 1) & (y0 != VOID)
+    keep = jnp.where(live, keep, 0.5)[..., None]
+    base = (1.0 - keep) / classes
+    k, y0, y_t = jnp.arange(classes)[None, None], jnp.where(y0 == VOID, 0, y0)[..., None], y_t[..., None]
+    clean, own, same = k == y0, k == y_t, y0 == y_t
+    p = jax.nn.softmax(logits, axis=-1)
+    p_own, rest_own, rest_clean = (
+        jnp.sum(jnp.where(where, p, 0.0), axis=-1, keepdims=True) for where in (own, ~own, ~clean)
+    )
+    w, w_own = (jnp.where(where, keep + base, base) for where in (clean, same))
+    u, u_own = keep * p + base, keep * p_own + base
+    from_clean, to_clean = keep * p + base * (rest_own + p), keep * p_own + base * (p_own + rest_clean)
+    slope = jnp.where(same, -from_clean, jnp.where(clean, to_clean, base * (p_own - p))) / (w_own * u)
+    d, rho, r = keep * slope, w / w_own, u / u_own
+    small = jnp.abs(d) < 0.25
+    x = jnp.where(small, d, 0.0)
+    series = jnp.polyval(jnp.array([(-1.0) ** n / ((n + 1) * (n + 2)) for n in range(7, -1, -1)]), x)  # g / d^2
+    log_ratio = jnp.where(d > -0.5, jnp.log1p(jnp.maximum(d, -0.5)), jnp.log(rho / r))
+    large = (rho * log_ratio - rho + r) / jnp.where(small, 1.0, keep)
+    terms = jnp.where(own, 0.0, jnp.where(small, r * slope * x * series, large))
+    return (jnp.where(live, jnp.sum(terms, axis=-1) / classes, 0.0),)

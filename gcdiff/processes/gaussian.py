@@ -6,7 +6,8 @@ With s <= t (so l_s >= l_t) and e = exp(l_t - l_s):
     (2)  x_t | x_s       = (alpha_t/alpha_s) x_s + sigma_t sqrt(1 - e) eps
     (3)  x_s | x_t, x_0  : mean (alpha_t/alpha_s)(sigma_s^2/sigma_t^2) x_t + alpha_s (1 - e) x_0,
                            variance sigma_s^2 (1 - e)
-    (4)  DDIM, eta = 0   : (sigma_s/sigma_t) x_t + alpha_s (1 - sqrt(e)) x_0
+    (4)  DDIM            : c x_t + (alpha_s - c alpha_t) x_0, plus noise of variance v,
+                           v = eta^2 sigma_s^2 (1 - e),  c = sqrt(sigma_s^2 - v) / sigma_t
 
 (Kingma et al. 2021, VDM; Song et al. 2021, DDIM.) What a network puts out is read as
 
@@ -63,11 +64,19 @@ def posterior(x0: Array, x_t: Array, log_snr_s: ArrayLike, log_snr_t: ArrayLike)
     return jnp.where(stay, x_t, mean), jnp.where(stay, 0.0, jnp.square(sigma_of(log_snr_s)) * fresh)
 
 
-def ddim(x0: Array, x_t: Array, log_snr_s: ArrayLike, log_snr_t: ArrayLike) -> Array:
-    """The deterministic step (4) from t to s, of x_t's shape."""
+def ddim(
+    x0: Array, x_t: Array, log_snr_s: ArrayLike, log_snr_t: ArrayLike, key: Array | None = None, eta: ArrayLike = 0.0
+) -> Array:
+    """The step (4) from t to s, of x_t's shape: deterministic without a key, the ancestral step at eta = 1."""
     log_snr_s, log_snr_t, stay = _safe_levels(log_snr_s, log_snr_t)
-    pull = -alpha_of(log_snr_s) * jnp.expm1(0.5 * (log_snr_t - log_snr_s))
-    return jnp.where(stay, x_t, _sigma_ratio(log_snr_s, log_snr_t) * x_t + pull * x0)
+    if key is None:
+        pull = -alpha_of(log_snr_s) * jnp.expm1(0.5 * (log_snr_t - log_snr_s))
+        return jnp.where(stay, x_t, _sigma_ratio(log_snr_s, log_snr_t) * x_t + pull * x0)
+    noise = jnp.square(eta) * -jnp.expm1(log_snr_t - log_snr_s)  # v / sigma_s^2
+    left = jnp.sqrt(jnp.maximum(1.0 - noise, 0.0))
+    pull = alpha_of(log_snr_s) * (1.0 - left * jnp.exp(0.5 * (log_snr_t - log_snr_s)))
+    drawn = sigma_of(log_snr_s) * jnp.sqrt(noise) * jax.random.normal(key, x_t.shape)
+    return jnp.where(stay, x_t, left * _sigma_ratio(log_snr_s, log_snr_t) * x_t + pull * x0 + drawn)
 
 
 def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike) -> Array:
@@ -185,9 +194,11 @@ class GaussianProcess:
         std = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
         return mean + std * jax.random.normal(key, xt.shape)
 
-    def ddim(self, x0hat: Array, xt: Array, s: ArrayLike, t: ArrayLike) -> Array:
-        """The deterministic step from t to s."""
-        return ddim(x0hat, xt, self._levels(s), self._levels(t))
+    def ddim(
+        self, x0hat: Array, xt: Array, s: ArrayLike, t: ArrayLike, key: Array | None = None, eta: ArrayLike = 0.0
+    ) -> Array:
+        """The step from t to s that is deterministic without a key, and ancestral at eta = 1."""
+        return ddim(x0hat, xt, self._levels(s), self._levels(t), key, eta)
 
     def to_clean(self, output: Array, xt: Array, t: ArrayLike) -> Array:
         """The clean image that a network's output means."""

@@ -14,12 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gcdiff.processes.absorbing import AbsorbingProcess
+from gcdiff.processes.bits import BitsProcess
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
+from gcdiff.processes.layout import LayoutProcess
 from gcdiff.types import Condition, Denoiser, Pair, pair_map
 
 Predictor = Callable[[Pair, Pair, Condition], Pair]
-"""(noisy, levels, condition) -> Pair(clean image estimate, leave-one-out log-probabilities)."""
+"""(noisy, levels, condition) -> Pair(clean image estimate, the layout process's clean prediction)."""
+
+LAYOUT_PROCESSES = {"uniform": UniformProcess, "absorbing": AbsorbingProcess, "bits": BitsProcess}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class JointProcess:
     """An image process and a layout process side by side; every method takes and returns Pairs."""
 
     image: GaussianProcess | None
-    layout: UniformProcess | None
+    layout: LayoutProcess | None
 
     def _sides(self) -> Pair:
         return Pair(self.image, self.layout)
@@ -73,12 +78,12 @@ class JointProcess:
         return denoise
 
     def to_clean(self, output: Pair, noisy: Pair, levels: Pair) -> Pair:
-        """Raw network outputs -> (clean image estimate, leave-one-out log-probabilities); None stays None."""
+        """Raw network outputs -> clean predictions, each as its process reads it; None stays None."""
         image = layout = None
         if self.image is not None and output.image is not None:
             image = self.image.to_clean(output.image, noisy.image, levels.image)
         if self.layout is not None and output.layout is not None:
-            layout = jax.nn.log_softmax(output.layout, axis=-1)
+            layout = self.layout.clean(output.layout, noisy.layout, levels.layout)
         return Pair(image, layout)
 
     def predictor(self, denoiser: Denoiser) -> Predictor:

@@ -1,7 +1,7 @@
 """The sampling loop: down a path of levels, in compiled pieces of ten steps.
 
 It starts from the given values noised to the path's first row: as they are where known, pure noise at level 1, an edit
-in between. The carry is (state, previous clean image estimate, step). A piece takes ten rows of levels and a count,
+in between. The carry is (state, previous clean image estimate, step). A piece takes the rows of ten steps and a count,
 both traced: any number of steps, any path, masks, texts, scales and seeds run through one compiled program per chunk
 shape.
 Random numbers of an example depend on (seed, example id) alone, and a piece always runs on a chunk of the same size,
@@ -11,6 +11,7 @@ so that a sample is the same bit for bit whatever else is drawn with it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,21 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff.guidance import text_guidance
+from gcdiff.guidance import NO_GUIDANCE, Guidance, guide
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import per_example
-from gcdiff.samplers.steps import IMAGE_STEPS
+from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials, ImageState, correct, most_probable
 from gcdiff.types import VOID, Condition, Pair, pair_map
 
 PIECE = 10
-NO_GUIDANCE = Pair(1.0, 1.0)
 
 
 class Carry(NamedTuple):
-    """The state of a chunk: the noisy pair, the clean image estimate of the last step, the number of steps done.
-
-    The estimate is what multistep solvers extrapolate from; the steps of `gcdiff.samplers.steps` do not read it.
-    """
+    """The state of a chunk: the noisy pair, the clean image estimate of the last step, the number of steps done."""
 
     state: Pair
     clean: Any
@@ -41,36 +38,61 @@ class Carry(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What does not change along a path: keys (B,), values, bool known-masks (B, H, W).
+    """What does not change along a path: keys (B,), values, and the highest level of each pixel, float32 (B, H, W).
 
-    Values are what is known, and what is noised where a path starts below level 1; at level 1 any finite number does.
+    A cap of 0 is a known pixel, 1 an unknown one; in between the value is noised to that level once and stays there
+    until the path falls below it. Labels that are `fed` (bool, broadcastable to the caps) are taken as the noisy labels
+    themselves there. Values are what is known, and what is noised where a path starts below level 1; at level 1 any
+    finite number does.
     """
 
     keys: Array
     values: Pair
-    known: Pair
+    caps: Pair
+    fed: Any = False
+
+
+class Settings(NamedTuple):
+    """The numbers of a sampler, all traced: guidance scales and the dials of the steps."""
+
+    guidance: Guidance = NO_GUIDANCE
+    dials: Dials = Dials()
+
+
+PLAIN = Settings()
+"""No guidance, and steps without noise of their own beyond the ancestral."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
     """Pure functions of a process and a network. `apply_fn(variables, noisy, log_snr, condition)` is the network.
 
-    `guided` says whether the branch without text is run at all. `clip` bounds the clean image estimate to [-1, 1];
-    it is off in the exact laws. The jitted methods compile once per chunk shape.
+    `branches` says which predictions guidance runs beside the one asked for, `corrects` whether a corrector (a second
+    call) follows every step. `decides` makes the last step of a label its most probable class instead of a draw.
+    `clip` bounds the clean image estimate to [-1, 1]; it is off in the exact laws. The jitted methods compile once per
+    chunk shape.
     """
 
     process: JointProcess
     apply_fn: Callable
     image_step: str = "ddim"
-    guided: bool = False
+    layout_step: str = "ancestral"
+    branches: tuple[str, ...] = ()
+    corrects: bool = False
+    decides: bool = False
     clip: bool = True
 
-    def predict(self, params: Any, state: Pair, levels: Pair, condition: Condition, scales: Pair) -> Pair:
+    @property
+    def rows_per_step(self) -> int:
+        """How many rows of a batch the network sees for one example and step."""
+        return (1 + len(self.branches)) * (1 + self.corrects)
+
+    def predict(self, params: Any, state: Pair, levels: Pair, condition: Condition, guidance: Guidance) -> Pair:
         """The (guided) clean prediction: image estimate and leave-one-out log-probabilities."""
         predict = self.process.predictor(self.process.denoiser(self.apply_fn, params))
-        if self.guided:
-            predict = text_guidance(predict, scales)
-        clean = predict(state, levels, condition)
+        layout = self.process.layout
+        laws = layout is None or not layout.state_channels
+        clean = guide(predict, guidance, self.branches, laws)(state, levels, condition)
         return clean._replace(image=jnp.clip(clean.image, -1.0, 1.0)) if self._clips(clean) else clean
 
     def _clips(self, clean: Pair) -> bool:
@@ -78,35 +100,55 @@ class Sampler:
 
     def start(self, given: Given, row: Array) -> Carry:
         """The values noised to the first row (2,) of a path; void labels come out uniform at every level."""
+        levels = row_levels(row, given.caps)
+        if levels.layout is not None:
+            levels = levels._replace(layout=jnp.where(given.fed & (given.caps.layout < 1), 0.0, levels.layout))
         corrupt = jax.vmap(lambda k, *a: self.process.corrupt(jax.random.fold_in(k, 0), *a))
-        state = corrupt(given.keys, given.values, row_levels(row, given.known))
+        state = corrupt(given.keys, given.values, levels)
         clean = None if state.image is None else jnp.zeros_like(state.image)
         return Carry(state, clean, jnp.zeros((), jnp.int32))
 
-    def step(self, params: Any, carry: Carry, given: Given, s: Array, t: Array, condition, scales: Pair) -> Carry:
-        """One step between two rows (2,) of a path."""
-        levels_s, levels_t = (self.process.clip_levels(row_levels(row, given.known)) for row in (s, t))
-        if levels_t.layout is not None:
+    def step(self, params: Any, carry: Carry, given: Given, rows: Array, condition, settings: Settings) -> Carry:
+        """One step from rows[1] to rows[2]; rows[0] is where the step before started. rows (3, 2)."""
+        before, t, s = (self.process.clip_levels(row_levels(row, given.caps)) for row in rows)
+        if t.layout is not None:
             # Wherever a path starts, a void pixel starts at level 1: its first step brings it to the path's level.
             unknown = (given.values.layout == VOID) & (carry.step == 0)
-            levels_t = levels_t._replace(layout=jnp.where(unknown, 1.0, levels_t.layout))
-        clean = self.predict(params, carry.state, levels_t, condition, scales)
-        keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, carry.step + 1)))(given.keys)
+            t = t._replace(layout=jnp.where(unknown, 1.0, t.layout))
+        clean = self.predict(params, carry.state, t, condition, settings.guidance)
+        keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, carry.step + 1), 3))(given.keys)
         image, layout = carry.state
         if clean.image is not None:
-            move = jax.vmap(lambda k, *a: IMAGE_STEPS[self.image_step](self.process.image, k, *a))
-            image = move(keys[:, 0], clean.image, image, levels_s.image, levels_t.image)
+            at = ImageState(clean.image, carry.clean, image)
+            move = functools.partial(IMAGE_STEPS[self.image_step], self.process.image, dials=settings.dials)
+            image = jax.vmap(move)(keys[:, 0], at, s.image, t.image, before.image)
         if clean.layout is not None:
-            layout = self.process.layout.reverse(keys[:, 1], clean.layout, layout, levels_s.layout, levels_t.layout)
+            layout = self._move_labels(keys[:, 1], clean.layout, layout, s.layout, t.layout, settings.dials)
+        state = Pair(image, layout)
+        if self.corrects and layout is not None:
+            again = self.predict(params, state, s, condition, settings.guidance)
+            layout = correct(self.process.layout, keys[:, 2], again.layout, layout, s.layout, t.layout, settings.dials)
+            state = state._replace(layout=layout)
         previous = carry.clean if clean.image is None else clean.image
-        return Carry(Pair(image, layout), previous, carry.step + 1)
+        return Carry(state, previous, carry.step + 1)
+
+    def _move_labels(self, keys, clean, noisy, s, t, dials: Dials) -> Array:
+        process = self.process.layout
+        moved = LAYOUT_STEPS[self.layout_step](process, keys, clean, noisy, s, t, dials)
+        if not self.decides or process.state_channels:  # a state of bits is decided when it is decoded
+            return moved
+        last = (s == 0) & (t > 0)
+        decided = jax.lax.cond(
+            jnp.any(last), lambda: most_probable(process, clean, noisy, t), lambda: jnp.zeros(t.shape, jnp.int32)
+        )
+        return jnp.where(last, decided, moved)
 
     @jax.jit(static_argnums=0)
-    def piece(self, params, carry: Carry, given: Given, rows: Array, count: Array, condition, scales: Pair) -> Carry:
-        """`count` <= 10 steps along rows (11, 2)."""
+    def piece(self, params, carry: Carry, given: Given, rows: Array, count: Array, condition, settings) -> Carry:
+        """`count` <= 10 steps along rows (12, 2), of which the first is where the step before started."""
 
         def body(i, carry):
-            return self.step(params, carry, given, rows[i + 1], rows[i], condition, scales)
+            return self.step(params, carry, given, jax.lax.dynamic_slice_in_dim(rows, i, 3), condition, settings)
 
         return jax.lax.fori_loop(0, count, body, carry)
 
@@ -115,16 +157,16 @@ class Sampler:
         return self.start(given, row)
 
     @jax.jit(static_argnums=0)
-    def probabilities(self, params, state: Pair, given: Given, row: Array, condition, scales: Pair) -> Array:
+    def probabilities(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Array:
         """p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
-        levels = self.process.clip_levels(row_levels(row, given.known))
-        clean = self.predict(params, state, levels, condition, scales)
+        levels = self.process.clip_levels(row_levels(row, given.caps))
+        clean = self.predict(params, state, levels, condition, settings.guidance)
         return jnp.exp(self.process.layout.loo_to_posterior(clean.layout, state.layout, levels.layout))
 
 
-def row_levels(row: Array, known: Pair) -> Pair:
-    """The level maps (B, H, W) of one row (2,) of a path: 0 where known."""
-    return pair_map(lambda k, t: jnp.where(k, 0.0, t), known, Pair(row[0], row[1]))
+def row_levels(row: Array, caps: Pair) -> Pair:
+    """The level maps (B, H, W) of one row (2,) of a path: no pixel above its cap."""
+    return pair_map(jnp.minimum, Pair(row[0], row[1]), caps)
 
 
 def run(
@@ -133,28 +175,38 @@ def run(
     path: np.ndarray,
     given: Given,
     condition: Condition,
-    scales: Pair = NO_GUIDANCE,
+    settings: Settings = PLAIN,
     progress: Callable[[int], None] | None = None,
 ) -> Pair:
     """Walk one chunk down `path` (steps + 1, 2) and return its state. `progress(n)` is told after n more steps."""
-    carry = sampler.begin(given, jnp.asarray(path[0]))
-    scales = Pair(*(jnp.float32(s) for s in scales))
+    carry, settings = sampler.begin(given, jnp.asarray(path[0])), as_arrays(settings)
     steps = len(path) - 1
     for first in range(0, steps, PIECE):
-        rows = path[np.minimum(np.arange(first, first + PIECE + 1), steps)]
+        rows = path[np.clip(np.arange(first - 1, first + PIECE + 1), 0, steps)]
         count = min(PIECE, steps - first)
-        carry = sampler.piece(params, carry, given, jnp.asarray(rows), jnp.int32(count), condition, scales)
+        carry = sampler.piece(params, carry, given, jnp.asarray(rows), jnp.int32(count), condition, settings)
         if progress is not None:
             jax.block_until_ready(carry)
             progress(count)
     return carry.state
 
 
+def as_arrays(settings: Settings) -> Settings:
+    """Settings whose numbers are float32 arrays: another number then compiles nothing."""
+    return jax.tree.map(jnp.float32, settings)
+
+
 def given_values(keys: Array, values: Pair, known: Pair) -> Given:
-    """What a chunk is given. Void is never known."""
+    """What a chunk is given where masks `known`, bool (B, H, W), say what is known. Void is never known."""
+    return capped(keys, values, pair_map(lambda k: np.where(k, 0.0, 1.0), known))
+
+
+def capped(keys: Array, values: Pair, caps: Pair, fed: Any = False) -> Given:
+    """What a chunk is given with a highest level for each pixel (B, H, W). Void is at level 1."""
+    caps = pair_map(lambda c: jnp.asarray(c, jnp.float32), caps)
     if values.layout is not None:
-        known = known._replace(layout=known.layout & (values.layout != VOID))
-    return Given(keys, values, known)
+        caps = caps._replace(layout=jnp.where(values.layout == VOID, 1.0, caps.layout))
+    return Given(keys, values, caps, jnp.asarray(fed))
 
 
 def example_keys(seed: int, ids: np.ndarray) -> Array:

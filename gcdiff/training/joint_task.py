@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff import losses, paths
+from gcdiff import losses
 from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
-from gcdiff.samplers.sample import NO_GUIDANCE, Sampler, example_keys, given_values, run
+from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
 from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text
 
 RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
@@ -68,9 +68,8 @@ class JointTask:
     labels: LabelSpec
     heldout: TrainBatch
     sampler: Sampler
-    path: str
-    sample_steps: int
-    guidance: Pair
+    settings: Settings
+    path: np.ndarray
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
     seen: TrainBatch | None = None
@@ -82,7 +81,9 @@ class JointTask:
 
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ...}."""
-        params = init_params(self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout))
+        params = init_params(
+            self.process, self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout)
+        )
         return self.initial(params) if self.initial is not None else params
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
@@ -187,7 +188,7 @@ class JointTask:
 
     def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
         """The most probable layout of each image after one call, int32 (B, H, W)."""
-        sampler = dataclasses.replace(self.sampler, guided=False)
+        sampler = dataclasses.replace(self.sampler, branches=())
         found = []
         for part, rows, count in self._parts(batch):
             known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
@@ -195,7 +196,7 @@ class JointTask:
             told = encode(self.text_encoder, params, part.tokens, np.ones((self.chunk,), bool))
             row = jnp.array([1.0, 1.0])
             state = sampler.begin(given, row).state
-            p = sampler.probabilities(params["network"], state, given, row, told, NO_GUIDANCE)
+            p = sampler.probabilities(params["network"], state, given, row, told, PLAIN)
             found.append(np.asarray(p)[:count].argmax(axis=-1))
         return np.concatenate(found).astype(np.int32)
 
@@ -205,11 +206,11 @@ class JointTask:
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
         given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
         state = run(
-            self.sampler, params["network"], paths.PATHS[self.path](self.sample_steps), given,
-            encode(self.text_encoder, params, batch.tokens), self.guidance,
+            self.sampler, params["network"], self.path, given,
+            encode(self.text_encoder, params, batch.tokens), self.settings,
         )  # fmt: skip
         images = display(to_uint8(state.image), self.image)[:8]
-        layouts = np.asarray(state.layout)[:8]
+        layouts = np.asarray(self.process.layout.decode(state.layout))[:8]
         real, truth = display(to_uint8(batch.image), self.image)[:8], batch.layout[:8]
         rows = {
             "drawn: image": images,
@@ -223,14 +224,15 @@ class JointTask:
         return {"pairs": sheet([list(row) for row in rows.values()], list(rows))}
 
 
-def init_params(network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
+def init_params(process: JointProcess, network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
     """Fresh parameters for batches like `one`, a batch of a single example."""
     k_text, k_net = jax.random.split(key)
     params = {}
     if text_encoder is not None:
         params["text"] = text_encoder.init(k_text, one.tokens)["params"]
     level = jnp.zeros((1, 1, 1))
-    noisy = Pair(jnp.asarray(one.image), jnp.zeros(one.layout.shape, jnp.int32))
+    state = jax.eval_shape(lambda: process.prior(key, Pair(one.image.shape, one.layout.shape)))
+    noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
     told = condition(text_encoder, params, one.tokens)
     return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
 

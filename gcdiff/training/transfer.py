@@ -30,6 +30,7 @@ def transfer(fresh: Any, old: Any, fresh_names: Names, old_names: Names) -> tupl
     if fresh_names.vocabulary is not None and old_names.vocabulary is not None:
         by_name = _matches(fresh_names.vocabulary.words, old_names.vocabulary.words)
         words = {0: 0, 1: 1, **{i + 2: j + 2 for i, j in by_name.items()}}
+    labels = len(fresh_names.labels.names), len(old_names.labels.names)
     taken, left = 0, []
 
     def pick(path, leaf):
@@ -39,7 +40,7 @@ def transfer(fresh: Any, old: Any, fresh_names: Names, old_names: Names) -> tupl
         for table, match in ((BY_CLASS, classes), (BY_WORD, words)):
             axis = table.get(name[-2:])
             if axis is not None and source is not None:
-                rows = _rows(np.asarray(leaf), source, axis, match)
+                rows = _rows(np.asarray(leaf), source, axis, match, labels if table is BY_CLASS else None)
                 if rows is not None:
                     taken += 1
                     return rows
@@ -68,11 +69,20 @@ def _matches(fresh, old) -> dict[int, int]:
     return {i: index[name] for i, name in enumerate(fresh) if name in index}
 
 
-def _rows(fresh: np.ndarray, old: np.ndarray, axis: int, match: dict[int, int]) -> np.ndarray | None:
-    """`fresh` with the matched rows along `axis` from `old`; None where the other axes differ."""
+def _rows(
+    fresh: np.ndarray, old: np.ndarray, axis: int, match: dict[int, int], names: tuple[int, int] | None
+) -> np.ndarray | None:
+    """`fresh` with the matched rows along `axis` from `old`; None where the other axes differ.
+
+    `names` are the numbers of classes of both: one row more is the mask's, fewer rows are bits and no classes.
+    """
     fresh, old = np.moveaxis(fresh, axis, 0).copy(), np.moveaxis(old, axis, 0)
     if fresh.shape[1:] != old.shape[1:]:
         return None
+    if names is not None and (len(fresh) < names[0] or len(old) < names[1]):
+        return None
+    if names is not None and len(fresh) > names[0] and len(old) > names[1]:
+        match = {**match, names[0]: names[1]}
     for i, j in match.items():
         fresh[i] = old[j]
     return np.moveaxis(fresh, 0, axis)

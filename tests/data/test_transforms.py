@@ -105,6 +105,18 @@ def test_a_crop_has_the_scale_the_shape_and_the_places_asked_for():
     assert max(lefts) > 130 and min(lefts) < 8 and max(tops) > 30
 
 
+def test_a_crop_has_the_aspect_asked_for():
+    """A window of half the picture has room to be squeezed and stretched evenly."""
+    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(200)[None], 0), -1).astype(np.uint8)
+    example, rng = Example(ramp, np.zeros((200, 200), np.int32), ()), np.random.default_rng(6)
+    ratios = []
+    for _ in range(300):
+        image = random_crop_scale(example, rng, (20, 20), (0.5, 0.5), aspect=0.8).image.astype(float)
+        ratios.append(np.log((image[-1, 0, 0] - image[0, 0, 0]) / (image[0, -1, 1] - image[0, 0, 1])))
+    assert np.max(np.abs(ratios)) < 0.85 and abs(np.mean(ratios)) < 0.1
+    assert abs(np.std(ratios) - 0.8 / np.sqrt(3)) < 0.06
+
+
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.5)])
 def test_a_bad_scale_is_named(scale):
     with pytest.raises(ValueError, match="scale is .* expected 0 < low <= high <= 1"):

@@ -1,138 +1,26 @@
-"""A world whose joint law is known: one grey value and two labels, with the exact denoiser.
-
-The law of the discretised chain is computed by quadrature (the value on a fine grid, the labels enumerated) from
-dense matrices, independently of the code under test; the sampler must draw from that very law on every path, and
-the chain's distance to the truth must halve when the steps double.
-"""
+"""The sampler draws from the very law of the discretised chain on every path, whose distance to the truth halves when
+the steps double."""
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from exact_world import CONFIGS, EDGES, MEANS, NUM, PRIOR, Steps, binned, chain_law, truth
 from scipy import stats
 
 from gcdiff import paths
-from gcdiff.processes.categorical import UniformProcess
-from gcdiff.processes.gaussian import GaussianProcess
-from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
-from gcdiff.schedules import Schedule
+from gcdiff.samplers.sample import example_keys, given_values, run
 from gcdiff.types import Condition, Pair
 
-K, TAU, NUM = 2, 0.3, 20_000
-CONFIGS = np.array([(a, b) for a in range(K) for b in range(K)])
-PRIOR = np.array([0.45, 0.05, 0.15, 0.35])
-MEANS = np.array([-0.9, 0.2, 0.6, 1.0])
-GRID = np.linspace(-4.5, 4.5, 301)
-EDGES = (GRID[:-1] + GRID[1:])[np.arange(75, 226, 15)] / 2  # bins end between grid points
-PROCESS = JointProcess(GaussianProcess(Schedule("cosine"), "x0"), UniformProcess(K, Schedule("cosine", 1.0)))
 
-
-def exact(xp, x, y, alpha, sigma, keep):
-    """Clean value (...) and leave-one-out log-probabilities (..., 2, K) for x (...), y (..., 2)."""
-    variance = alpha**2 * TAU**2 + sigma**2
-    gauss = -0.5 * (x[..., None] - alpha[..., None] * MEANS) ** 2 / variance[..., None]
-    like = xp.where(y[..., None, :] == CONFIGS, keep[..., None, None], 0.0) + (1 - keep[..., None, None]) / K
-    weight = PRIOR * xp.exp(gauss - gauss.max(-1, keepdims=True))
-    joint = weight * like.prod(-1)
-    joint = joint / joint.sum(-1, keepdims=True)
-    gain = alpha * TAU**2 / variance
-    clean = (joint * (MEANS + gain[..., None] * (x[..., None] - alpha[..., None] * MEANS))).sum(-1)
-    others = xp.stack([weight * like[..., 1], weight * like[..., 0]], -2)  # (..., pixel, config)
-    loo = xp.stack([xp.where(CONFIGS[:, i] == k, others[..., i, :], 0.0).sum(-1) for i in (0, 1) for k in (0, 1)], -1)
-    loo = loo.reshape(*loo.shape[:-1], 2, K)
-    return clean, xp.log(loo / loo.sum(-1, keepdims=True))
-
-
-def network(variables, noisy, log_snr, condition):
-    del variables, condition
-    x, y = noisy.image[:, 0, 0, 0], noisy.layout[:, 0]
-    image, layout = (jnp.broadcast_to(a[:, 0, 0], x.shape) for a in log_snr)
-    alpha, sigma = jnp.sqrt(1 / (1 + jnp.exp(-image))), jnp.sqrt(1 / (1 + jnp.exp(image)))
-    clean, loo = exact(jnp, x, y, alpha, sigma, 1 / (1 + jnp.exp(-layout)))
-    return Pair(clean[:, None, None, None], loo[:, None])
-
-
-def scales(t):
-    """alpha, sigma of the image and keep of the labels at a row of the path, in float64."""
-
-    def snr(t, shift):
-        return np.inf if t == 0 else -np.inf if t == 1 else shift - 2 * np.log(np.tan((t + 0.008) / 1.008 * np.pi / 2))
-
-    light, marks = snr(float(t[0]), 0.0), snr(float(t[1]), 1.0)
-    with np.errstate(over="ignore"):
-        return np.sqrt(1 / (1 + np.exp(-light))), np.sqrt(1 / (1 + np.exp(light))), 1 / (1 + np.exp(-marks))
-
-
-def spread(mass, points):
-    """Mass at real points, shared between the two neighbours on the grid."""
-    where = np.clip((points - GRID[0]) / (GRID[1] - GRID[0]), 0, len(GRID) - 1.000001)
-    low = where.astype(int)
-    out = np.zeros(len(GRID))
-    np.add.at(out, low, mass * (1 - where + low))
-    np.add.at(out, low + 1, mass * (where - low))
-    return out
-
-
-def chain_law(path, step, x=None, y=None):
-    """The law (grid, config) at the end of the chain; x or y are given where not None."""
-    start = np.exp(-0.5 * GRID**2) if x is None else spread(np.ones(1), np.array([x]))
-    law = (start / start.sum())[:, None] * (np.full(4, 0.25) if y is None else (y == CONFIGS).all(-1))
-    for t, s in zip(path[:-1], path[1:], strict=True):
-        t, s = (np.array([0 if x is not None else r[0], 0 if y is not None else r[1]]) for r in (t, s))
-        (at, st, kt), (as_, ss, ks) = scales(t), scales(s)
-        full = [np.full((len(GRID), 4), v) for v in (at, st, kt)]
-        clean, loo = exact(np, np.repeat(GRID[:, None], 4, 1), np.broadcast_to(CONFIGS, (len(GRID), 4, 2)), *full)
-        r = kt / ks if ks else 1.0
-        step_y = r * np.eye(K) + (1 - r) / K  # q(y_t | y_s), rows y_s
-        p_s = ks * np.exp(loo) + (1 - ks) / K
-        post = p_s * np.moveaxis(step_y[:, CONFIGS], 0, -1)  # (grid, config of y_t, pixel, y_s)
-        post = post / post.sum(-1, keepdims=True)
-        move_y = np.stack([post[:, :, 0, c[0]] * post[:, :, 1, c[1]] for c in CONFIGS], -1)
-        if s[0] == t[0]:
-            law = np.einsum("gc,gcd->gd", law, move_y)
-            continue
-        ratio = (at / as_) ** 2 * ss**2 / st**2
-        if step == "ancestral":
-            mean, var = at / as_ * (ss / st) ** 2 * GRID[:, None] + as_ * (1 - ratio) * clean, ss**2 * (1 - ratio)
-        else:
-            mean, var = ss / st * (GRID[:, None] - at * clean) + as_ * clean, 0.0
-        new = np.zeros_like(law)
-        for c in range(4):
-            if var > 0:
-                kernel = np.exp(-0.5 * (GRID - mean[:, c, None]) ** 2 / var)
-                kernel /= kernel.sum(-1, keepdims=True)
-                new += np.einsum("g,gh,gd->hd", law[:, c], kernel, move_y[:, c])
-            else:
-                new += np.stack([spread(law[:, c] * move_y[:, c, d], mean[:, c]) for d in range(4)], -1)
-        law = new
-    return law
-
-
-def binned(law):
-    edges = np.searchsorted(GRID, EDGES)
-    return np.stack([part.sum(0) for part in np.split(law, edges)])
-
-
-def truth(x=None, y=None):
-    dense = PRIOR * np.exp(-0.5 * ((GRID[:, None] - MEANS) / TAU) ** 2)
-    if y is not None:
-        dense = dense * (y == CONFIGS).all(-1)
-    if x is not None:
-        dense = spread(np.ones(1), np.array([x]))[:, None] * PRIOR * np.exp(-0.5 * ((x - MEANS) / TAU) ** 2)
-    return dense / dense.sum()
-
-
-def draws(path, step, x=None, y=None):
+def draws(path, steps, x=None, y=None):
     values = Pair(
         np.full((NUM, 1, 1, 1), 0.0 if x is None else x, np.float32),
         np.broadcast_to(np.array([0, 0] if y is None else y, np.int32), (NUM, 1, 2)),
     )
     known = Pair(np.full((NUM, 1, 1), x is not None), np.full((NUM, 1, 2), y is not None))
-    sampler = Sampler(PROCESS, network, step, clip=False)
     given = given_values(example_keys(1, np.arange(NUM)), values, known)
-    state = run(sampler, None, path, given, Condition())
+    state = run(steps.sampler(), None, path, given, Condition(), steps.settings())
     image, layout = np.asarray(state.image)[:, 0, 0, 0], np.asarray(state.layout)[:, 0]
     counts = np.zeros((len(EDGES) + 1, 4))
     np.add.at(counts, (np.searchsorted(EDGES, image), layout @ [2, 1]), 1)
@@ -149,12 +37,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("step", ["ancestral", "ddim"])
-@pytest.mark.parametrize("name", CASES)
-def test_every_path_draws_the_chains_own_law(name, step):
-    path, given = CASES[name]
-    expected = binned(chain_law(path(6), step, **given)) * NUM
-    counts = draws(path(6), step, **given)
+def matches(counts, expected, name):
     if name == "image_only":
         expected, counts = expected.sum(1), counts.sum(1)  # the labels are pure noise
     elif name == "layout_only":
@@ -166,17 +49,70 @@ def test_every_path_draws_the_chains_own_law(name, step):
     assert chi2 < 1.3 * stats.chi2.ppf(1 - 1e-4, big.sum() - 1)
 
 
+@pytest.mark.parametrize("step", ["ancestral", "ddim"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_path_draws_the_chains_own_law(name, step):
+    path, given = CASES[name]
+    steps = Steps(step)
+    matches(draws(path(6), steps, **given), binned(chain_law(path(6), steps, **given)) * NUM, name)
+
+
+OTHERS = {
+    "ddim with noise, psi": Steps("ddim", "psi", eta=0.6, psi=4.0),
+    "all labels anew": Steps("ancestral", "psi", psi=np.inf),
+    "corrector": Steps("ancestral", corrector=3.0),
+    "most probable": Steps("ddim", decides=True, eta=0.3),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_pair_of_steps_draws_the_chains_own_law(name):
+    steps = OTHERS[name]
+    matches(draws(paths.joint(6), steps), binned(chain_law(paths.joint(6), steps)) * NUM, "joint")
+
+
+def distance(path, steps, given, name="joint"):
+    a, b = binned(chain_law(path, steps, **given)), binned(truth(**given))
+    if name == "layout_only":
+        a, b = a.sum(0), b.sum(0)
+    return 0.5 * np.abs(a - b).sum()
+
+
 @pytest.mark.parametrize("name", ["joint", "layout_first", "layout_given_image", "layout_only"])
 def test_the_distance_to_the_truth_halves_when_steps_double(name):
     path, given = CASES[name]
-
-    def distance(steps):
-        a, b = binned(chain_law(path(steps), "ancestral", **given)), binned(truth(**given))
-        if name == "layout_only":
-            a, b = a.sum(0), b.sum(0)
-        return 0.5 * np.abs(a - b).sum()
-
     # Order 1: the ratio approaches 1/2 from above; where the image moves, later.
-    coarse, middle, fine = distance(64), distance(128), distance(256)
+    coarse, middle, fine = (distance(path(n), Steps(), given, name) for n in (64, 128, 256))
     assert middle < 0.6 * coarse
     assert fine < 0.57 * middle
+
+
+@pytest.mark.parametrize("name", ["ddim with noise, psi", "corrector"])
+def test_the_distance_halves_for_every_pair_of_steps(name):
+    coarse, fine = (distance(paths.joint(n), OTHERS[name], {}) for n in (64, 128))
+    assert fine < 0.6 * coarse
+
+
+def test_two_steps_of_memory_halve_the_weak_error_while_labels_jump():
+    """DPM-Solver++(2M) remembers: its law has no quadrature here, so E[image x label] is compared by simulation."""
+
+    def moment(steps):
+        num, total = 4, 0.0
+        for seed in range(num):
+            counts = np.arange(NUM) + seed * NUM
+            total += drawn_moment(paths.joint(steps), Steps("dpm++"), counts) / num
+        return total
+
+    exact_value = (PRIOR * MEANS * (CONFIGS.sum(1) - 1)).sum()
+    errors = [abs(moment(n) - exact_value) for n in (4, 8, 16)]
+    noise = 3 / np.sqrt(4 * NUM)
+    assert errors[1] < 0.5 * errors[0] + noise
+    assert errors[2] < 0.5 * errors[1] + noise
+    assert errors[0] > 3 * noise
+
+
+def drawn_moment(path, steps, ids):
+    values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), np.zeros((NUM, 1, 2), np.int32))
+    given = given_values(example_keys(1, ids), values, Pair(np.zeros((NUM, 1, 1), bool), np.zeros((NUM, 1, 2), bool)))
+    state = run(steps.sampler(), None, path, given, Condition(), steps.settings())
+    return float((np.asarray(state.image)[:, 0, 0, 0] * (np.asarray(state.layout)[:, 0].sum(-1) - 1)).mean())

@@ -1,0 +1,62 @@
+"""What a given layout is worth: from confidences to the levels that its pixels stand at.
+
+Three statements, which are different facts:
+  confidence            the map is right, and c says how loosely to follow it: each label is kept with probability c,
+                        once per sample, and what comes out is held as a noisy label of that level
+  confidence, evidence  the map is itself a noisy observation, each pixel kept with probability c, else uniform, alone:
+                        it is taken as the noisy label that it is
+  region_confidence     a whole region is right with probability c or says nothing: one coin per region and sample
+
+No single level says the third: pixels at a level are evidence independent of each other, so that many of them at c = .5
+are as good as certain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gcdiff.schedules import Schedule
+from gcdiff.types import VOID
+
+
+def layout_caps(
+    layouts: np.ndarray, schedule: Schedule, confidence, region_confidence, seed: int, num_classes: int
+) -> np.ndarray:
+    """The highest level of each pixel, float32 (N, H, W), for layouts int32 (N, H, W): 0 given, 1 unknown.
+
+    `confidence` is a number or a map (N, H, W), `region_confidence` a number, one for each class (K,), or a map whose
+    mean over a region counts; regions are the 4-connected areas of one class. None is certain. The coins of layout i
+    depend on (seed, i) alone. Raises ValueError for a confidence outside [0, 1] and another shape.
+    """
+    caps = np.zeros(layouts.shape, np.float32)
+    if confidence is not None:
+        caps[:] = schedule.level(_checked("confidence", confidence, (layouts.shape,)))
+    if region_confidence is not None:
+        given = _checked("region_confidence", region_confidence, ((num_classes,), layouts.shape))
+        maps = np.broadcast_to(given[layouts] if given.shape == (num_classes,) else given, layouts.shape)
+        for i, layout in enumerate(layouts):
+            coins = np.random.default_rng([seed, i])
+            for region in regions(layout):
+                if coins.random() >= maps[i][region].mean():
+                    caps[i][region] = 1.0
+    return np.where(layouts == VOID, 1.0, caps).astype(np.float32)
+
+
+def regions(layout: np.ndarray) -> list[np.ndarray]:
+    """The 4-connected areas of one class of a layout int (H, W), as bool masks (H, W); void has none."""
+    from scipy import ndimage
+
+    found = []
+    for k in np.unique(layout[layout != VOID]):
+        areas, count = ndimage.label(layout == k)
+        found += [areas == i for i in range(1, count + 1)]
+    return found
+
+
+def _checked(name: str, value, shapes) -> np.ndarray:
+    value = np.asarray(value, np.float32)
+    if value.ndim and value.shape not in shapes:
+        raise ValueError(f"{name} has shape {value.shape}, expected a number or {' or '.join(map(str, shapes))}")
+    if not ((value >= 0) & (value <= 1)).all():
+        raise ValueError(f"{name} lies in {float(value.min()):g} to {float(value.max()):g}, expected 0 to 1")
+    return value

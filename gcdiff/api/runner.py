@@ -1,0 +1,102 @@
+"""Running a model over any number of examples, in chunks of one fixed size."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gcdiff import config as configs
+from gcdiff.codecs import to_state
+from gcdiff.guidance import Guidance
+from gcdiff.samplers.sample import Sampler, Settings, capped, example_keys
+from gcdiff.training.joint_task import encode
+from gcdiff.types import Condition, Pair, pair_map
+
+Texts = str | Sequence[str] | None
+Scales = float | tuple[float, float] | Guidance | None
+Progress = Callable[[int], None] | None
+"""Called with the number of steps done since the last call: 0 once at the start, then as a chunk goes on."""
+
+
+class Question:
+    """What is asked of every example: values uint8 (N, h, w, C) and int32 (N, H, W), the highest level of each of their
+    pixels, texts, seed, and the ids of the examples (None: 0, 1, ...)."""
+
+    def __init__(self, values: Pair, caps: Pair, text: Texts = None, seed: int = 0, ids=None, fed: bool = False):
+        if len(values.image) < 1:
+            raise ValueError("nothing to do: expected at least one example")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed is {seed}, expected 0 to {2**32 - 1}")
+        self.values, self.caps, self.text, self.seed, self.fed = values, caps, text, seed, fed
+        self.ids = np.arange(len(values.image)) if ids is None else np.asarray(ids)
+
+    def __len__(self) -> int:
+        return len(self.values.image)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Runner:
+    """The parts of a model that a chunk needs."""
+
+    built: configs.Built
+    params: Any
+    vocabulary: Any
+    chunk: int
+
+    def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
+        """The results of `function(given, condition)` on chunks, one after the other; the last chunk is padded with
+        copies, which are cut off its result. `progress` is told 0 once everything is checked."""
+        q, num = question, len(question)
+        tokens, drop = self._tokens(q.text, num)
+        if progress is not None:
+            progress(0)
+        for first in range(0, num, self.chunk):
+            rows = np.minimum(np.arange(first, first + self.chunk), num - 1)
+            values, caps = (pair_map(lambda a, rows=rows: a[rows], pair) for pair in (q.values, q.caps))
+            # Padding has ids of its own: what it draws is cut off.
+            ids = np.concatenate([q.ids[first : first + self.chunk], q.ids[-1] + 1 + np.arange(self.chunk)])
+            keys = example_keys(q.seed, ids[: self.chunk])
+            given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
+            result = function(given, self._condition(None if tokens is None else tokens[rows], drop))
+            count = min(self.chunk, num - first)
+            yield jax.tree.map(lambda a, count=count: np.asarray(a)[:count], result)
+
+    def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
+        """The run's sampler with the branches that `guidance` needs, and its settings."""
+        sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches())
+        return sampler, self.built.settings._replace(guidance=guidance)
+
+    def guidance(self, scales: Scales, text: Texts) -> Guidance:
+        """The scales that a user means: None for the run's own, one or two numbers for the text's."""
+        guidance = self.built.settings.guidance
+        if isinstance(scales, Guidance):
+            guidance = scales
+        elif scales is not None:
+            pair = (scales, scales) if np.isscalar(scales) else tuple(scales)
+            if len(pair) != 2:
+                raise ValueError(f"guidance is {scales}, expected one scale or two, of the image and of the layout")
+            guidance = guidance._replace(text=Pair(float(pair[0]), float(pair[1])))
+        return guidance if text is not None else guidance._replace(text=Pair(1.0, 1.0))
+
+    def _tokens(self, text: Texts, num: int) -> tuple[np.ndarray | None, bool]:
+        """Token ids (num, T), and whether the text is dropped because there is none."""
+        if self.vocabulary is None:
+            if text is not None:
+                raise ValueError("this model was trained without text")
+            return None, True
+        if text is None:
+            return np.zeros((num, self.vocabulary.length), np.int32), True
+        texts = [text] * num if isinstance(text, str) else list(text)
+        if len(texts) != num:
+            raise ValueError(f"{len(texts)} captions for {num} examples: expected one, or one for each")
+        return self.vocabulary.encode(texts), False
+
+    def _condition(self, tokens, drop: bool) -> Condition:
+        if tokens is None:
+            return Condition()
+        return encode(self.built.text_encoder, self.params, tokens, jnp.full((len(tokens),), drop))

@@ -1,0 +1,96 @@
+"""RePaint: known regions for a model that was trained on the diagonal only (Lugmayr et al. 2022).
+
+Every pixel stands at the path's level. After each step the known pixels are replaced by their true values noised to
+the new level; then, n - 1 times, the whole pair is noised back by the step and the step is taken again, so that the
+unknown pixels get to know the known ones. It stays biased on a finite grid however large n is. Noising back has the
+variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2; the difference of the standard deviations, as is found in released
+code, is a fraction of it and loses diversity. The last step, to level 0, is taken once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gcdiff.processes.joint import JointProcess
+from gcdiff.samplers.sample import PIECE, PLAIN, Carry, Given, Sampler, Settings, as_arrays, row_levels
+from gcdiff.types import Condition, Pair, pair_map
+
+
+def run_repaint(
+    sampler: Sampler,
+    params: Any,
+    path: np.ndarray,
+    given: Given,
+    condition: Condition,
+    settings: Settings = PLAIN,
+    resamples: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Pair:
+    """Walk one chunk down `path` (steps + 1, 2), each step `resamples` times, and return its state.
+
+    Pixels with a cap of 0 are known; all others are unknown. `progress(n)` is told after n more steps.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}, expected at least 1")
+    settings, steps = as_arrays(settings), len(path) - 1
+    carry = sampler.begin(_opened(given), jnp.asarray(path[0]))
+    for first in range(0, steps, PIECE):
+        rows = jnp.asarray(path[np.minimum(np.arange(first, first + PIECE + 1), steps)])
+        count = min(PIECE, steps - first)
+        carry = _piece(sampler, params, carry, given, rows, jnp.int32(count), jnp.int32(resamples), condition, settings)
+        if progress is not None:
+            jax.block_until_ready(carry)
+            progress(count)
+    return carry.state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _piece(sampler: Sampler, params, carry, given, rows, count, resamples, condition, settings) -> Carry:
+    everywhere = _opened(given)
+
+    def step(i, carry):
+        # What the step before estimated was at another state: every step counts as the first of its path.
+        t, s = rows[i], rows[i + 1]
+        last = jnp.all(s == 0)
+        times = jnp.where(last, 1, resamples)
+
+        def once(n, carry):
+            moved = sampler.step(params, carry, everywhere, jnp.stack([t, t, s]), condition, settings)
+            keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, moved.step), 5)[3:])(given.keys)
+            state = put_known(sampler.process, keys[:, 0], moved.state, given, s)
+            back = renoise(sampler.process, keys[:, 1], state, given, s, t)
+            again = n + 1 < times
+            return moved._replace(state=jax.tree.map(lambda a, b: jnp.where(again, a, b), back, state))
+
+        return jax.lax.fori_loop(0, times, once, carry)
+
+    return jax.lax.fori_loop(0, count, step, carry)
+
+
+def put_known(process: JointProcess, keys: Array, state: Pair, given: Given, row: Array) -> Pair:
+    """The state with known pixels replaced by their values noised to the levels of a row (2,)."""
+    corrupt = jax.vmap(process.corrupt)
+    noised = corrupt(keys, given.values, row_levels(row, _opened(given).caps))
+
+    def choose(cap, new, old):
+        return jnp.where((cap == 0).reshape(cap.shape + (1,) * (old.ndim - cap.ndim)), new, old)
+
+    return pair_map(choose, given.caps, noised, state)
+
+
+def renoise(process: JointProcess, keys: Array, state: Pair, given: Given, s: Array, t: Array) -> Pair:
+    """The whole pair noised from the levels of row s to those of row t, (2,) each."""
+    everywhere = _opened(given).caps
+    return jax.vmap(process.renoise)(keys, state, row_levels(s, everywhere), row_levels(t, everywhere))
+
+
+def _opened(given: Given) -> Given:
+    """The same with every pixel at the path's level."""
+    return given._replace(caps=jax.tree.map(jnp.ones_like, given.caps))

@@ -1,0 +1,71 @@
+"""Calibration of probabilities whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gcdiff.evaluation.calibration import (
+    classwise_calibration_error,
+    entropy,
+    expected_calibration_error,
+    frequencies,
+    negative_log_likelihood,
+    reliability,
+    vote,
+)
+from gcdiff.types import VOID
+
+K, N = 4, 200_000
+RNG = np.random.default_rng(0)
+
+
+def world(sharpness=1.0):
+    """Probabilities (N, K), labels drawn from them, and the same probabilities made sharper."""
+    p = RNG.dirichlet([0.5, 0.7, 1.0, 0.1], N)
+    labels = (RNG.random((N, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, K - 1)
+    told = p**sharpness
+    return told / told.sum(axis=1, keepdims=True), labels, p
+
+
+def test_true_probabilities_are_calibrated_and_sharper_ones_are_not():
+    told, labels, _ = world()
+    sums = reliability(told, labels)
+    assert expected_calibration_error(sums) < 0.01 and classwise_calibration_error(sums) < 0.02
+    told, labels, p = world(sharpness=2.0)
+    sums = reliability(told, labels)
+    top = np.take_along_axis(p, told.argmax(axis=1)[:, None], axis=1)[:, 0]
+    # Sharpening only raises confidence, so the error is the mean excess, bin by bin and in all.
+    assert expected_calibration_error(sums) == pytest.approx((told.max(axis=1) - top).mean(), abs=0.01)
+    assert classwise_calibration_error(sums) > 0.05
+
+
+def test_a_rare_class_counts_as_much_as_a_common_one():
+    """99 % of the pixels are called class 0 and are right; those called class 1 never are."""
+    p = np.zeros((1000, 2))
+    p[:990, 0] = p[990:, 1] = 1.0
+    sums = reliability(p, np.zeros(1000, int))
+    assert expected_calibration_error(sums) == pytest.approx(0.01)
+    assert classwise_calibration_error(sums) == pytest.approx(0.5)
+
+
+def test_the_likelihood_of_true_probabilities_is_their_entropy():
+    p, labels, _ = world()
+    mean = entropy(p).mean() * np.log(2)
+    assert negative_log_likelihood(reliability(p, labels)) == pytest.approx(mean, rel=0.02)
+
+
+def test_parts_add_up_and_void_is_left_out():
+    p, labels, _ = world()
+    whole = reliability(p, labels)
+    parts = reliability(p[:70], labels[:70]) + reliability(p[70:], labels[70:])
+    np.testing.assert_allclose(parts.table, whole.table)
+    hidden = labels.copy()
+    hidden[70:] = VOID
+    np.testing.assert_allclose(reliability(p, hidden).table, reliability(p[:70], labels[:70]).table)
+
+
+def test_samples_vote():
+    samples = np.array([[[[0, 2]], [[1, 2]], [[1, 3]]]])
+    np.testing.assert_array_equal(vote(samples, K), [[[1, 2]]])
+    np.testing.assert_allclose(frequencies(samples, K)[0, 0], [[1 / 3, 2 / 3, 0, 0], [0, 0, 2 / 3, 1 / 3]], rtol=1e-6)
