@@ -322,6 +322,35 @@ def test_samples_and_windows_of_a_segmentation(model):
     np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
 
 
+def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
+    report = model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2)
+    assert set(report.legs) == {"joint", "image_only", "layout_only", "image_given_layout", "layout_given_image"}
+    assert set(report.paths) == {"diagonal", "layout_first", "image_first"}
+    assert report.legs["image_only"].layout is None and report.legs["joint"].layout.total.value > 0
+    for path in ("diagonal", "image_first"):
+        gap = report.paths[path].value - report.paths["layout_first"].value
+        assert report.gaps[path].value == pytest.approx(gap)
+    assert "-log p(y | x)" in report.table() and report.table().count("bits/pixel of y") == 3
+    diagonal = trained(model, **DIAGONAL).likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2)
+    assert set(diagonal.legs) == {"joint"} and diagonal.legs["joint"] == report.legs["joint"]
+    with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected the model's size"):
+        model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5, :8]))
+
+
+def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
+    file = tmp_path / "numbers.json"
+    command = ["evaluate", "--workdir", str(run), "--num", "5", "--out", str(file)]
+    assert cli.main([*command, "--likelihood", "--draws", "1"]) == 0
+    found = json.loads(file.read_text())
+    assert found["examples"] == 5 and 0 <= found["segmentation"]["miou"]["value"] <= 1
+    assert set(found["segmentation"]["iou"]) == set(gcdiff.load(run).labels.names)
+    assert found["segmentation"]["negative_log_likelihood"] > 0
+    assert found["likelihood"]["legs"]["layout_given_image"]["layout"]["total"]["value"] > 0
+    assert "calibration_error" in capsys.readouterr().out
+    assert cli.main([*command[:-3], "0"]) == 2
+    assert "--num is 0" in capsys.readouterr().err
+
+
 def test_cross_guidance_matters_and_text_scales_leave_it(model):
     base = model.synthesize(LAYOUTS[:2], TEXT)
     assert np.any(base != model.synthesize(LAYOUTS[:2], TEXT, guidance=gcdiff.Guidance(layout=2.0)))
@@ -411,7 +440,7 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["segment", "--images", "MIXED"], "MIXED/y.png: not a readable image"),
         (["synthesize", "--layouts", "GOOD"], "GOOD/x.png: label 200 at row 0"),
         (["outpaint", "--known", "GOOD"], "expected --images, --layouts or both"),
-        (["outpaint", "--known", "GOOD", "--images", "WIDE"], "mask x is 32 wide and 15 high, expected at least 32 and 16"),
+        (["outpaint", "--known", "GOOD", "--images", "WIDE"], "mask x is 32 wide and 15 high, expected at least 32"),
     ],
 )
 def test_bad_input_gives_one_line_and_leaves_nothing(arguments, message, config, run, tmp_path, capsys):

@@ -20,11 +20,14 @@ from gcdiff.codecs import check_images, check_layouts, decide, resize_maps, to_u
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
 from gcdiff.guidance import NO_GUIDANCE
+from gcdiff.likelihood import LEGS, LOG_SNR_MAX, Chunk, Likelihood, Report, bound, report
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
 from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair
 
 UNSEEN_WORDS = "words this model has never seen"
+LEG_SHARES = {leg: leg.removesuffix("_only") for leg in LEGS}
+"""The share of training levels that each leg of a likelihood needs."""
 PATHS = ("joint", "layout_first", "image_only", "layout_only")
 
 
@@ -141,6 +144,34 @@ class Model:
             for x, p in zip(images, answers(self._inside(images)), strict=True):
                 found.append(decode(p, x.shape[:2]))
         return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
+
+    @property
+    def likelihood_legs(self) -> tuple[str, ...]:
+        """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`."""
+        return tuple(leg for leg, share in LEG_SHARES.items() if getattr(self.built.levels, share) > 0)
+
+    def likelihood(
+        self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,
+        log_snr_max: float = LOG_SNR_MAX,
+    ) -> Report:  # fmt: skip
+        """Upper bounds on -log p of pairs (uint8 (N, H, W, 3), int (N, H, W)) of the model's size, with their errors.
+
+        In bits per dimension of the image and bits per labelled pixel of the layout, of every law that was trained:
+        p(x, y), p(x), p(y), p(x | y), p(y | x); and the signed gaps between the three paths to p(x, y), which an exact
+        model does not have. `draws` are the random levels per example and leg. Void pixels stay unknown and are not
+        counted. No guidance is applied. `progress` is told n after n more legs of a draw.
+        """
+        values = Pair(np.stack(check_images(pair.image, self.image.channels)), check_layouts(pair.layout, self.labels))
+        for name, array in zip(Pair._fields, values, strict=True):
+            if array.shape[1:3] != self.size:
+                raise ValueError(f"likelihood: {name} has shape {array.shape}, expected the model's size {self.size}")
+        self._warn_of_unseen(text)
+        question = Question(values, _caps(values, 1, 1), text, seed)
+        chunks = (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, progress))
+        measure = Likelihood(self.built.process, self.built.network.apply)
+        return report(
+            bound(measure, self.params["network"], chunks, self.likelihood_legs, draws, log_snr_max, progress)
+        )
 
     def _segment_by_repaint(self, images, steps, more: bool, text, seed, progress, first_id):
         if more:

@@ -13,7 +13,7 @@ import numpy as np
 from gcdiff import config as configs
 from gcdiff.codecs import to_state
 from gcdiff.guidance import Guidance
-from gcdiff.samplers.sample import Sampler, Settings, capped, example_keys
+from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
 from gcdiff.training.joint_task import encode
 from gcdiff.types import Condition, Pair, pair_map
 
@@ -49,8 +49,13 @@ class Runner:
     chunk: int
 
     def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
-        """The results of `function(given, condition)` on chunks, one after the other; the last chunk is padded with
-        copies, which are cut off its result. `progress` is told 0 once everything is checked."""
+        """The results of `function(given, condition)` on chunks, one after the other, without the padding."""
+        for given, condition, count in self.chunks(question, progress):
+            yield jax.tree.map(lambda a, count=count: np.asarray(a)[:count], function(given, condition))
+
+    def chunks(self, question: Question, progress: Progress = None) -> Iterator[tuple[Given, Condition, int]]:
+        """What is given, the condition, and how many examples count, of chunks one after the other; the last chunk is
+        padded with copies. `progress` is told 0 once everything is checked."""
         q, num = question, len(question)
         tokens, drop = self._tokens(q.text, num)
         if progress is not None:
@@ -62,9 +67,8 @@ class Runner:
             ids = np.concatenate([q.ids[first : first + self.chunk], q.ids[-1] + 1 + np.arange(self.chunk)])
             keys = example_keys(q.seed, ids[: self.chunk])
             given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
-            result = function(given, self._condition(None if tokens is None else tokens[rows], drop))
-            count = min(self.chunk, num - first)
-            yield jax.tree.map(lambda a, count=count: np.asarray(a)[:count], result)
+            condition = self._condition(None if tokens is None else tokens[rows], drop)
+            yield given, condition, min(self.chunk, num - first)
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
         """The run's sampler with the branches that `guidance` needs, and its settings."""

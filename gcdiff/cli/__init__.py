@@ -1,6 +1,6 @@
-"""The command line: gcdiff train | sample | segment | synthesize | outpaint.
+"""The command line: gcdiff train | evaluate | sample | segment | synthesize | outpaint.
 
-parser: the commands and their arguments.  train: training.  draw: everything that a trained model does.
+parser: the commands and their arguments.  train: training.  evaluate: measuring.  draw: all that a trained model draws.
 files: the places that are written to.
 
 Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
@@ -14,10 +14,11 @@ import warnings
 from collections.abc import Sequence
 
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
+from gcdiff.cli.evaluate import evaluate
 from gcdiff.cli.parser import make_parser
 from gcdiff.cli.train import train
 
-DRAWS = {"sample": sample, "segment": segment, "synthesize": synthesize, "outpaint": outpaint}
+COMMANDS = {"evaluate": evaluate, "sample": sample, "segment": segment, "synthesize": synthesize, "outpaint": outpaint}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if arguments.command == "train":
                 return train(arguments, overrides)
-            return DRAWS[arguments.command](arguments)
+            return COMMANDS[arguments.command](arguments)
     except (ValueError, OSError, OverflowError, FloatingPointError) as error:
         if os.environ.get("GCDIFF_TRACEBACK"):
             raise

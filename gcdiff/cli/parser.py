@@ -54,6 +54,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--init", type=Path, metavar="DIR", help="another run, whose weights to start from; classes match by name"
     )
 
+    evaluate = command(
+        "evaluate",
+        "Measure a model on the held-out examples of its data set",
+        "Segmentation in one call: mIoU, pixel accuracy, calibration, negative log-likelihood; with --likelihood\n"
+        "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths.",
+    )
+    evaluate.add_argument("--num", type=int, default=256, help="how many examples (default: 256)")
+    evaluate.add_argument("--likelihood", action="store_true", help="bounds on -log p too: slower")
+    evaluate.add_argument("--draws", type=int, default=8, help="random levels per example and bound (default: 8)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
+    evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FILE", help="the numbers as JSON (default: evaluation.json in the run directory)"
+    )
+
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:
         sub = command(name, text, OUTPUT)
         sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the PNGs")
@@ -73,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     for sub, required in ((synthesize, True), (outpaint, False)):
         text = f"the layouts, index or grey PNGs: {INPUT.format('layouts')}"
         sub.add_argument("--layouts", type=Path, metavar="DIR", required=required, help=text)
-    known = "masks, PNGs named like the images and layouts that they are for, all of one size, the model's or larger; white is known"
+    known = "masks, PNGs named like what they are for, all of one size, the model's or larger; white is known"
     outpaint.add_argument("--known", type=Path, metavar="DIR", required=True, help=known)
     sample.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="a larger canvas, filled by overlapping windows"

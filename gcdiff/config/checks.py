@@ -26,6 +26,7 @@ SMALLEST = {
     "sample.psi": 0,
     "sample.corrector": 0,
     "network.stem": 1,
+    "network.tied_features": 1,
     "train.batch_size": 1,
     "train.steps": 1,
     "sample.steps": 1,

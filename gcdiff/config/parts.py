@@ -126,6 +126,19 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
     )
 
 
+def examples(data: Splits, num: int):
+    """At most `num` held-out examples, evenly spread: images uint8 (N, h, w, C), layouts int32 (N, H, W), captions."""
+    from gcdiff.data.dataset import Example
+
+    found = []
+    for i in np.unique(np.linspace(0, len(data.heldout) - 1, min(num, len(data.heldout))).astype(int)):
+        example = data.heldout[int(i)]
+        found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    return Example(
+        np.stack([e.image for e in found]), np.stack([e.layout for e in found]), tuple(e.captions[0] for e in found)
+    )
+
+
 def initial_params(built: Built, config: ConfigDict, specs: Specs):
     """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
     size = tuple(config.data.size)

@@ -133,7 +133,9 @@ def _houses(street: _Street) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng, x = street.rng, street.x
     widths = rng.integers(6, 13, size=10)
     edges = np.cumsum(widths) - rng.integers(6)
-    which = np.minimum(np.searchsorted(edges, x[0]), 9)  # should the row end short of the border, its last house goes on
+    which = np.minimum(
+        np.searchsorted(edges, x[0]), 9
+    )  # should the row end short of the border, its last house goes on
     center = edges - widths / 2
     away = np.abs(center - street.vanish_x)
     roofs = np.maximum(1, np.floor(street.horizon - 2.5 - 0.17 * away - rng.uniform(0, 4.5, size=10)))
