@@ -14,6 +14,7 @@ holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the leve
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -96,11 +97,12 @@ def _undropped(condition: Condition) -> Condition:
     """The condition with its flags made explicit, so that branches can be put side by side."""
     if condition.text is None or condition.drop_text is not None:
         return condition
-    return condition.replace(drop_text=jnp.zeros((condition.text.mask.shape[0],), bool))
+    return dataclasses.replace(condition, drop_text=jnp.zeros((condition.text.mask.shape[0],), bool))
 
 
 def _drop(condition: Condition) -> Condition:
-    return condition.replace(drop_text=jnp.ones((condition.text.mask.shape[0],), bool))
+    assert condition.text is not None
+    return dataclasses.replace(condition, drop_text=jnp.ones((condition.text.mask.shape[0],), bool))
 
 
 def _stack(trees: list) -> Any:

@@ -13,6 +13,8 @@ are as good as certain.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gcdiff.schedules import Schedule
@@ -48,7 +50,8 @@ def regions(layout: np.ndarray) -> list[np.ndarray]:
 
     found = []
     for k in np.unique(layout[layout != VOID]):
-        areas, count = ndimage.label(layout == k)
+        labelled: Any = ndimage.label(layout == k)
+        areas, count = labelled
         found += [areas == i for i in range(1, count + 1)]
     return found
 

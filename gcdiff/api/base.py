@@ -1,0 +1,100 @@
+"""What every direction of a model shares: its parts, what it was trained for, and running a question."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from gcdiff import config as configs
+from gcdiff import paths
+from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts
+from gcdiff.codecs import to_uint8
+from gcdiff.samplers.repaint import run_repaint
+from gcdiff.samplers.sample import run
+from gcdiff.types import ImageSpec, LabelSpec, Pair
+
+UNSEEN_WORDS = "words this model has never seen"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Base:
+    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width)."""
+
+    config: Any
+    specs: configs.Specs
+    built: configs.Built
+    params: Any
+
+    @property
+    def labels(self) -> LabelSpec:
+        return self.specs.labels
+
+    @property
+    def image(self) -> ImageSpec:
+        return self.specs.image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.config.data.size)
+
+    def unseen_words(self, text: Texts) -> list[str]:
+        """The words of captions that this model has never seen, sorted: it takes them all for one unknown word."""
+        if text is None or self.specs.vocabulary is None:
+            return []
+        return self.specs.vocabulary.unknown([text] if isinstance(text, str) else text)
+
+    def _warn_of_unseen(self, text: Texts) -> None:
+        unseen = self.unseen_words(text)
+        if unseen:
+            warnings.warn(f"{UNSEEN_WORDS}: {', '.join(unseen)}", stacklevel=4)
+
+    def _steps(self, steps: int | None) -> int:
+        return self.config.sample.steps if steps is None else steps
+
+    def _trained(self, question: str, *shares: str) -> None:
+        """Refuse a question whose levels were never trained."""
+        for share in shares:
+            if getattr(self.built.levels, share) == 0:
+                raise ValueError(f"{question} was not trained: config.levels.{share} of this run is 0")
+
+    def _by_levels(self, question: str, *shares: str) -> bool:
+        """Whether a question was trained; else it is left to RePaint, with a warning, if the diagonal was."""
+        missing = [share for share in shares if getattr(self.built.levels, share) == 0]
+        if not missing:
+            return True
+        self._trained(question, "joint")
+        warnings.warn(
+            f"{question} was not trained (config.levels.{missing[0]} of this run is 0): RePaint answers", stacklevel=3
+        )
+        return False
+
+    def _runner(self) -> Runner:
+        return Runner(self.built, self.params, self.specs.vocabulary, self.config.sample.chunk)
+
+    def _run(self, grid: np.ndarray, question: Question, guidance: Scales, progress: Progress) -> Pair:
+        """The pairs (uint8, int32) at the end of a path."""
+        return self._walk(run, (grid,), {}, question, guidance, progress)
+
+    def _repaint(self, question: Question, guidance: Scales, steps, resamples: int, progress: Progress) -> Pair:
+        grid = paths.joint(self._steps(steps))
+        return self._walk(run_repaint, (grid,), {"resamples": resamples}, question, guidance, progress)
+
+    def _walk(self, walk, grid, options, question: Question, guidance: Scales, progress: Progress) -> Pair:
+        self._warn_of_unseen(question.text)
+        runner = self._runner()
+        sampler, settings = runner.sampler(runner.guidance(guidance, question.text))
+
+        def chunk(given, cond) -> Pair:
+            state = walk(sampler, self.params["network"], *grid, given, cond, settings, progress=progress, **options)
+            return Pair(to_uint8(state.image), np.asarray(self.built.process.layout.decode(state.layout)))
+
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(chunk, question, progress))
+
+
+def constant_caps(values: Pair, image: float, layout: float) -> Pair:
+    """One highest level for all pixels of a side."""
+    return Pair(np.full(values.image.shape[:3], image, np.float32), np.full(values.layout.shape, layout, np.float32))

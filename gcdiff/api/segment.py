@@ -1,0 +1,101 @@
+"""From images to layouts: segmentation in one call or several, samples, windows."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from gcdiff import paths
+from gcdiff.api import windows as tiling
+from gcdiff.api.base import Base, constant_caps
+from gcdiff.api.runner import Progress, Question, Texts
+from gcdiff.codecs import check_images, decide, resize_maps
+from gcdiff.data.dataset import Example
+from gcdiff.data.transforms import resize
+from gcdiff.guidance import NO_GUIDANCE
+from gcdiff.samplers.sample import run
+from gcdiff.types import Pair
+
+
+class Segments(Base):
+    """p(y given x)."""
+
+    def segment(
+        self, images, steps: int | None = None, probabilities: bool = False, text: Texts = None, seed: int = 0,
+        progress: Progress = None, *, first_id: int = 0, samples: int = 0, windows: bool = False,
+    ) -> np.ndarray | list[np.ndarray]:  # fmt: skip
+        """The most probable layout of each image: int32 (N, H, W) for uint8 images (N, H, W, 3).
+
+        Images may be of any size, and as a sequence of different ones; the answer is then a list. They are resized to
+        the model's size and the class probabilities back, bilinearly; or, with `windows`, covered by overlapping
+        windows of the model's size, whose probabilities are averaged. One call (`steps` None) gives every pixel's exact
+        marginal under the model. More steps draw the layout down to the last step and decode there: less speckle, one
+        possible layout. With `probabilities`, float32 (N, H, W, K) instead. With `samples`, that many layouts drawn for
+        each image, int32 (N, samples, H, W). Image i is example `first_id` + i of `seed`.
+        """
+        images = check_images(images, self.image.channels)
+        self._warn_of_unseen(text)
+        if samples:
+            return self._draw_layouts(images, samples, steps, text, seed, progress, first_id)
+        if not self._by_levels("segmentation", "layout_given_image"):
+            return self._segment_by_repaint(images, steps, probabilities or windows, text, seed, progress, first_id)
+        steps = 1 if steps is None else steps
+        if steps == 1:
+            self._trained("segmentation in one call", "one_call")
+
+        def answers(inside: np.ndarray):
+            ids = first_id + np.arange(len(inside))
+            return self._probabilities(inside, steps, text, seed, progress, ids)
+
+        found = []
+        if windows:
+            for x in images:
+                maps = tiling.average(answers, x, self.size, self.labels.num_classes)
+                found.append(maps if probabilities else maps.argmax(-1).astype(np.int32))
+        else:
+            decode = resize_maps if probabilities else decide
+            for x, p in zip(images, answers(self._inside(images)), strict=True):
+                found.append(decode(p, x.shape[:2]))
+        return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
+
+    def _segment_by_repaint(self, images, steps, more: bool, text, seed, progress, first_id):
+        if more:
+            raise ValueError("probabilities need levels per modality; this model was trained on the diagonal only")
+        values = Pair(self._inside(images), np.zeros((len(images), *self.size), np.int32))
+        question = Question(values, constant_caps(values, 0, 1), text, seed, first_id + np.arange(len(images)))
+        drawn = self._repaint(question, 1.0, steps, 1, progress).layout
+        blank = np.zeros((*self.size, 3), np.uint8)
+        found = [resize(Example(blank, y, ()), x.shape[:2]).layout for x, y in zip(images, drawn, strict=True)]
+        return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
+
+    def _inside(self, images: list[np.ndarray]) -> np.ndarray:
+        return np.stack([resize(Example(x, np.zeros(x.shape[:2], np.int32), ()), self.size).image for x in images])
+
+    def _probabilities(self, images: np.ndarray, steps: int, text, seed, progress, ids):
+        """Class probabilities float32 (h, w, K) of images of the model's size, one by one."""
+        values = Pair(images, np.zeros((len(images), *self.size), np.int32))
+        grid, runner = paths.layout_given_image(steps), self._runner()
+        sampler, settings = runner.sampler(NO_GUIDANCE)
+
+        def chunk(given, cond) -> np.ndarray:
+            state = run(sampler, self.params["network"], grid[:-1], given, cond, settings, progress)
+            row = jnp.asarray(grid[-2])
+            p = np.asarray(sampler.probabilities(self.params["network"], state, given, row, cond, settings))
+            if progress is not None:
+                progress(1)
+            return p
+
+        for part in runner(chunk, Question(values, constant_caps(values, 0, 1), text, seed, ids), progress):
+            yield from part
+
+    def _draw_layouts(self, images, samples: int, steps, text, seed, progress, first_id) -> np.ndarray:
+        inside = self._inside(images)
+        if any(x.shape[:2] != self.size for x in images):
+            raise ValueError(f"samples are drawn at the model's size {self.size}: resize the images first")
+        self._trained("segmentation", "layout_given_image")
+        values = Pair(inside.repeat(samples, axis=0), np.zeros((len(inside) * samples, *self.size), np.int32))
+        texts = text if text is None or isinstance(text, str) else [t for t in text for _ in range(samples)]
+        ids = first_id * samples + np.arange(len(values.image))
+        question = Question(values, constant_caps(values, 0, 1), texts, seed, ids)
+        out = self._run(paths.layout_given_image(self._steps(steps)), question, 1.0, progress).layout
+        return out.reshape(len(inside), samples, *self.size)
