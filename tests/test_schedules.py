@@ -88,3 +88,11 @@ def test_a_schedule_is_a_value():
 def test_bad_fields(fields):
     with pytest.raises(ValueError, match=r"^schedule [^\n]*expected[^\n]*$"):
         Schedule(*fields)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "cosine_p"])
+def test_the_level_of_a_keep_is_found_again(name):
+    schedule = Schedule(name, shift=0.7)
+    t = np.linspace(0.01, 0.99, 50, dtype=np.float32)
+    np.testing.assert_allclose(schedule.level(np.asarray(schedule.keep(t))), t, atol=1e-4)
+    np.testing.assert_array_equal(schedule.level([0.0, 1.0]), [1.0, 0.0])
