@@ -1,0 +1,103 @@
+"""Which noise for labels, and which loss: the same network and the same number of steps for each, on streets.
+
+    python experiments/label_process/study.py --runs runs/label_process [--steps 900] [--seeds 0 1]
+
+Processes: uniform, absorbing, analog bits, each with its own loss. Losses of the uniform process: cross-entropy with
+the weights 'root' and 'one', the likelihood's weight 'elbo', the posterior divergence 'kl'. Trains each run that is not
+there yet, measures each that is not measured, and writes results.json into --out (default: this folder) after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import gcdiff
+from gcdiff import cli
+from gcdiff.data.synthetic.streets import Streets
+from gcdiff.evaluation.report import segmentation
+from gcdiff.evaluation.streets import agreement, caption_scores
+from gcdiff.types import Pair
+
+CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
+VARIANTS = {
+    "uniform": {"process.layout": "uniform", "loss.layout_weight": "root"},
+    "absorbing": {"process.layout": "absorbing", "loss.layout_weight": "root"},
+    "bits": {"process.layout": "bits", "loss.layout_weight": "one"},
+    "uniform, one": {"process.layout": "uniform", "loss.layout_weight": "one"},
+    "uniform, elbo": {"process.layout": "uniform", "loss.layout_weight": "elbo"},
+    "uniform, kl": {"process.layout": "uniform", "loss.layout_weight": "kl"},
+}
+SEGMENTED, DRAWN, MEASURED, CALLS, SEED = 256, 64, 64, (10, 25, 50), 7
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/label_process"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    arguments = parser.parse_args()
+    file = arguments.out / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for seed in arguments.seeds:
+        for variant in arguments.variants:
+            name = f"{variant}, seed {seed}, {arguments.steps} steps"
+            if name in results:
+                continue
+            workdir = arguments.runs / name.replace(", ", "-").replace(" ", "")
+            print(f"== {name}", file=sys.stderr, flush=True)
+            fields = {**VARIANTS[variant], "train.seed": seed, "train.steps": arguments.steps, "train.minutes": None}
+            fields["train.evaluate_every"] = fields["train.sample_every"] = 10**6
+            overrides = [f"--config.{field}={value}" for field, value in fields.items()]
+            status = cli.main(["train", "--config", str(CONFIG), "--workdir", str(workdir), *overrides])
+            if status:
+                return status
+            results[name] = measure(gcdiff.load(workdir))
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            print(json.dumps(results[name], indent=1))
+    return 0
+
+
+def measure(model) -> dict:
+    """Segmentation in one call, pairs from text at several numbers of calls, and the layout's likelihood."""
+    started = time.time()
+    world = Streets("heldout", SEGMENTED, seed=SEED)
+    scenes = [world[i] for i in range(SEGMENTED)]
+    images, layouts = np.stack([s.image for s in scenes]), np.stack([s.layout for s in scenes])
+    captions = [scenes[i].captions[i % 2] for i in range(DRAWN)]
+    probabilities = model.segment(images, probabilities=True)
+    numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels.names)
+    names = ("miou", "pixel_accuracy", "calibration_error", "classwise_calibration_error", "negative_log_likelihood")
+    table: dict = {"segmentation": {name: plain(numbers[name]) for name in names}, "calls": {}}
+    for calls in CALLS:
+        drawn = model.sample(captions, DRAWN, steps=calls, seed=SEED)
+        f1 = caption_scores(drawn.image, captions).f1
+        table["calls"][str(calls)] = {
+            "pair_agreement": plain(agreement(drawn.image, drawn.layout)), "caption_f1": plain(f1)
+        }  # fmt: skip
+    if model.built.process.layout.has_likelihood:
+        some = slice(0, MEASURED)
+        captions = [s.captions[0] for s in scenes[some]]
+        report = model.likelihood(Pair(images[some], layouts[some]), captions, draws=8)
+        legs = ("layout_only", "layout_given_image")
+        table["bits_per_pixel"] = {leg: report.legs[leg].layout.total._asdict() for leg in legs}
+    table["measuring_seconds"] = round(time.time() - started, 1)
+    return table
+
+
+def plain(value):
+    """A score as {value, low, high}, a number with four digits."""
+    if hasattr(value, "_asdict"):
+        return {k: round(v, 4) for k, v in value._asdict().items()}
+    return round(value, 4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
