@@ -52,7 +52,7 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], laws:
 
     Only the named branches are run, whatever the scales. Where text is dropped anyway, and where a modality is at level
     1 already, a branch equals the prediction itself and its scale changes nothing. `laws` says that the layout's
-    prediction is log-probabilities; bits of labels are mixed as they are.
+    prediction is log-probabilities; bits of labels are mixed as they are and clipped.
     """
     if not branches:
         return predict
@@ -74,7 +74,7 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], laws:
             weights = {"text": scales.text.layout, "image": scales.image}
             sides = {b: jnp.maximum(p.layout, LOG_FLOOR) if laws else p.layout for b, p in parts.items()}
             layout = _mix(sides, weights, _active(levels.layout, scales))
-            layout = jax.nn.log_softmax(layout, axis=-1) if laws else layout
+            layout = jax.nn.log_softmax(layout, axis=-1) if laws else jnp.clip(layout, -1.0, 1.0)
         return Pair(image, layout)
 
     return guided

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.losses import IMAGE_WEIGHTS, channel_weights, image_loss, image_weight, layout_loss
+from gcdiff.losses import IMAGE_WEIGHTS, channel_weights, image_loss, image_weight, layout_loss, layout_weight
+from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import KINDS, GaussianProcess
 from gcdiff.schedules import Schedule
@@ -92,3 +93,33 @@ def test_a_batch_is_the_mean_of_its_examples():
 def test_channel_groups_have_weights():
     spec = ImageSpec((ChannelGroup("rgb", 2), ChannelGroup("depth", 1, weight=0.5, display="grey")))
     np.testing.assert_array_equal(channel_weights(spec), [1, 1, 0.5])
+
+
+LABEL, SEEN = RNG.integers(0, K, (2, B, H, W)).astype(np.int32)
+LOGITS = RNG.normal(size=(B, H, W, K)).astype(np.float32)
+LEVELS = RNG.uniform(0.1, 0.95, (B, H, W)).astype(np.float32)
+
+
+def test_the_elbo_weight_makes_the_loss_the_bounds_integrand():
+    """Per unit of t: the rate per unit of keep, times |d keep/dt|. The weight is finite at the ends, 0 at level 1."""
+    process = AbsorbingProcess(K, SCHEDULE)
+    noisy = np.where(RNG.random((B, H, W)) < 0.7, K, LABEL)
+    slope = (process.keep(LEVELS - 1e-3) - process.keep(LEVELS + 1e-3)) / 2e-3
+    want = (process.kl_rate(LOGITS, LABEL, noisy, LEVELS) * slope).mean(axis=(1, 2))
+    np.testing.assert_allclose(layout_loss(process, LOGITS, LABEL, noisy, LEVELS, NONE, "elbo"), want, rtol=1e-3)
+    ends = layout_weight("elbo", process, np.array([0, 1e-6, 1 - 1e-6, 1], np.float32))
+    assert np.all(np.isfinite(ends)) and np.all(ends <= 100) and ends[-1] == 0
+
+
+def test_the_kl_loss_is_the_bound_with_a_thousand_steps():
+    """It takes only labels that are certain."""
+    process, levels = UniformProcess(K, SCHEDULE), np.maximum(LEVELS, 0.4)
+    got = layout_loss(process, LOGITS, LABEL, SEEN, levels, NONE, "kl")
+    rate = process.kl_rate(LOGITS, LABEL, SEEN, levels - 5e-4)
+    want = rate * (process.keep(levels - 1e-3) - process.keep(levels)) * 1000
+    np.testing.assert_allclose(got, want.mean(axis=(1, 2)), rtol=2e-3)
+    half = np.where(np.arange(W) < 2, 1.0, 0.5)
+    uncertain = layout_loss(process, LOGITS, LABEL, SEEN, levels, NONE, "kl", half)
+    void = layout_loss(process, LOGITS, np.where(half < 1, VOID, LABEL), SEEN, levels, NONE, "kl")
+    np.testing.assert_array_equal(uncertain, void)
+    assert np.all(void < got)

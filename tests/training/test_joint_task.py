@@ -1,0 +1,83 @@
+"""The joint task with every layout process: from a config to a training step, a sample and a start from other weights.
+
+Everything is traced and nothing compiled: shapes and types must fit from end to end.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff import config as configs
+from gcdiff.processes.joint import LAYOUT_PROCESSES
+from gcdiff.samplers.sample import example_keys, given_values
+from gcdiff.training.joint_task import encode
+from gcdiff.training.transfer import Names, transfer
+from gcdiff.types import LabelSpec, Pair
+
+
+def tiny(layout, weight="root"):
+    """A config and its task on streets of 16 x 32 pixels."""
+    c = configs.default()
+    c.data.update(name="streets", size=(16, 32), num=8, heldout=4)
+    c.network.update(dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
+    c.text.update(features=16, layers=1)
+    c.sample.update(steps=2, chunk=4)
+    c.process.layout, c.loss.layout_weight = layout, weight
+    configs.check(c)
+    data = configs.splits(c)
+    return configs.build_task(c, configs.build_specs(c, data.train), data)
+
+
+@pytest.mark.parametrize(
+    ("layout", "weight"), [("uniform", "kl"), ("uniform", "elbo"), ("absorbing", "elbo"), ("bits", "one")]
+)
+def test_every_layout_process_trains_and_samples(layout, weight):
+    task = tiny(layout, weight)
+    assert isinstance(task.process.layout, LAYOUT_PROCESSES[layout])
+    key, batch = jax.random.key(0), jax.tree.map(jnp.asarray, task.heldout)
+    params = jax.eval_shape(task.init, key)
+    (loss, parts), slope = jax.eval_shape(jax.value_and_grad(task.step, has_aux=True), params, batch, key)
+    assert loss.shape == () and set(parts) == {"loss", "image", "layout"}
+    assert jax.tree.structure(slope) == jax.tree.structure(params)
+
+    def sample(params):
+        known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
+        given = given_values(example_keys(0, np.arange(4)), Pair(batch.image, batch.layout), known)
+        told, row = encode(task.text_encoder, params, batch.tokens), jnp.asarray(task.path[0])
+        state = task.sampler.begin(given, row).state
+        shares = task.sampler.probabilities(params["network"], state, given, row, told, task.settings)
+        return task.process.layout.decode(state.layout), shares
+
+    labels, shares = jax.eval_shape(sample, params)
+    assert (labels.shape, labels.dtype) == (batch.layout.shape, jnp.int32)
+    assert shares.shape == (*batch.layout.shape, task.labels.num_classes)
+
+
+@pytest.mark.parametrize(("layout", "weight"), [("absorbing", "kl"), ("bits", "kl"), ("bits", "elbo")])
+def test_a_weight_that_a_process_does_not_have_is_refused(layout, weight):
+    with pytest.raises(ValueError) as caught:
+        tiny(layout, weight)
+    said = f"config.loss.layout_weight is {weight!r}, which process.layout={layout} does not have"
+    assert str(caught.value) == said
+
+
+def tables(embedding, head, value):
+    """The class-dependent arrays of a network: a table of `embedding` rows and a head of `head` channels."""
+    filled = {"labels": {"embedding": np.zeros((embedding, 2))}, "head_layout": {"bias": np.zeros(head)}}
+    return jax.tree.map(lambda a: a + value + np.arange(len(a)).reshape(-1, *[1] * (a.ndim - 1)), filled)
+
+
+def test_classes_are_found_by_name_and_the_mask_with_them():
+    old, new = (LabelSpec(names, ((0, 0, 0),) * len(names)) for names in (("sky", "car", "road"), ("road", "pole")))
+    names = Names(new, None), Names(old, None)
+    masked, _ = transfer(tables(3, 2, 100), tables(4, 3, 0), *names)
+    np.testing.assert_array_equal(masked["labels"]["embedding"][:, 0], [2, 101, 3])
+    np.testing.assert_array_equal(masked["head_layout"]["bias"], [2, 101])
+    unmasked, _ = transfer(tables(3, 2, 100), tables(3, 3, 0), *names)
+    np.testing.assert_array_equal(unmasked["labels"]["embedding"][:, 0], [2, 101, 102])
+    bits, report = transfer(tables(2, 1, 100), tables(3, 2, 0), *names)
+    np.testing.assert_array_equal(bits["head_layout"]["bias"], [100])
+    assert "not taken: head_layout/bias" in report
