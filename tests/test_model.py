@@ -16,6 +16,7 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import cli
+from gcdiff import config as configs
 from gcdiff.cli.parser import EXAMPLES
 from gcdiff.levels import LevelShares
 from gcdiff.types import VOID, Pair
@@ -356,6 +357,28 @@ def test_cross_guidance_matters_and_text_scales_leave_it(model):
     assert np.any(base != model.synthesize(LAYOUTS[:2], TEXT, guidance=gcdiff.Guidance(layout=2.0)))
     off = gcdiff.Guidance(layout=2.0, interval=(0.0, 0.0))
     np.testing.assert_allclose(model.synthesize(LAYOUTS[:2], TEXT, guidance=off), base, atol=1)
+
+
+@pytest.mark.parametrize("process", ["absorbing", "bits"])
+def test_every_label_process_answers_every_question(model, process):
+    """Random weights; labels are classes, known ones come back, and all steps take the process's state."""
+    config = model.config.copy_and_resolve_references()
+    config.process.layout = process
+    config.sample.update(steps=2, layout_step="psi", psi=2.0, image_step="dpm++")
+    built = configs.build(config, model.specs)
+    rng = np.random.default_rng(0)
+    params = jax.jit(lambda: configs.initial_params(built, config, model.specs))()
+    params = jax.tree.map(lambda p: (p + 0.2 * rng.normal(size=p.shape)).astype(np.float32), params)
+    other = dataclasses.replace(model, config=config, built=built, params=params)
+    known = Pair(LAYOUTS[:2] > 4, LAYOUTS[:2] > 6)
+    out = other.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, guidance=2.0)
+    assert out.layout.dtype == np.int32 and out.layout.min() >= 0 and out.layout.max() < 10
+    np.testing.assert_array_equal(out.layout[known.layout], LAYOUTS[:2][known.layout])
+    p = other.segment(IMAGES[:2], probabilities=True)
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-4)
+    if process == "bits":
+        with pytest.raises(ValueError, match="BitsProcess, expected one with a likelihood"):
+            other.likelihood(Pair(IMAGES[:1], LAYOUTS[:1]))
 
 
 def test_resuming_is_no_interruption(run, config, tmp_path):

@@ -33,7 +33,7 @@ SMALLEST = {
     "sample.chunk": 4,
     "data.heldout": 1,
 }
-PROBABILITIES = ("network.dropout", "text.drop", "text.drop_given_image", "sample.share")
+PROBABILITIES = ("data.label_precision", "network.dropout", "text.drop", "text.drop_given_image", "sample.share")
 PROBABILITIES += ("sample.eta",)
 PAIRS = ("data.size", "data.scale", "sample.guidance", "sample.interval")
 
@@ -51,6 +51,9 @@ def check(config: ConfigDict) -> None:
     for field in PROBABILITIES:
         if not 0 <= values[field] <= 1:
             raise ValueError(f"config.{field} is {values[field]}, expected a probability")
+    for field in ("data.aspect", "data.photometric"):
+        if values[field] < 0:
+            raise ValueError(f"config.{field} is {values[field]}, expected at least 0")
     for field in PAIRS:
         if len(values[field]) != 2:
             raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
@@ -58,6 +61,11 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"config.loss.layout_weight is {config.loss.layout_weight!r}, which process.layout="
             f"{config.process.layout} does not have"
+        )
+    if config.data.label_precision < 1 and (config.process.layout != "uniform" or config.loss.layout_weight == "kl"):
+        raise ValueError(
+            f"config.data.label_precision is {config.data.label_precision}, expected 1 for process.layout="
+            f"{config.process.layout} and loss.layout_weight={config.loss.layout_weight}"
         )
     if config.text.encoder == "none" and tuple(config.sample.guidance) != (1.0, 1.0):
         raise ValueError(f"config.sample.guidance is {tuple(config.sample.guidance)}, expected (1, 1) without a text")

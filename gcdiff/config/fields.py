@@ -38,6 +38,7 @@ def default() -> ConfigDict:
             "heldout": 128,  # held-out examples looked at while training
             "flip": False,
             "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
+            "label_precision": 1.0,  # labels are right with this probability, else uniform, independently
             "aspect": 0.0,  # random crops: the log of their height over their width differs by up to so much
             "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)
         },

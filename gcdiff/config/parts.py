@@ -121,6 +121,7 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         sampler=built.sampler,
         settings=built.settings,
         path=sample_path(config, config.sample.steps),
+        label_precision=config.data.label_precision,
         chunk=config.sample.chunk,
         initial=initial,
     )

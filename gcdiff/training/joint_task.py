@@ -70,6 +70,7 @@ class JointTask:
     sampler: Sampler
     settings: Settings
     path: np.ndarray
+    label_precision: float = 1.0
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
     seen: TrainBatch | None = None
@@ -123,7 +124,14 @@ class JointTask:
         """Per-example losses (B,) of a batch at given levels. `drop` (B,) says whose text is dropped, the key `dropout`
         which features of the network are; without it none are."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
-        noisy = self.process.corrupt(key, clean, levels)
+        noisy, kappa = self.process.corrupt(key, clean, levels), 1.0
+        if self.label_precision < 1:
+            # A label of this precision is itself a noisy label, of the level where keep is its precision: it is noised
+            # from there, and stands nowhere below.
+            floor = jnp.float32(self.process.layout.schedule.level(self.label_precision))
+            levels = levels._replace(layout=jnp.maximum(levels.layout, floor))
+            again = self.process.layout.renoise(jax.random.fold_in(key, 2), clean.layout, floor, levels.layout)
+            noisy, kappa = noisy._replace(layout=again), self.process.layout.keep(floor)
         apply = self.network.apply
         if dropout is not None:
             apply = functools.partial(apply, rngs={"dropout": dropout})
@@ -136,7 +144,7 @@ class JointTask:
         )  # fmt: skip
         layout = losses.layout_loss(
             self.process.layout, output.layout, clean.layout, noisy.layout, levels.layout, known.layout,
-            self.loss.layout_weight,
+            self.loss.layout_weight, kappa,
         )  # fmt: skip
         return Pair(image, layout)
 

@@ -1,9 +1,11 @@
 """The joint task with every layout process: from a config to a training step, a sample and a start from other weights.
 
-Everything is traced and nothing compiled: shapes and types must fit from end to end.
+All but the last test is traced and not compiled: shapes and types must fit from end to end.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 
 from gcdiff import config as configs
+from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
-from gcdiff.training.joint_task import encode
+from gcdiff.schedules import Schedule
+from gcdiff.training.joint_task import TrainBatch, encode
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import LabelSpec, Pair
 
@@ -81,3 +85,33 @@ def test_classes_are_found_by_name_and_the_mask_with_them():
     bits, report = transfer(tables(2, 1, 100), tables(3, 2, 0), *names)
     np.testing.assert_array_equal(bits["head_layout"]["bias"], [100])
     assert "not taken: head_layout/bias" in report
+
+
+def test_imprecise_labels_are_noised_from_their_own_level():
+    """A network that always says p learns the clean law from labels that are right with probability .6, at every level;
+    labels below their own level ask nothing, and the network is told their level."""
+    task = dataclasses.replace(tiny("uniform"), label_precision=0.6)
+    clean = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05, 0, 0, 0, 0], np.float32)
+    keys, shape = jax.random.split(jax.random.key(0), 3), (64, 16, 32)
+    label = jax.random.choice(keys[0], 10, shape, p=clean)
+    seen = UniformProcess(10, Schedule("cosine")).renoise(keys[1], label, 0.0, task.process.layout.schedule.level(0.6))
+    told = []
+
+    class Says:
+        def apply(self, variables, noisy, log_snr, condition):
+            told.append(log_snr.layout)
+            return Pair(noisy.image, jnp.broadcast_to(variables["params"], (*noisy.layout.shape, 10)))
+
+    task = dataclasses.replace(task, network=Says(), text_encoder=None)
+    batch = TrainBatch(jnp.zeros((*shape, 3)), seen, None)
+    nothing = Pair(jnp.zeros(shape, bool), jnp.zeros(shape, bool))
+
+    def loss(logits, level):
+        levels = Pair(jnp.full(shape, 0.5), jnp.full(shape, level))
+        return task.losses({"network": logits}, batch, levels, nothing, keys[2]).layout.mean()
+
+    for level in (0.7, 1.0):
+        slopes = [jax.grad(loss)(jnp.log(law + 1e-6), level) for law in (clean, 0.6 * clean + 0.04)]
+        assert np.abs(slopes[0]).max() < 0.012 < 0.02 < np.abs(slopes[1]).max()
+    assert loss(jnp.log(clean + 1e-6), 0.2) == 0
+    np.testing.assert_allclose(jax.nn.sigmoid(told[-1]), 0.6, atol=1e-3)
