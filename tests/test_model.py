@@ -332,7 +332,8 @@ def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
         gap = report.paths[path].value - report.paths["layout_first"].value
         assert report.gaps[path].value == pytest.approx(gap)
     assert "-log p(y | x)" in report.table() and report.table().count("bits/pixel of y") == 3
-    diagonal = trained(model, **DIAGONAL).likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2)
+    end = report.log_snr_max
+    diagonal = trained(model, **DIAGONAL).likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2, log_snr_max=end)
     assert set(diagonal.legs) == {"joint"} and diagonal.legs["joint"] == report.legs["joint"]
     with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected the model's size"):
         model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5, :8]))

@@ -16,11 +16,12 @@ from gcdiff.api.fill import Fills
 from gcdiff.api.runner import Progress, Question, Scales, Texts
 from gcdiff.api.segment import Segments
 from gcdiff.codecs import check_images, check_layouts
-from gcdiff.likelihood import LEGS, LOG_SNR_MAX, Chunk, Likelihood, Report, bound, report
+from gcdiff.likelihood import LEGS, LOG_SNR_MAX, Chunk, Likelihood, Report, bound, report, total
 from gcdiff.types import Pair
 
 __all__ = ["UNSEEN_WORDS", "Model", "load"]
 
+LAST_STEPS = (LOG_SNR_MAX, 10.0, 8.0, 6.0, 4.0, 2.0)
 LEG_SHARES = {leg: leg.removesuffix("_only") for leg in LEGS}
 """The share of training levels that each leg of a likelihood needs."""
 PATHS = ("joint", "layout_first", "image_only", "layout_only")
@@ -86,14 +87,16 @@ class Model(Segments, Fills):
 
     def likelihood(
         self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,
-        log_snr_max: float = LOG_SNR_MAX,
+        log_snr_max: float | None = None,
     ) -> Report:  # fmt: skip
         """Upper bounds on -log p of pairs (uint8 (N, H, W, 3), int (N, H, W)) of the model's size, with their errors.
 
         In bits per dimension of the image and bits per labelled pixel of the layout, of every law that was trained:
         p(x, y), p(x), p(y), p(x | y), p(y | x); and the signed gaps between the three paths to p(x, y), which an exact
         model does not have. `draws` are the random levels per example and leg. Void pixels stay unknown and are not
-        counted. No guidance is applied. `progress` is told n after n more legs of a draw.
+        counted. No guidance is applied. `log_snr_max` is where the last step begins: any gives a bound, and a network
+        that is poor at little noise is charged for it; None takes the one of `LAST_STEPS` that is least for the first
+        chunk. `progress` is told n after n more legs of a draw.
         """
         values = Pair(np.stack(check_images(pair.image, self.image.channels)), check_layouts(pair.layout, self.labels))
         for name, array in zip(Pair._fields, values, strict=True):
@@ -101,11 +104,13 @@ class Model(Segments, Fills):
                 raise ValueError(f"likelihood: {name} has shape {array.shape}, expected the model's size {self.size}")
         self._warn_of_unseen(text)
         question = Question(values, constant_caps(values, 1, 1), text, seed)
-        chunks = (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, progress))
-        measure = Likelihood(self.built.process, self.built.network.apply)
-        return report(
-            bound(measure, self.params["network"], chunks, self.likelihood_legs, draws, log_snr_max, progress)
-        )
+        chunks = [Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, progress)]
+        measure, params = Likelihood(self.built.process, self.built.network.apply), self.params["network"]
+        legs = self.likelihood_legs
+        if log_snr_max is None:
+            tried = {end: bound(measure, params, chunks[:1], legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
+            log_snr_max = min(tried, key=lambda end: total(tried[end]).value)
+        return report(bound(measure, params, chunks, legs, draws, log_snr_max, progress), log_snr_max)
 
 
 def load(workdir: str | Path) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,14 +45,16 @@ class Segments(Base):
         if steps == 1:
             self._trained("segmentation in one call", "one_call")
 
-        def answers(inside: np.ndarray):
+        def answers(inside: np.ndarray, told: Texts = text):
             ids = first_id + np.arange(len(inside))
-            return self._probabilities(inside, steps, text, seed, progress, ids)
+            return self._probabilities(inside, steps, told, seed, progress, ids)
 
         found = []
         if windows:
-            for x in images:
-                maps = tiling.average(answers, x, self.size, self.labels.num_classes)
+            for i, x in enumerate(images):
+                told = text if text is None or isinstance(text, str) else text[i]
+                one = functools.partial(answers, told=told)
+                maps = tiling.average(one, x, self.size, self.labels.num_classes)
                 found.append(maps if probabilities else maps.argmax(-1).astype(np.int32))
         else:
             decode = resize_maps if probabilities else decide

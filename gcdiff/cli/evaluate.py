@@ -42,6 +42,7 @@ def evaluate(arguments) -> int:
             report = model.likelihood(
                 Pair(batch.image, batch.layout), None if model.specs.vocabulary is None else batch.captions,
                 arguments.draws, arguments.seed, lambda n: advance(n) if n else None,
+                log_snr_max=arguments.log_snr_max,
             )  # fmt: skip
         found["likelihood"] = report.to_dict()
         print(report.table())

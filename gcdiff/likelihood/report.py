@@ -126,12 +126,14 @@ class Report(NamedTuple):
     """What the bounds of some legs say.
 
     legs: by leg, a Pair of `Summary`; paths: by path, the bound on -log p(x, y) in bits per example, of the paths whose
-    legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example.
+    legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example; log_snr_max: where
+    the last step begins.
     """
 
     legs: dict[str, Pair]
     paths: dict[str, Estimate]
     gaps: dict[str, Estimate]
+    log_snr_max: float
 
     def table(self) -> str:
         """The report as a person reads it."""
@@ -146,6 +148,7 @@ class Report(NamedTuple):
         lines += [
             f"{f'gap, {path} - layout_first':46}{e.value:20.1f}{e.error:9.1f} bits" for path, e in self.gaps.items()
         ]
+        lines.append(f"the last step begins at log-SNR {self.log_snr_max:g}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
@@ -157,13 +160,14 @@ class Report(NamedTuple):
         legs = {}
         for leg, sides in self.legs.items():
             legs[leg] = {name: plain(side._asdict()) for name, side in sides._asdict().items() if side is not None}
-        return {"legs": legs, "paths_bits_per_example": plain(self.paths), "gaps_bits_per_example": plain(self.gaps)}
+        paths, gaps = plain(self.paths), plain(self.gaps)
+        found = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
+        return {**found, "log_snr_max": self.log_snr_max}
 
 
-def report(bounds: Mapping[str, Bound]) -> Report:
-    """What the bounds of legs, evaluated together, say."""
+def report(bounds: Mapping[str, Bound], log_snr_max: float) -> Report:
+    """What the bounds of legs, evaluated together with the last step from `log_snr_max`, say."""
     whole = [path for path, legs in PATHS.items() if all(leg in bounds for leg in legs)]
     gaps = {path: gap(bounds, path) for path in whole if path != "layout_first" and "layout_first" in whole}
-    return Report(
-        {leg: summary(bound) for leg, bound in bounds.items()}, {p: total(along(bounds, p)) for p in whole}, gaps
-    )
+    paths = {path: total(along(bounds, path)) for path in whole}
+    return Report({leg: summary(bound) for leg, bound in bounds.items()}, paths, gaps, log_snr_max)

@@ -77,14 +77,14 @@ def test_real_scenes_come_nearer_as_they_grow_in_number():
 
 
 def test_the_interval_is_that_of_other_sets_of_scenes():
-    """It covers the mean distance of sets of this size about as often as it says, and is as wide as they spread."""
+    """It covers the mean distance of sets of this size as often as it says, and is little wider than they spread."""
     rng = np.random.default_rng(3)
-    reference = rng.normal(size=(20_000, 6))
-    scores = [frechet_score(rng.normal(0.2, 1.2, (120, 6)), reference, i, samples=200) for i in range(100)]
+    reference = rng.normal(size=(20_000, 10))
+    scores = [frechet_score(rng.normal(0.3, 1.3, (60, 10)), reference, i, samples=100) for i in range(100)]
     values = np.array([s.value for s in scores])
     covered = np.mean([s.low <= values.mean() <= s.high for s in scores])
-    assert 0.85 <= covered <= 0.995
-    assert np.mean([s.high - s.low for s in scores]) == pytest.approx(4 * values.std(), rel=0.25)
+    assert covered >= 0.92
+    assert 0.9 < np.mean([s.high - s.low for s in scores]) / (4 * values.std()) < 1.4
 
 
 def test_parameters_of_a_scene_that_is_counted_by_hand():
