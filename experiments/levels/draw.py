@@ -58,7 +58,7 @@ def levels(model, example) -> Image.Image:
 
 def state(model, example, path: np.ndarray, known: Pair) -> tuple[np.ndarray, np.ndarray]:
     """The pair after a path, as pictures: uint8 (H, W, 3) each."""
-    chunk = model.config.sample.chunk
+    chunk = 4  # of the same example: a chunk has at least four
     values = Pair(*(np.repeat(a[None], chunk, axis=0) for a in (to_state(example.image), example.layout)))
     given = given_values(
         example_keys(5, np.arange(chunk)), values, Pair(*(np.repeat(m[None], chunk, 0) for m in known))
