@@ -316,6 +316,7 @@ def test_samples_and_windows_of_a_segmentation(model):
     drawn = model.segment(IMAGES[:3], samples=2)
     assert drawn.shape == (3, 2, 16, 32) and np.any(drawn[:, 0] != drawn[:, 1])
     np.testing.assert_array_equal(model.segment(IMAGES[:1], samples=2), drawn[:1])
+    assert [y.shape for y in model.segment([IMAGES[0], picture(3, 40, 70)], samples=2)] == [(2, 16, 32), (2, 40, 70)]
     np.testing.assert_array_equal(model.segment(IMAGES[:3], windows=True), model.segment(IMAGES[:3]))
     large = picture(3, 40, 70)
     p = model.segment([large], probabilities=True, windows=True)
@@ -337,6 +338,19 @@ def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
     assert set(diagonal.legs) == {"joint"} and diagonal.legs["joint"] == report.legs["joint"]
     with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected the model's size"):
         model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5, :8]))
+
+
+def test_a_segmentation_in_a_shell_says_what_it_does_not_know(run, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        Image.fromarray(picture(i, 20, 40)).save(tmp_path / "photos" / f"{i}.png")
+    command = ["segment", "--workdir", str(run), "--images", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, "--entropy", "--windows"]) == 0
+    assert read(tmp_path / "out/entropy/1.png").shape == (20, 40)
+    assert cli.main([*command, "--vote", "3", "--steps", "2"]) == 0
+    assert read(tmp_path / "out/layouts/0.png").shape == (20, 40)
+    assert cli.main([*command, "--vote", "3", "--entropy"]) == 2
+    assert "--vote is 3, expected at least 1, without --windows and --entropy" in capsys.readouterr().err
 
 
 def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):

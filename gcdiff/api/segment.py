@@ -60,7 +60,7 @@ class Segments(Base):
             decode = resize_maps if probabilities else decide
             for x, p in zip(images, answers(self._inside(images)), strict=True):
                 found.append(decode(p, x.shape[:2]))
-        return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
+        return _stacked(found)
 
     def _segment_by_repaint(self, images, steps, more: bool, text, seed, progress, first_id):
         if more:
@@ -68,9 +68,7 @@ class Segments(Base):
         values = Pair(self._inside(images), np.zeros((len(images), *self.size), np.int32))
         question = Question(values, constant_caps(values, 0, 1), text, seed, first_id + np.arange(len(images)))
         drawn = self._repaint(question, 1.0, steps, 1, progress).layout
-        blank = np.zeros((*self.size, 3), np.uint8)
-        found = [resize(Example(blank, y, ()), x.shape[:2]).layout for x, y in zip(images, drawn, strict=True)]
-        return np.stack(found) if len({answer.shape for answer in found}) == 1 else found
+        return _stacked([self._outside(y, x) for x, y in zip(images, drawn, strict=True)])
 
     def _inside(self, images: list[np.ndarray]) -> np.ndarray:
         return np.stack([resize(Example(x, np.zeros(x.shape[:2], np.int32), ()), self.size).image for x in images])
@@ -92,14 +90,26 @@ class Segments(Base):
         for part in runner(chunk, Question(values, constant_caps(values, 0, 1), text, seed, ids), progress):
             yield from part
 
-    def _draw_layouts(self, images, samples: int, steps, text, seed, progress, first_id) -> np.ndarray:
+    def _outside(self, layout: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """A layout of the model's size at the size of an image."""
+        blank = np.zeros((*self.size, self.image.channels), np.uint8)
+        return resize(Example(blank, layout, ()), image.shape[:2]).layout
+
+    def _draw_layouts(self, images, samples: int, steps, text, seed, progress, first_id):
         inside = self._inside(images)
-        if any(x.shape[:2] != self.size for x in images):
-            raise ValueError(f"samples are drawn at the model's size {self.size}: resize the images first")
         self._trained("segmentation", "layout_given_image")
         values = Pair(inside.repeat(samples, axis=0), np.zeros((len(inside) * samples, *self.size), np.int32))
         texts = text if text is None or isinstance(text, str) else [t for t in text for _ in range(samples)]
         ids = first_id * samples + np.arange(len(values.image))
         question = Question(values, constant_caps(values, 0, 1), texts, seed, ids)
         out = self._run(paths.layout_given_image(self._steps(steps)), question, 1.0, progress).layout
-        return out.reshape(len(inside), samples, *self.size)
+        found = [
+            np.stack([self._outside(y, x) for y in drawn])
+            for x, drawn in zip(images, out.reshape(len(inside), samples, *self.size), strict=True)
+        ]
+        return _stacked(found)
+
+
+def _stacked(answers: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+    """One array, where all answers are of one shape."""
+    return np.stack(answers) if len({answer.shape for answer in answers}) == 1 else answers

@@ -35,23 +35,49 @@ def segment(arguments) -> int:
     model, place = _start(arguments)
     files = list(image_files(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
-    steps, size = 1 if arguments.steps is None else arguments.steps, model.config.sample.chunk
-    chunks = -(-len(files) // size)
+    steps, size = _segment_steps(arguments, model), model.config.sample.chunk
+    chunks = -(-len(files) * (arguments.vote or 1) // size)
     if arguments.windows:
         chunks = sum(-(-len(cover(shape, model.size)[1]) // size) for shape in shapes)
+    maps: dict = {"entropy": {}} if arguments.entropy else {}
 
     def pairs(progress):
         for first in range(0, len(files), size):
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
-            layouts = model.segment(
-                images, steps, text=arguments.text, seed=arguments.seed, progress=progress, first_id=first,
-                windows=arguments.windows,
-            )  # fmt: skip
+            layouts, entropies = _segmented(arguments, model, images, steps, progress, first)
+            if arguments.entropy:
+                maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
 
     with _bar(arguments, model, size * chunks, steps) as progress:
-        return _save(arguments, model, place, pairs(progress))
+        return _save(arguments, model, place, pairs(progress), maps)
+
+
+def _segment_steps(arguments, model) -> int:
+    """The steps of a segmentation. Raises ValueError for flags that exclude each other."""
+    if arguments.vote is not None and (arguments.vote < 1 or arguments.windows or arguments.entropy):
+        raise ValueError(f"--vote is {arguments.vote}, expected at least 1, without --windows and --entropy")
+    if arguments.steps is not None:
+        return arguments.steps
+    return model.config.sample.steps if arguments.vote else 1
+
+
+def _segmented(arguments, model, images, steps: int, progress, first: int):
+    """The layouts of some images, and their entropies as grey pictures uint8 (h, w)."""
+    import numpy as np
+
+    from gcdiff.evaluation.calibration import entropy, vote
+
+    common = {"text": arguments.text, "seed": arguments.seed, "progress": progress, "first_id": first}
+    if arguments.vote:
+        drawn = model.segment(images, steps, samples=arguments.vote, **common)
+        return [vote(layouts[None], model.labels.num_classes)[0] for layouts in drawn], None
+    if not arguments.entropy:
+        return model.segment(images, steps, windows=arguments.windows, **common), None
+    maps = model.segment(images, steps, probabilities=True, windows=arguments.windows, **common)
+    layouts = [p.argmax(axis=-1).astype(np.int32) for p in maps]
+    return layouts, [np.rint(255 * np.clip(entropy(p), 0, 1)).astype(np.uint8) for p in maps]
 
 
 def synthesize(arguments) -> int:
@@ -151,12 +177,19 @@ def _bar(arguments, model, num: int, steps: int | None, parts: int = 1):
         yield progress
 
 
-def _save(arguments, model, place: Path, pairs) -> int:
-    """Write the PNGs into a folder of their own first, and move them to --out when all are there."""
+def _save(arguments, model, place: Path, pairs, maps=None) -> int:
+    """Write the PNGs into a folder of their own first, and move them to --out when all are there. `maps` are grey
+    pictures by folder and name, complete once `pairs` are taken."""
+    from PIL import Image
+
     from gcdiff.codecs import save_pairs
 
     with tempfile.TemporaryDirectory(dir=place, prefix=".gcdiff-") as folder:
         count = save_pairs(Path(folder), pairs, model.labels, model.image, model.size)
+        for part, pictures in (maps or {}).items():
+            (Path(folder) / part).mkdir()
+            for name, grey in pictures.items():
+                Image.fromarray(grey).save(Path(folder) / part / f"{name}.png")
         for file in sorted(Path(folder).rglob("*.png")):
             target = arguments.out / file.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)

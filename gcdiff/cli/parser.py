@@ -99,6 +99,12 @@ def make_parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--windows", action="store_true", help="cover an image by windows of the model's size instead of resizing it"
     )
+    segment.add_argument(
+        "--vote", type=int, metavar="N", help="draw N layouts of each image and take the class drawn most often"
+    )
+    segment.add_argument(
+        "--entropy", action="store_true", help="write entropy/NAME.png too: black is certain, white one bit or more"
+    )
     synthesize.add_argument(
         "--confidence", type=float, metavar="C", help="follow the layouts loosely: keep a label with probability C"
     )

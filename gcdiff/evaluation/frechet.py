@@ -91,4 +91,4 @@ def frechet_score(parameters: np.ndarray, reference: np.ndarray, seed: int, samp
     counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), samples)
     others = np.array([distance(sums) for sums in counts @ moments])
     low, high = value + np.percentile(others, [2.5, 97.5]) - others.mean()
-    return Score(value, float(low), float(high), num)
+    return Score(value, max(float(low), 0.0), float(high), num)
