@@ -46,7 +46,7 @@ def segment(arguments) -> int:
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
             layouts, entropies = _segmented(arguments, model, images, steps, progress, first)
-            if arguments.entropy:
+            if entropies is not None:
                 maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
 
