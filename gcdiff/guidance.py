@@ -15,6 +15,7 @@ holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the leve
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -45,14 +46,20 @@ class Guidance(NamedTuple):
 
 
 NO_GUIDANCE = Guidance()
+Clean = Callable[[Array, Array, Array], Array]
 
 
-def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], laws: bool = True) -> Predictor:
+def log_law(mixed: Array, noisy: Array, levels: Array) -> Array:
+    """Log-probabilities, normalised."""
+    return jax.nn.log_softmax(mixed, axis=-1)
+
+
+def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean: Clean = log_law) -> Predictor:
     """A guided predictor: one call of 1 + len(branches) times the batch.
 
     Only the named branches are run, whatever the scales. Where text is dropped anyway, and where a modality is at level
-    1 already, a branch equals the prediction itself and its scale changes nothing. `laws` says that the layout's
-    prediction is log-probabilities; bits of labels are mixed as they are and clipped.
+    1 already, a branch equals the prediction itself and its scale changes nothing. `clean(mixed,
+    noisy, levels)` makes a prediction of the layout of a mixture of such, as a layout process does.
     """
     if not branches:
         return predict
@@ -72,9 +79,8 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], laws:
             image = _mix({b: p.image for b, p in parts.items()}, weights, _active(levels.image, scales))
         if out.layout is not None:
             weights = {"text": scales.text.layout, "image": scales.image}
-            sides = {b: jnp.maximum(p.layout, LOG_FLOOR) if laws else p.layout for b, p in parts.items()}
-            layout = _mix(sides, weights, _active(levels.layout, scales))
-            layout = jax.nn.log_softmax(layout, axis=-1) if laws else jnp.clip(layout, -1.0, 1.0)
+            sides = {b: jnp.maximum(p.layout, LOG_FLOOR) for b, p in parts.items()}
+            layout = clean(_mix(sides, weights, _active(levels.layout, scales)), noisy.layout, levels.layout)
         return Pair(image, layout)
 
     return guided

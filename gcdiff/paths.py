@@ -35,6 +35,11 @@ def layout_first(steps: int, share: float = 0.5) -> np.ndarray:
     return _columns(image, layout)
 
 
+def image_first(steps: int, share: float = 0.5) -> np.ndarray:
+    """The image first, from text alone, then its layout: p(x | text) p(y | x). `share` of the steps are the image's."""
+    return layout_first(steps, share)[:, ::-1].copy()
+
+
 def layout_given_image(steps: int) -> np.ndarray:
     """A segmentation: p(y | x)."""
     return _columns(0.0, _down(steps))
@@ -68,4 +73,15 @@ def partial(steps: int, image: float = 1.0, layout: float = 1.0) -> np.ndarray:
     return _columns(image * _down(steps), layout * _down(steps))
 
 
-PATHS = {f.__name__: f for f in (joint, layout_first, layout_given_image, image_given_layout, image_only, layout_only)}
+def above(path: np.ndarray, floor: float) -> np.ndarray:
+    """A path whose layout stands at no level inside (0, floor): it stays at `floor` and ends with one step to 0.
+
+    For a model trained on labels that are noisy themselves, which has never seen a layout below its labels' own level.
+    """
+    layout = np.maximum(path[:, 1], np.float32(floor))
+    layout[-1] = path[-1, 1] if path[-1, 1] == 0 else layout[-1]
+    return _columns(path[:, 0], layout)
+
+
+PATHS = (joint, layout_first, image_first, layout_given_image, image_given_layout, image_only, layout_only)
+PATHS = {f.__name__: f for f in PATHS}

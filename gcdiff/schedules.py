@@ -114,10 +114,11 @@ class Schedule:
         """The level at which a label is kept with probability `keep` in [0, 1], float32, by bisection on the host."""
         keep = np.asarray(keep, np.float64)
         low, high = np.zeros(keep.shape), np.ones(keep.shape)
-        for _ in range(40):
-            middle = (low + high) / 2
-            above = np.asarray(self.keep(middle)) > keep
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        with jax.ensure_compile_time_eval():  # also where it is asked for within a traced function
+            for _ in range(40):
+                middle = (low + high) / 2
+                above = np.asarray(self.keep(middle)) > keep
+                low, high = np.where(above, middle, low), np.where(above, high, middle)
         return np.where(keep <= 0, 1.0, np.where(keep >= 1, 0.0, high)).astype(np.float32)
 
     def keep(self, t: ArrayLike) -> Array:

@@ -100,25 +100,41 @@ def test_seeds_texts_and_scales_matter(model):
 
 
 def test_an_unused_branch_equals_no_guidance(model):
-    a, b = model.sample(TEXT, guidance=1.0), model.sample(TEXT)
-    np.testing.assert_array_equal(a.image, b.image)
+    guided = model.sampling(guidance=(1.0, 3.0), image_guidance=2.0)
+    a, b = guided.sample(TEXT, guidance=gcdiff.Guidance(layout=1.0, image=1.0)), model.sample(TEXT)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert np.any(guided.sample(TEXT).layout != b.layout)
 
 
 def test_changing_steps_seeds_scales_and_masks_compiles_nothing(model):
+    from gcdiff.samplers import repaint
     from gcdiff.samplers.sample import Sampler
 
+    programs = (Sampler.piece, Sampler.begin, Sampler.probabilities, repaint._piece)
+    known = Pair(LAYOUTS[:2] > 3, None)
     model.sample(TEXT, num=5, guidance=2.0)
-    model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), Pair(LAYOUTS[:2] > 3, None), TEXT, guidance=2.0)
-    before = Sampler.piece._cache_size()
+    model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, guidance=2.0)
+    model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, resamples=2)
+    model.segment(IMAGES[:2])
+    model.synthesize(LAYOUTS[:2])
+    before = [program._cache_size() for program in programs]
     model.sample("a nighttime street", num=2, steps=13, guidance=(3.0, 1.5), seed=9)
+    model.sample(TEXT, guidance=gcdiff.Guidance(text=[2, 3], interval=[0.1, 1]))
+    model.sampling(eta=0.5).sample(TEXT, guidance=2.0)
+    model.sample(TEXT, start=Pair(IMAGES[:2], LAYOUTS[:2]), strength=0.3, guidance=2.0)
     model.outpaint(Pair(IMAGES[:3], None), Pair(LAYOUTS[:3] > 5, None), TEXT, steps=2, guidance=1.7)
-    assert Sampler.piece._cache_size() == before
+    model.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, steps=4, resamples=5)
+    model.segment(IMAGES[:3], steps=5, seed=3)
+    model.synthesize(LAYOUTS[:2], confidence=0.4)
+    model.synthesize(LAYOUTS[:2], confidence=0.4, evidence=True)
+    assert [program._cache_size() for program in programs] == before
 
 
 def test_paths_answer_with_what_was_asked(model):
     assert model.sample(TEXT, path="image_only").layout is None
     assert model.sample(TEXT, path="layout_only").image is None
     assert model.sample(TEXT, path="layout_first").layout is not None
+    assert model.sample(TEXT, path="image_first").layout is not None
     with pytest.raises(ValueError, match="path is 'sideways'"):
         model.sample(TEXT, path="sideways")
 
@@ -198,7 +214,7 @@ def test_arrays_that_cannot_be_are_refused(model):
         model.segment([])
     with pytest.raises(ValueError, match="2 captions for 3 examples"):
         model.sample([TEXT, TEXT], num=3)
-    with pytest.raises(ValueError, match="guidance is .1, 2, 3., expected one scale or two"):
+    with pytest.raises(ValueError, match="guidance is .1, 2, 3., expected one number or two"):
         model.sample(TEXT, guidance=(1, 2, 3))
     for seed in (-1, 2**32, 2**64):
         with pytest.raises(ValueError, match=f"seed is {seed}, expected 0 to 4294967295"):
@@ -274,8 +290,16 @@ def test_an_edit_begins_in_the_middle(model):
     np.testing.assert_array_equal(edited.layout, start.layout)
     slight, strong = (model.sample(TEXT, start=start, strength=s) for s in (0.02, 0.9))
     assert (slight.layout != start.layout).mean() < (strong.layout != start.layout).mean()
-    with pytest.raises(ValueError, match=r"start: image has shape \(2, 8, 32, 3\), expected the model's size"):
-        model.sample(start=Pair(IMAGES[:2, :8], LAYOUTS[:2, :8]))
+    void = np.where(LAYOUTS[:2] > 5, VOID, LAYOUTS[:2])
+    np.testing.assert_array_equal(model.sample(TEXT, start=Pair(IMAGES[:2], void), strength=(0.5, 0.0)).layout, void)
+    for options, message in (
+        ({"start": Pair(IMAGES[:2, :8], LAYOUTS[:2])}, r"start: image has shape \(2, 8, 32, 3\), expected \(N, H, W\)"),
+        ({"start": (IMAGES[:2], None)}, "start: layout has shape None"),
+        ({"start": start, "num": 2}, "expected no num, path or size beside it"),
+        ({"size": (16, 64), "path": "image_only"}, "path is 'image_only', expected joint"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(**options)
 
 
 def test_a_canvas_is_filled_window_by_window(model):
@@ -336,7 +360,7 @@ def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
     end = report.log_snr_max
     diagonal = trained(model, **DIAGONAL).likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2, log_snr_max=end)
     assert set(diagonal.legs) == {"joint"} and diagonal.legs["joint"] == report.legs["joint"]
-    with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected the model's size"):
+    with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected \(N, H, W\)"):
         model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5, :8]))
 
 
@@ -354,7 +378,7 @@ def test_a_segmentation_in_a_shell_says_what_it_does_not_know(run, tmp_path, cap
 
 
 def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
-    file = tmp_path / "numbers.json"
+    file = tmp_path / "new" / "numbers.json"
     command = ["evaluate", "--workdir", str(run), "--num", "5", "--out", str(file)]
     assert cli.main([*command, "--likelihood", "--draws", "1"]) == 0
     found = json.loads(file.read_text())
@@ -365,6 +389,18 @@ def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
     assert "calibration_error" in capsys.readouterr().out
     assert cli.main([*command[:-3], "0"]) == 2
     assert "--num is 0" in capsys.readouterr().err
+    assert cli.main([*command, "--likelihood", "--log-snr-max", "20"]) == 2
+    assert "log_snr_max is 20" in capsys.readouterr().err
+
+
+def test_what_is_drawn_may_be_changed_on_the_way(model):
+    other = model.sampling(image_step="dpm++", steps=4, path="layout_first", share=0.25)
+    assert other.config.sample.steps == 4 and model.config.sample.steps == 3
+    assert np.any(other.sample(TEXT).image != model.sample(TEXT).image)
+    with pytest.raises(ValueError, match="config.sample.colour: there is no such field"):
+        model.sampling(colour=3)
+    with pytest.raises(ValueError, match="config.sample.image_step is 'euler', expected one of"):
+        model.sampling(image_step="euler")
 
 
 def test_cross_guidance_matters_and_text_scales_leave_it(model):
@@ -379,7 +415,9 @@ def test_every_label_process_answers_every_question(model, process):
     """Random weights; labels are classes, known ones come back, and all steps take the process's state."""
     config = model.config.copy_and_resolve_references()
     config.process.layout = process
-    config.sample.update(steps=2, layout_step="psi", psi=2.0, image_step="dpm++")
+    config.sample.update(steps=2, image_step="dpm++")
+    if process == "absorbing":
+        config.sample.update(layout_step="psi", psi=2.0, corrector=1.0)
     built = configs.build(config, model.specs)
     rng = np.random.default_rng(0)
     params = jax.jit(lambda: configs.initial_params(built, config, model.specs))()

@@ -56,3 +56,16 @@ def test_numbers_that_cannot_be_are_refused():
         paths.partial(4, layout=1.5)
     with pytest.raises(ValueError, match="nothing would change"):
         paths.partial(4, 0, 0)
+
+
+def test_the_image_may_come_first():
+    np.testing.assert_array_equal(paths.image_first(6, 0.5), paths.layout_first(6, 0.5)[:, ::-1])
+
+
+def test_a_floor_keeps_the_layout_above_it_until_the_last_step():
+    path = paths.above(paths.joint(10), 0.35)
+    np.testing.assert_array_equal(path[:, 0], paths.joint(10)[:, 0])
+    assert path[-1, 1] == 0 and path[-2, 1] == np.float32(0.35) and (np.diff(path[:, 1]) <= 0).all()
+    np.testing.assert_array_equal(paths.above(paths.layout_first(6), 0.35)[3:6, 1], np.float32(0.35))
+    np.testing.assert_array_equal(paths.above(paths.image_only(6), 0.35), paths.image_only(6))
+    np.testing.assert_array_equal(paths.above(paths.joint(6), 0.0), paths.joint(6))

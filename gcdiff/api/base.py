@@ -12,7 +12,7 @@ import numpy as np
 from gcdiff import config as configs
 from gcdiff import paths
 from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts
-from gcdiff.codecs import to_uint8
+from gcdiff.codecs import check_images, check_layouts, to_uint8
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
 from gcdiff.types import ImageSpec, LabelSpec, Pair
@@ -52,6 +52,17 @@ class Base:
         if unseen:
             warnings.warn(f"{UNSEEN_WORDS}: {', '.join(unseen)}", stacklevel=4)
 
+    def _checked(self, pair, question: str) -> Pair:
+        """A pair (uint8 (N, H, W, C), int32 (N, H, W)) of the model's size; else ValueError, in one line."""
+        pair = Pair(*pair)
+        for name, array in zip(Pair._fields, pair, strict=True):
+            if array is None or np.shape(array)[1:3] != self.size:
+                shape = None if array is None else np.shape(array)
+                raise ValueError(f"{question}: {name} has shape {shape}, expected (N, H, W) of the model's {self.size}")
+        if len(pair.image) != len(pair.layout):
+            raise ValueError(f"{question}: {len(pair.image)} images and {len(pair.layout)} layouts, expected as many")
+        return Pair(np.stack(check_images(pair.image, self.image.channels)), check_layouts(pair.layout, self.labels))
+
     def _steps(self, steps: int | None) -> int:
         return self.config.sample.steps if steps is None else steps
 
@@ -80,12 +91,15 @@ class Base:
         return self._walk(run, (grid,), {}, question, guidance, progress)
 
     def _repaint(self, question: Question, guidance: Scales, steps, resamples: int, progress: Progress) -> Pair:
+        if self._steps(steps) < 2:
+            raise ValueError(f"steps is {self._steps(steps)}, expected at least 2 for RePaint")
         grid = paths.joint(self._steps(steps))
         return self._walk(run_repaint, (grid,), {"resamples": resamples}, question, guidance, progress)
 
     def _walk(self, walk, grid, options, question: Question, guidance: Scales, progress: Progress) -> Pair:
         self._warn_of_unseen(question.text)
-        runner = self._runner()
+        runner, floor = self._runner(), configs.label_floor(self.config)
+        question, grid = question.above(floor), (paths.above(grid[0], floor),)
         sampler, settings = runner.sampler(runner.guidance(guidance, question.text))
 
         def chunk(given, cond) -> Pair:
@@ -93,6 +107,11 @@ class Base:
             return Pair(to_uint8(state.image), np.asarray(self.built.process.layout.decode(state.layout)))
 
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(chunk, question, progress))
+
+
+def window_ids(ids, window: int):
+    """The ids, a number or an array, of the same examples in another window: of their own, whatever else is drawn."""
+    return ids + (window << 20)
 
 
 def constant_caps(values: Pair, image: float, layout: float) -> Pair:

@@ -6,7 +6,7 @@ import numpy as np
 
 from gcdiff import paths
 from gcdiff.api import windows as tiling
-from gcdiff.api.base import Base
+from gcdiff.api.base import Base, window_ids
 from gcdiff.api.evidence import layout_caps
 from gcdiff.api.runner import Progress, Question, Scales, Texts
 from gcdiff.codecs import check_images, check_layouts
@@ -35,6 +35,9 @@ class Fills(Base):
             layouts = np.stack([resize(Example(blank, y, ()), self.size).layout for y in layouts])
         if evidence and confidence is None:
             raise ValueError("evidence needs a confidence: how often a pixel of the layouts is right")
+        process = self.config.process.layout
+        if (evidence and process != "uniform") or (confidence is not None and process == "bits"):
+            raise ValueError(f"{'evidence' if evidence else 'confidence'} has no meaning for process.layout={process}")
         schedule, classes = self.built.process.layout.schedule, self.labels.num_classes
         layout_levels = layout_caps(layouts, schedule, confidence, region_confidence, seed, classes)
         values = Pair(np.zeros((len(layouts), *self.size, self.image.channels), np.uint8), layouts)
@@ -84,7 +87,9 @@ class Fills(Base):
 
         masks = Pair(*map(mask, pair, known))
         masks = masks._replace(layout=masks.layout & (layout != VOID))
-        if resamples is None and not self._by_levels("outpainting", "joint", "known"):
+        if resamples is not None:
+            self._trained("RePaint", "joint")
+        elif not self._by_levels("outpainting", "joint", "known"):
             resamples = 1
         scales = self._runner().guidance(guidance, text)
 
@@ -104,7 +109,7 @@ class Fills(Base):
             at = (slice(None), rows, columns)
             given = Pair(masks.image[at], masks.layout[at])
             told = progress if i == 0 or progress is None else lambda n: progress(n) if n else None
-            out = fill(Pair(values.image[at], values.layout[at]), given, i * num + np.arange(num), told)
+            out = fill(Pair(values.image[at], values.layout[at]), given, window_ids(np.arange(num), i), told)
             values.image[at] = np.where(given.image[..., None], values.image[at], out.image)
             values.layout[at] = np.where(given.layout, values.layout[at], out.layout)
             masks.image[at] = masks.layout[at] = True

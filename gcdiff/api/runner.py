@@ -38,6 +38,11 @@ class Question:
     def __len__(self) -> int:
         return len(self.values.image)
 
+    def above(self, floor: float) -> Question:
+        """The same with no layout below the level `floor`."""
+        caps = self.caps._replace(layout=np.maximum(self.caps.layout, np.float32(floor)))
+        return Question(self.values, caps, self.text, self.seed, self.ids, self.fed)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
@@ -72,6 +77,9 @@ class Runner:
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
         """The run's sampler with the branches that `guidance` needs, and its settings."""
+        image = self.built.process.image
+        if guidance.image != 1.0 and image is not None and image.kind == "eps":
+            raise ValueError("image guidance needs an image head that knows level 1: not process.output=eps")
         sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches())
         return sampler, self.built.settings._replace(guidance=guidance)
 
@@ -79,12 +87,11 @@ class Runner:
         """The scales that a user means: None for the run's own, one or two numbers for the text's."""
         guidance = self.built.settings.guidance
         if isinstance(scales, Guidance):
-            guidance = scales
+            low, high = two("guidance.interval", scales.interval)
+            text_scales = Pair(*two("guidance.text", scales.text))
+            guidance = Guidance(text_scales, float(scales.layout), float(scales.image), (low, high))
         elif scales is not None:
-            pair = (scales, scales) if np.isscalar(scales) else tuple(scales)
-            if len(pair) != 2:
-                raise ValueError(f"guidance is {scales}, expected one scale or two, of the image and of the layout")
-            guidance = guidance._replace(text=Pair(float(pair[0]), float(pair[1])))
+            guidance = guidance._replace(text=Pair(*two("guidance", scales)))
         return guidance if text is not None else guidance._replace(text=Pair(1.0, 1.0))
 
     def _tokens(self, text: Texts, num: int) -> tuple[np.ndarray | None, bool]:
@@ -104,3 +111,11 @@ class Runner:
         if tokens is None:
             return Condition()
         return encode(self.built.text_encoder, self.params, tokens, jnp.full((len(tokens),), drop))
+
+
+def two(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers, of the image and of the layout (or low and high), from one or two."""
+    pair = (value, value) if np.isscalar(value) else tuple(value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} is {value}, expected one number or two")
+    return float(pair[0]), float(pair[1])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax.numpy as jnp
 import numpy as np
 
+from gcdiff import config as configs
 from gcdiff import paths
 from gcdiff.api import windows as tiling
-from gcdiff.api.base import Base, constant_caps
+from gcdiff.api.base import Base, constant_caps, window_ids
 from gcdiff.api.runner import Progress, Question, Texts
 from gcdiff.codecs import check_images, decide, resize_maps
 from gcdiff.data.dataset import Example
@@ -36,30 +35,36 @@ class Segments(Base):
         each image, int32 (N, samples, H, W). Image i is example `first_id` + i of `seed`.
         """
         images = check_images(images, self.image.channels)
-        self._warn_of_unseen(text)
+        if samples and (probabilities or windows):
+            raise ValueError("samples are drawn at the model's size: expected neither probabilities nor windows")
+        if windows and text is not None and not isinstance(text, str) and len(text) != len(images):
+            raise ValueError(f"{len(text)} captions for {len(images)} examples: expected one, or one for each")
         if samples:
             return self._draw_layouts(images, samples, steps, text, seed, progress, first_id)
+        self._warn_of_unseen(text)
         if not self._by_levels("segmentation", "layout_given_image"):
             return self._segment_by_repaint(images, steps, probabilities or windows, text, seed, progress, first_id)
         steps = 1 if steps is None else steps
         if steps == 1:
             self._trained("segmentation in one call", "one_call")
 
-        def answers(inside: np.ndarray, told: Texts = text):
-            ids = first_id + np.arange(len(inside))
-            return self._probabilities(inside, steps, told, seed, progress, ids)
-
         found = []
         if windows:
             for i, x in enumerate(images):
                 told = text if text is None or isinstance(text, str) else text[i]
-                one = functools.partial(answers, told=told)
-                maps = tiling.average(one, x, self.size, self.labels.num_classes)
+
+                def answers(inside: np.ndarray, told: Texts = told, one: int = first_id + i):
+                    ids = np.array([window_ids(one, window) for window in range(len(inside))])
+                    told = told if told is None or isinstance(told, str) else [told] * len(inside)
+                    return self._probabilities(inside, steps, told, seed, progress, ids)
+
+                maps = tiling.average(answers, x, self.size, self.labels.num_classes)
                 found.append(maps if probabilities else maps.argmax(-1).astype(np.int32))
         else:
             decode = resize_maps if probabilities else decide
-            for x, p in zip(images, answers(self._inside(images)), strict=True):
-                found.append(decode(p, x.shape[:2]))
+            ids = first_id + np.arange(len(images))
+            maps = self._probabilities(self._inside(images), steps, text, seed, progress, ids)
+            found = [decode(p, x.shape[:2]) for x, p in zip(images, maps, strict=True)]
         return _stacked(found)
 
     def _segment_by_repaint(self, images, steps, more: bool, text, seed, progress, first_id):
@@ -67,7 +72,7 @@ class Segments(Base):
             raise ValueError("probabilities need levels per modality; this model was trained on the diagonal only")
         values = Pair(self._inside(images), np.zeros((len(images), *self.size), np.int32))
         question = Question(values, constant_caps(values, 0, 1), text, seed, first_id + np.arange(len(images)))
-        drawn = self._repaint(question, 1.0, steps, 1, progress).layout
+        drawn = self._repaint(question, NO_GUIDANCE, steps, 1, progress).layout
         return _stacked([self._outside(y, x) for x, y in zip(images, drawn, strict=True)])
 
     def _inside(self, images: list[np.ndarray]) -> np.ndarray:
@@ -76,7 +81,8 @@ class Segments(Base):
     def _probabilities(self, images: np.ndarray, steps: int, text, seed, progress, ids):
         """Class probabilities float32 (h, w, K) of images of the model's size, one by one."""
         values = Pair(images, np.zeros((len(images), *self.size), np.int32))
-        grid, runner = paths.layout_given_image(steps), self._runner()
+        grid = paths.above(paths.layout_given_image(steps), configs.label_floor(self.config))
+        runner = self._runner()
         sampler, settings = runner.sampler(NO_GUIDANCE)
 
         def chunk(given, cond) -> np.ndarray:
@@ -102,7 +108,7 @@ class Segments(Base):
         texts = text if text is None or isinstance(text, str) else [t for t in text for _ in range(samples)]
         ids = first_id * samples + np.arange(len(values.image))
         question = Question(values, constant_caps(values, 0, 1), texts, seed, ids)
-        out = self._run(paths.layout_given_image(self._steps(steps)), question, 1.0, progress).layout
+        out = self._run(paths.layout_given_image(self._steps(steps)), question, NO_GUIDANCE, progress).layout
         found = [
             np.stack([self._outside(y, x) for y in drawn])
             for x, drawn in zip(images, out.reshape(len(inside), samples, *self.size), strict=True)

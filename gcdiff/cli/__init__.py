@@ -28,13 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = []
     for word in rest:
         field, equals, value = word.removeprefix("--config.").partition("=")
-        if arguments.command != "train" or not word.startswith("--config.") or not equals:
+        allowed = "--config." if arguments.command == "train" else "--config.sample."
+        if not word.startswith(allowed) or not equals:
             parser.error(f"unknown argument {word}")
         overrides.append((field, value))
     try:
         with warnings.catch_warnings():
             if arguments.command == "train":
                 return train(arguments, overrides)
+            arguments.overrides = overrides
             return COMMANDS[arguments.command](arguments)
     except (ValueError, OSError, OverflowError, FloatingPointError) as error:
         if os.environ.get("GCDIFF_TRACEBACK"):

@@ -35,7 +35,10 @@ def segment(arguments) -> int:
     model, place = _start(arguments)
     files = list(image_files(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
-    steps, size = _segment_steps(arguments, model), model.config.sample.chunk
+    steps, size = (
+        _segment_steps(arguments, model),
+        model.config.sample.chunk,
+    )  # the bar's; the model has its own default
     chunks = -(-len(files) * (arguments.vote or 1) // size)
     if arguments.windows:
         chunks = sum(-(-len(cover(shape, model.size)[1]) // size) for shape in shapes)
@@ -45,7 +48,7 @@ def segment(arguments) -> int:
         for first in range(0, len(files), size):
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
-            layouts, entropies = _segmented(arguments, model, images, steps, progress, first)
+            layouts, entropies = _segmented(arguments, model, images, progress, first)
             if entropies is not None:
                 maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
@@ -60,15 +63,16 @@ def _segment_steps(arguments, model) -> int:
         raise ValueError(f"--vote is {arguments.vote}, expected at least 1, without --windows and --entropy")
     if arguments.steps is not None:
         return arguments.steps
-    return model.config.sample.steps if arguments.vote else 1
+    return 1 if not arguments.vote and model.built.levels.layout_given_image > 0 else model.config.sample.steps
 
 
-def _segmented(arguments, model, images, steps: int, progress, first: int):
+def _segmented(arguments, model, images, progress, first: int):
     """The layouts of some images, and their entropies as grey pictures uint8 (h, w)."""
     import numpy as np
 
     from gcdiff.evaluation.calibration import entropy, vote
 
+    steps = arguments.steps
     common = {"text": arguments.text, "seed": arguments.seed, "progress": progress, "first_id": first}
     if arguments.vote:
         drawn = model.segment(images, steps, samples=arguments.vote, **common)
@@ -137,6 +141,16 @@ def outpaint(arguments) -> int:
     return _save(arguments, model, place, zip(masks, *out, strict=True))
 
 
+def load_model(arguments):
+    """The run's model, with the fields of config.sample that the command line sets."""
+    from gcdiff import config as configs
+
+    model = gcdiff.load(arguments.workdir)
+    for field, text in arguments.overrides:
+        configs.override(model.config, field, text)
+    return model.sampling() if arguments.overrides else model
+
+
 def _start(arguments):
     """The model, and the folder in which to write, checked before anything else is done."""
     import numpy as np
@@ -146,7 +160,7 @@ def _start(arguments):
     place = writable(arguments.out)
     for part in PARTS:
         writable(arguments.out / part)
-    model = gcdiff.load(arguments.workdir)
+    model = load_model(arguments)
     cache_compilations(arguments.workdir)
     to_label_ids(np.zeros(1, np.int32), model.labels)  # are there more classes than a label PNG holds?
     return model, place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-import gcdiff
+from gcdiff.cli.draw import load_model
 from gcdiff.cli.files import cache_compilations, writable
 
 
@@ -23,27 +23,33 @@ def evaluate(arguments) -> int:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
     out = arguments.out or arguments.workdir / "evaluation.json"
     writable(out.parent)
-    model = gcdiff.load(arguments.workdir)
+    model = load_model(arguments)
+    if arguments.likelihood:
+        model.check_likelihood(arguments.log_snr_max)
     cache_compilations(arguments.workdir)
     config = model.config
     config.data.heldout = arguments.num
     if arguments.root is not None:
         config.data.root = arguments.root
-    data = configs.splits(config)
-    batch = configs.examples(data, arguments.num)
+    batch = configs.examples(configs.splits(config), arguments.num)
     found: dict = {"examples": len(batch.image)}
-
-    probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed)
-    found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)
-    print(_lines(found["segmentation"]))
+    if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
+        probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed)
+        found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)
+        print(_lines(found["segmentation"]))
+    elif not arguments.likelihood:
+        raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
-        chunks, legs = -(-len(batch.image) // config.sample.chunk), model.likelihood_legs
-        with progress_bar(chunks * arguments.draws * len(legs)) as advance:
+        total = -(-len(batch.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
+        with progress_bar(total) as advance:
             report = model.likelihood(
-                Pair(batch.image, batch.layout), None if model.specs.vocabulary is None else batch.captions,
-                arguments.draws, arguments.seed, lambda n: advance(n) if n else None,
+                Pair(batch.image, batch.layout),
+                None if model.specs.vocabulary is None else batch.captions,
+                arguments.draws,
+                arguments.seed,
+                lambda n: advance(n) if n else None,
                 log_snr_max=arguments.log_snr_max,
-            )  # fmt: skip
+            )
         found["likelihood"] = report.to_dict()
         print(report.table())
     _write(out, found)
@@ -63,6 +69,7 @@ def _lines(found: dict) -> str:
 
 
 def _write(path: Path, found: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(json.dumps(_plain(found), indent=1) + "\n")
     part.replace(path)

@@ -22,6 +22,7 @@ what is written to --out, for every example NAME:
   overview.png       the first 16 examples side by side: image, layout, layout over image
 """
 INPUT = "a folder, or what another command wrote: then the files in its {0}/ are taken"
+DIALS = "--config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++"
 EPILOG = f"""examples, each of which goes on with what the ones before it wrote (masks are yours to draw):
 {EXAMPLES}
 {OUTPUT}
@@ -73,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:
-        sub = command(name, text, OUTPUT)
+        sub = command(name, text, f"{OUTPUT}\n{DIALS}")
         sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for the PNGs")
         sub.add_argument("--text", help="a caption for all examples (default: none)")
         sub.add_argument("--steps", type=int, help=f"network calls an example (default: {steps})")
@@ -82,7 +83,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     sample = draws("sample", "Draw images with their layouts, from text")
     sample.add_argument("--num", type=int, default=1, help="how many (default: 1)")
-    segment = draws("segment", "The layout of every image of a folder, of any sizes", "1, the most probable classes")
+    segment = draws(
+        "segment",
+        "The layout of every image of a folder, of any sizes",
+        "1, the most probable classes; with --vote the run's own",
+    )
     synthesize = draws("synthesize", "An image for every layout of a folder")
     outpaint = draws("outpaint", "The unknown pixels of images, layouts or both, given the known ones")
     for sub, required in ((segment, True), (outpaint, False)):

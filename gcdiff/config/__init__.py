@@ -7,7 +7,7 @@ data: data sets and their specs.  parts: everything else a run is built from.  r
 from gcdiff.config.checks import check
 from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, splits
 from gcdiff.config.fields import default
-from gcdiff.config.load import load_file, override
+from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import (
     Built,
     batches,
@@ -16,6 +16,8 @@ from gcdiff.config.parts import (
     examples,
     initial_from,
     initial_params,
+    label_floor,
+    resampled,
     restore_params,
     sample_path,
     to_train_batch,
@@ -37,13 +39,16 @@ __all__ = [
     "examples",
     "initial_from",
     "initial_params",
+    "label_floor",
     "load_file",
     "load_run",
     "override",
+    "resampled",
     "restore_params",
     "sample_path",
     "save_run",
     "splits",
     "to_train_batch",
     "train_config",
+    "with_fields",
 ]

@@ -14,7 +14,7 @@ CHOICES = {
     "process.output": ("eps", "x0", "v", "preconditioned"),
     "text.encoder": ("learned", "none"),
     "levels.kind": ("free", "shared"),
-    "sample.path": ("joint", "layout_first"),
+    "sample.path": ("joint", "layout_first", "image_first"),
     "sample.image_step": tuple(IMAGE_STEPS),
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
@@ -34,7 +34,6 @@ SMALLEST = {
     "data.heldout": 1,
 }
 PROBABILITIES = ("data.label_precision", "network.dropout", "text.drop", "text.drop_given_image", "sample.share")
-PROBABILITIES += ("sample.eta",)
 PAIRS = ("data.size", "data.scale", "sample.guidance", "sample.interval")
 
 
@@ -54,6 +53,10 @@ def check(config: ConfigDict) -> None:
     for field in ("data.aspect", "data.photometric"):
         if values[field] < 0:
             raise ValueError(f"config.{field} is {values[field]}, expected at least 0")
+    if not 0 <= config.sample.eta <= 1:
+        raise ValueError(f"config.sample.eta is {config.sample.eta}, expected 0 (deterministic) to 1 (ancestral)")
+    if config.process.layout == "bits" and (config.sample.layout_step != "ancestral" or config.sample.corrector):
+        raise ValueError("config.sample redraws labels, which process.layout=bits cannot: expected ancestral steps")
     for field in PAIRS:
         if len(values[field]) != 2:
             raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")

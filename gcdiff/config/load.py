@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,16 @@ def override(config: ConfigDict, field: str, text: str) -> None:
     Raises ValueError for a field that does not exist and for a value of another type.
     """
     assign(config, field, _parse(text, FIELDS.get(field)), "--config.", text)
+
+
+def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a config with other values, by dotted paths. Raises ValueError as `override` does, and for values that
+    cannot be."""
+    changed = config.copy_and_resolve_references()
+    for field, value in fields.items():
+        assign(changed, field, value, "config.", repr(value))
+    check(changed)
+    return changed
 
 
 def _parse(text: str, like: Any) -> Any:

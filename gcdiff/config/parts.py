@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,17 +65,20 @@ def build(config: ConfigDict, specs: Specs) -> Built:
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k != "kind"})
-    settings = sample_settings(c)
-    sampler = Sampler(
-        process,
-        network.apply,
-        c.sample.image_step,
-        c.sample.layout_step,
-        branches=settings.guidance.branches(),
-        corrects=c.sample.corrector > 0,
-        decides=c.sample.decide,
-    )
-    return Built(process, network, text_encoder, levels, sampler, settings)
+    return Built(process, network, text_encoder, levels, *_sampling(c, process, network.apply))
+
+
+def resampled(built: Built, config: ConfigDict) -> Built:
+    """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
+    sampler, settings = _sampling(config, built.process, built.sampler.apply_fn)
+    return built._replace(sampler=sampler, settings=settings)
+
+
+def _sampling(config: ConfigDict, process: JointProcess, apply_fn: Callable) -> tuple[Sampler, Settings]:
+    c, settings = config.sample, sample_settings(config)
+    branches = settings.guidance.branches()
+    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, c.corrector > 0, c.decide)
+    return sampler, settings
 
 
 def sample_settings(config: ConfigDict) -> Settings:
@@ -87,7 +91,14 @@ def sample_settings(config: ConfigDict) -> Settings:
 def sample_path(config: ConfigDict, steps: int, name: str | None = None) -> np.ndarray:
     """A path of levels by its name (None: the one the run recommends), float32 (steps + 1, 2)."""
     name = config.sample.path if name is None else name
-    return paths.layout_first(steps, config.sample.share) if name == "layout_first" else paths.PATHS[name](steps)
+    shares = (config.sample.share,) if name in ("layout_first", "image_first") else ()
+    return paths.PATHS[name](steps, *shares)
+
+
+def label_floor(config: ConfigDict) -> float:
+    """The lowest level above 0 at which the model has seen layouts: 0, or that of its labels' own precision."""
+    schedule = Schedule(config.process.layout_schedule, config.process.layout_shift)
+    return float(schedule.level(config.data.label_precision))
 
 
 def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
@@ -120,7 +131,7 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         seen=some(data.train),
         sampler=built.sampler,
         settings=built.settings,
-        path=sample_path(config, config.sample.steps),
+        path=paths.above(sample_path(config, config.sample.steps), label_floor(config)),
         label_precision=config.data.label_precision,
         chunk=config.sample.chunk,
         initial=initial,

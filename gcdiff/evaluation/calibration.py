@@ -53,16 +53,18 @@ def classwise_calibration_error(sums: Reliability) -> float:
     A rare class weighs as much as a common one. Classes that are never answered are left out.
     """
     errors = [_error(table) for table in sums.table if table[:, 0].sum() > 0]
-    return float(np.mean(errors))
+    return float(np.mean(errors)) if errors else float("nan")
 
 
 def _error(table: np.ndarray) -> float:
-    return np.abs(table[:, 1] - table[:, 2]).sum() / max(table[:, 0].sum(), 1)
+    pixels = table[:, 0].sum()
+    return np.abs(table[:, 1] - table[:, 2]).sum() / pixels if pixels else float("nan")
 
 
 def negative_log_likelihood(sums: Reliability) -> float:
     """Nats per labelled pixel of the labels under the pixels' marginals."""
-    return sums.nats / max(sums.table[..., 0].sum(), 1)
+    pixels = sums.table[..., 0].sum()
+    return sums.nats / pixels if pixels else float("nan")
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff.guidance import NO_GUIDANCE, Guidance, guide
+from gcdiff.guidance import NO_GUIDANCE, Guidance, guide, log_law
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import per_example
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials, ImageState, correct, most_probable
@@ -90,16 +90,15 @@ class Sampler:
     def predict(self, params: Any, state: Pair, levels: Pair, condition: Condition, guidance: Guidance) -> Pair:
         """The (guided) clean prediction: image estimate and leave-one-out log-probabilities."""
         predict = self.process.predictor(self.process.denoiser(self.apply_fn, params))
-        layout = self.process.layout
-        laws = layout is None or not layout.state_channels
-        clean = guide(predict, guidance, self.branches, laws)(state, levels, condition)
+        finish = log_law if self.process.layout is None else self.process.layout.clean
+        clean = guide(predict, guidance, self.branches, finish)(state, levels, condition)
         return clean._replace(image=jnp.clip(clean.image, -1.0, 1.0)) if self._clips(clean) else clean
 
     def _clips(self, clean: Pair) -> bool:
         return self.clip and clean.image is not None
 
     def start(self, given: Given, row: Array) -> Carry:
-        """The values noised to the first row (2,) of a path; void labels come out uniform at every level."""
+        """The values noised to the first row (2,) of a path; void labels come out as pure noise at every level."""
         levels = row_levels(row, given.caps)
         if levels.layout is not None:
             levels = levels._replace(layout=jnp.where(given.fed & (given.caps.layout < 1), 0.0, levels.layout))

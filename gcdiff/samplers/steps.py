@@ -91,7 +91,8 @@ def correct(process, keys: Array, clean: Array, noisy: Array, s: Array, t: Array
     """Labels at s, just come from t, of which some are drawn from their leave-one-out law and noised to s again.
 
     Each redrawn label keeps the joint law of the labels at that level if the others stand still, as in Gibbs sampling
-    (Zhao et al. 2024, correctors for discrete diffusion). `clean` is the prediction at s. Labels at 0 are done.
+    (Zhao et al. 2024, correctors for discrete diffusion). `clean` is the prediction at s. Labels at 0 are done. A label
+    that absorbing noise has left alone is certain: it stays, or is masked again.
     """
     k_draw, k_which, k_noise = jnp.moveaxis(jax.vmap(lambda k: jax.random.split(k, 3))(keys), 1, 0)
     chosen = _choose(k_which, dials.corrector, s, t) & (s > 0)

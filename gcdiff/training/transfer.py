@@ -75,13 +75,15 @@ def _rows(
 ) -> np.ndarray | None:
     """`fresh` with the matched rows along `axis` from `old`; None where the other axes differ.
 
-    `names` are the numbers of classes of both: one row more is the mask's, fewer rows are bits and no classes.
+    `names` are the numbers of classes of both: one row more is the mask's; fewer rows are bits, which mean
+    the same only for the same classes.
     """
     fresh, old = np.moveaxis(fresh, axis, 0).copy(), np.moveaxis(old, axis, 0)
     if fresh.shape[1:] != old.shape[1:]:
         return None
     if names is not None and (len(fresh) < names[0] or len(old) < names[1]):
-        return None
+        same = names[0] == names[1] == len(match) and all(i == j for i, j in match.items())
+        return np.moveaxis(old, 0, axis) if same and len(fresh) == len(old) else None
     if names is not None and len(fresh) > names[0] and len(old) > names[1]:
         match = {**match, names[0]: names[1]}
     for i, j in match.items():

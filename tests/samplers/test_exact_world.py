@@ -61,6 +61,7 @@ OTHERS = {
     "ddim with noise, psi": Steps("ddim", "psi", eta=0.6, psi=4.0),
     "all labels anew": Steps("ancestral", "psi", psi=np.inf),
     "corrector": Steps("ancestral", corrector=3.0),
+    "ddim": Steps("ddim"),
     "most probable": Steps("ddim", decides=True, eta=0.3),
 }
 
@@ -93,14 +94,23 @@ def test_the_distance_halves_for_every_pair_of_steps(name):
     assert fine < 0.6 * coarse
 
 
-def test_two_steps_of_memory_halve_the_weak_error_while_labels_jump():
-    """DPM-Solver++(2M) remembers: its law has no quadrature here, so E[image x label] is compared by simulation."""
+SIMULATED = {
+    "dpm++": Steps("dpm++"),
+    "dpm++, psi": Steps("dpm++", "psi", psi=4.0),
+    "ddim": Steps("ddim"),
+    "ddim, most probable": Steps("ddim", decides=True),
+}
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_the_weak_error_halves_while_labels_jump(name):
+    """Deterministic image steps have no quadrature fine enough here, so E[image x label] is compared by simulation."""
 
     def moment(steps):
         num, total = 4, 0.0
         for seed in range(num):
             counts = np.arange(NUM) + seed * NUM
-            total += drawn_moment(paths.joint(steps), Steps("dpm++"), counts) / num
+            total += drawn_moment(paths.joint(steps), SIMULATED[name], counts) / num
         return total
 
     exact_value = (PRIOR * MEANS * (CONFIGS.sum(1) - 1)).sum()

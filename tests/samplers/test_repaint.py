@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact_world import EDGES, NUM, Steps, binned, chain_law, truth
+from exact_world import EDGES, NUM, PROCESS, Steps, binned, chain_law, truth
 
 from gcdiff import paths
-from gcdiff.processes.gaussian import renoise as gaussian_renoise
-from gcdiff.samplers.repaint import run_repaint
+from gcdiff.samplers.repaint import put_known, renoise, run_repaint
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
 from gcdiff.types import Condition, Pair
@@ -19,13 +19,21 @@ COSINE = Schedule("cosine")
 
 @pytest.mark.parametrize("t", [0.2, 0.5, 0.8])
 def test_noising_back_has_the_right_variance(t):
-    """One of 100 steps; the difference of the standard deviations, which is easily taken for it, is a fraction."""
-    s = t - 0.01
-    log_snr = COSINE.log_snr(np.array([s, t]))
-    noise = np.asarray(gaussian_renoise(jax.random.key(0), np.zeros(100_000, np.float32), *log_snr))
+    """One of 100 steps: known values noised to s and back to t have the law q(x_t | x_0), and what is added on the way
+    has its variance. The difference of the standard deviations, which is easily taken for it, is a fraction."""
+    s, num = t - 0.01, NUM
+    values = Pair(np.full((num, 1, 1, 1), 0.7, np.float32), np.zeros((num, 1, 2), np.int32))
+    known = Pair(np.ones((num, 1, 1), bool), np.zeros((num, 1, 2), bool))
+    keys = jax.random.split(jax.random.key(0), (2, num))
+    given, (row_s, row_t) = given_values(keys[0], values, known), jnp.array([[s, 1.0], [t, 1.0]])
+    at_s = put_known(PROCESS, keys[0], Pair(jnp.zeros((num, 1, 1, 1)), jnp.asarray(values.layout)), given, row_s)
+    at_t = np.asarray(renoise(PROCESS, keys[1], at_s, given, row_s, row_t).image)
     sigma, alpha = np.asarray(COSINE.sigma([s, t])), np.asarray(COSINE.alpha([s, t]))
+    np.testing.assert_allclose(at_t.mean(), 0.7 * alpha[1], atol=4 * sigma[1] / np.sqrt(num))
+    np.testing.assert_allclose(at_t.var(), sigma[1] ** 2, rtol=0.05)
     right = sigma[1] ** 2 - (alpha[1] / alpha[0] * sigma[0]) ** 2
-    np.testing.assert_allclose(noise.var(), right, rtol=0.03)
+    added = at_t - alpha[1] / alpha[0] * np.asarray(at_s.image)
+    np.testing.assert_allclose(added.var(), right, rtol=0.05)
     wrong = sigma[1] - alpha[1] / alpha[0] * sigma[0]
     assert 0.1 < wrong / np.sqrt(right) < 0.25
 
