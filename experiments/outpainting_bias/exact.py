@@ -22,23 +22,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from methods import DIRECTIONS, TRUTH, Method, methods
 
 from gcdiff import paths
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import JointProcess
 from gcdiff.samplers.repaint import run_repaint
-from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
+from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values, run
+from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule, alpha_of, sigma_of
 from gcdiff.types import Condition, Pair
 
-CLASSES, TAU = 4, 0.15
+CLASSES, TAU = 4, 0.12
 MEANS = np.linspace(-0.9, 0.9, CLASSES)
-SIZES = ((1, 1), (4, 4), (16, 16), (1, 4), (1, 16))
+SIZES = ((1, 1), (4, 4), (16, 16), (1, 16))
 """Grey values and labels of the worlds."""
 
-GIVENS, COPIES, MANY = 256, 16, 40
-"""Given images, layouts drawn for each of them, and how many times more draws the truth gets."""
+GIVENS, COPIES, MANY = 256, 16, 200
+"""Given images, layouts drawn for each of them, and draws of the truth of the images in the place of each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,60 +74,28 @@ class DifferenceOfStds(GaussianProcess):
         return (a_t / a_s)[..., None] * xs + std[..., None] * jax.random.normal(key, xs.shape)
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to condition: RePaint with so many resamples, or levels (None). `calls` of the network, at least."""
-
-    name: str
-    resamples: int | None
-    calls: int
-    image_step: str = "ancestral"
-    renoise: type[GaussianProcess] = GaussianProcess
-
-    @property
-    def steps(self) -> int:
-        """RePaint takes every step but the last `resamples` times."""
-        return self.calls if self.resamples is None else -(-(self.calls - 1) // self.resamples) + 1
-
-    @property
-    def spent(self) -> int:
-        """The calls that its steps cost."""
-        return self.steps if self.resamples is None else (self.steps - 1) * self.resamples + 1
-
-
-def methods(calls: int) -> list[Method]:
-    """What is compared: all at `calls`, levels at a tenth of them too."""
-    return [
-        Method("replacement (RePaint, n = 1)", 1, calls),
-        Method("RePaint, n = 5", 5, calls),
-        Method("RePaint, n = 10", 10, calls),
-        Method("RePaint, n = 5, difference of stds", 5, calls, renoise=DifferenceOfStds),
-        Method("levels", None, calls),
-        Method("levels", None, max(calls // 10, 1)),
-        Method("levels, DPM-Solver++", None, max(calls // 10, 1), "dpm++"),
-    ]
-
-
 def measure(calls: int) -> list[dict]:
     """All rows: worlds by directions by methods, the truth first."""
     rows = []
     for size in SIZES:
         world = World(*size)
-        images, classes = draw_world(world, GIVENS)
-        many = draw_world(world, MANY * GIVENS * COPIES)
-        rows.append(_row(world, "layout to image", "truth", None, 0.0, score_images(*many)))
-        rows.append(_row(world, "image to layout", "truth", None, 0.0, score_layouts(images, None)))
+        images, _ = draw_world(world, GIVENS)
+        rows.append(_row(world, DIRECTIONS[0], TRUTH, None, 0.0, score_images(*draw_world(world, MANY * GIVENS))))
+        rows.append(_row(world, DIRECTIONS[1], TRUTH, None, 0.0, score_layouts(images, None)))
         for method in methods(calls):
-            want = np.arange(GIVENS * COPIES) % CLASSES
-            drawn, seconds = draw(world, method, Pair(None, want))
-            scores = score_images(drawn.image[:, 0, :, 0], want)
-            rows.append(_row(world, "layout to image", method.name, method.spent, seconds, scores))
-            if method.image_step != "ancestral":  # the image does not move in the other direction
-                continue
-            drawn, seconds = draw(world, method, Pair(images.repeat(COPIES, 0), None))
-            scores = score_layouts(images, drawn.layout.reshape(GIVENS, COPIES, world.labels))
-            rows.append(_row(world, "image to layout", method.name, method.spent, seconds, scores))
+            for direction in filter(method.answers, DIRECTIONS):
+                rows.append(_row(world, direction, method.name, method.calls, *_ask(world, method, direction, images)))
     return rows
+
+
+def _ask(world: World, method: Method, direction: str, images: np.ndarray) -> tuple[float, dict]:
+    """Seconds and scores."""
+    if direction == DIRECTIONS[0]:
+        classes = np.arange(GIVENS * COPIES) % CLASSES
+        drawn, seconds = draw(world, method, Pair(None, classes))
+        return seconds, score_images(drawn.image[:, 0, :, 0], classes)
+    drawn, seconds = draw(world, method, Pair(images.repeat(COPIES, 0), None))
+    return seconds, score_layouts(images, drawn.layout.reshape(GIVENS, COPIES, world.labels))
 
 
 def _row(world: World, direction: str, method: str, calls: int | None, seconds: float, scores: dict) -> dict:
@@ -151,14 +121,13 @@ def draw(world: World, method: Method, given: Pair) -> tuple[Pair, float]:
     known = Pair(np.full(image.shape[:3], given.image is not None), np.full(layout.shape, given.layout is not None))
     question = given_values(example_keys(1, np.arange(num)), Pair(image, layout), known)
     walk = run if method.resamples is None else functools.partial(run_repaint, resamples=method.resamples)
-    process = JointProcess(
-        method.renoise(Schedule("cosine"), "x0"),
-        UniformProcess(CLASSES, Schedule("cosine")),
-    )
-    sampler = Sampler(process, world, method.image_step, clip=False)
-    walk(sampler, {}, paths.joint(1), question, Condition())
+    image_process = (DifferenceOfStds if method.released else GaussianProcess)(Schedule("cosine"), "x0")
+    process = JointProcess(image_process, UniformProcess(CLASSES, Schedule("cosine")))
+    sampler, settings = Sampler(process, world, "ddim", clip=False), Settings(dials=Dials(eta=method.eta))
+    path = paths.joint(method.steps) ** method.power
+    walk(sampler, {}, paths.joint(1), question, Condition(), settings)
     start = time.perf_counter()
-    drawn = jax.tree.map(np.asarray, walk(sampler, {}, paths.joint(method.steps), question, Condition()))
+    drawn = jax.tree.map(np.asarray, walk(sampler, {}, path, question, Condition(), settings))
     return drawn, time.perf_counter() - start
 
 

@@ -55,7 +55,6 @@ class Segments(Base):
 
                 def answers(inside: np.ndarray, told: Texts = told, one: int = first_id + i):
                     ids = np.array([window_ids(one, window) for window in range(len(inside))])
-                    told = told if told is None or isinstance(told, str) else [told] * len(inside)
                     return self._probabilities(inside, steps, told, seed, progress, ids)
 
                 maps = tiling.average(answers, x, self.size, self.labels.num_classes)
