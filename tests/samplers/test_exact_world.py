@@ -37,7 +37,7 @@ CASES = {
 }
 
 
-def matches(counts, expected, name):
+def assert_drawn_from(counts, expected, name):
     if name == "image_only":
         expected, counts = expected.sum(1), counts.sum(1)  # the labels are pure noise
     elif name == "layout_only":
@@ -54,7 +54,7 @@ def matches(counts, expected, name):
 def test_every_path_draws_the_chains_own_law(name, step):
     path, given = CASES[name]
     steps = Steps(step)
-    matches(draws(path(6), steps, **given), binned(chain_law(path(6), steps, **given)) * NUM, name)
+    assert_drawn_from(draws(path(6), steps, **given), binned(chain_law(path(6), steps, **given)) * NUM, name)
 
 
 OTHERS = {
@@ -69,7 +69,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_pair_of_steps_draws_the_chains_own_law(name):
     steps = OTHERS[name]
-    matches(draws(paths.joint(6), steps), binned(chain_law(paths.joint(6), steps)) * NUM, "joint")
+    assert_drawn_from(draws(paths.joint(6), steps), binned(chain_law(paths.joint(6), steps)) * NUM, "joint")
 
 
 def distance(path, steps, given, name="joint"):
