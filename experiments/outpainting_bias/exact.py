@@ -89,7 +89,7 @@ def measure(calls: int) -> list[dict]:
 
 
 def _ask(world: World, method: Method, direction: str, images: np.ndarray) -> tuple[float, dict]:
-    """Seconds and scores."""
+    """Processor seconds and scores."""
     if direction == DIRECTIONS[0]:
         classes = np.arange(GIVENS * COPIES) % CLASSES
         drawn, seconds = draw(world, method, Pair(None, classes))
@@ -111,7 +111,7 @@ def draw_world(world: World, num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(world: World, method: Method, given: Pair) -> tuple[Pair, float]:
-    """Pairs drawn for given images (B, grey) or given classes (B,), and the seconds that took once compiled."""
+    """Pairs drawn for given images (B, grey) or classes (B,), and the processor seconds that took once compiled."""
     num = len(given.image if given.layout is None else given.layout)
     image, layout = np.zeros((num, 1, world.grey, 1), np.float32), np.zeros((num, 1, world.labels), np.int32)
     if given.image is not None:
@@ -125,10 +125,10 @@ def draw(world: World, method: Method, given: Pair) -> tuple[Pair, float]:
     process = JointProcess(image_process, UniformProcess(CLASSES, Schedule("cosine")))
     sampler, settings = Sampler(process, world, "ddim", clip=False), Settings(dials=Dials(eta=method.eta))
     path = paths.joint(method.steps) ** method.power
-    walk(sampler, {}, paths.joint(1), question, Condition(), settings)
-    start = time.perf_counter()
+    walk(sampler, {}, paths.joint(2), question, Condition(), settings)
+    start = time.process_time()
     drawn = jax.tree.map(np.asarray, walk(sampler, {}, path, question, Condition(), settings))
-    return drawn, time.perf_counter() - start
+    return drawn, time.process_time() - start
 
 
 def law_of_class(images: np.ndarray) -> np.ndarray:
