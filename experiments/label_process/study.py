@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     for seed in arguments.seeds:

@@ -20,7 +20,7 @@ from gcdiff.training.optim import Optim
 
 # What the data, the process or the program decides, and what a joint model of one grid always has.
 NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "state_classes", "hide_unknown_image")
-NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor")
+NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor", "lowres")
 
 
 def default() -> ConfigDict:

@@ -120,6 +120,14 @@ def shuffle(x: Array, factor: int) -> Array:
     return x.reshape(b, h * factor, w * factor, c)
 
 
+def enlarge(x: Array, size: tuple[int, int]) -> Array:
+    """Every pixel repeated: (B, h', w', C) -> (B, h, w, C) for a size (h, w) that is a multiple of (h', w')."""
+    factors = [big // small for big, small in zip(size, x.shape[1:3], strict=True)]
+    if any(f * small != big for f, small, big in zip(factors, x.shape[1:3], size, strict=True)):
+        raise ValueError(f"size {x.shape[1]}x{x.shape[2]} does not divide {size[0]}x{size[1]}")
+    return jnp.repeat(jnp.repeat(x, factors[0], axis=1), factors[1], axis=2)
+
+
 class Downsample(nn.Module):
     """Pixel-unshuffle by `factor` and a 1x1 convolution."""
 

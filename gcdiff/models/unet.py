@@ -33,13 +33,14 @@ from gcdiff.models.layers import (
     ResBlock,
     TiedLogits,
     Upsample,
+    enlarge,
     level_channels,
     level_features,
     level_flags,
     shuffle,
     unshuffle,
 )
-from gcdiff.types import Condition, Pair
+from gcdiff.types import Condition, LowRes, Pair
 
 
 class JointUNet(nn.Module):
@@ -53,6 +54,10 @@ class JointUNet(nn.Module):
     `tied`: the head predicts `tied_features` numbers per pixel, and logits are their products with the first
     num_classes rows of the table (state_classes, tied_features); a linear map of the rows gives the `label_features` of
     the input.
+
+    `lowres`: a super-resolution stage, which reads `condition.lowres`: an image (B, h', w', C) and a layout int32 or
+    shares of classes float32 (B, h', w', K), noised for augmentation, with h' a divisor of h; `level` (B,) is the
+    log-SNR of that noise. Its labels have a table of their own.
 
     Raises ValueError for a size that is not divisible, for conditions this network has no input for, and for tied
     logits of a float layout.
@@ -79,6 +84,7 @@ class JointUNet(nn.Module):
     final_blocks: int = 1
     final_kernel: int = 3
     hide_unknown_image: bool = True
+    lowres: bool = False
     text_features: int = 128
     dropout: float = 0.0
     control: Any = None
@@ -86,8 +92,10 @@ class JointUNet(nn.Module):
 
     @nn.compact
     def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
-        if condition.lowres is not None or condition.estimate is not None:
-            raise ValueError("this network has no input for condition.lowres or condition.estimate")
+        if condition.estimate is not None:
+            raise ValueError("this network has no input for condition.estimate")
+        if (condition.lowres is not None) != self.lowres:
+            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
         width = self.tied_features if self.tied else self.label_features
         rows = self.num_classes if self.state_classes is None else self.state_classes
         table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
@@ -95,6 +103,10 @@ class JointUNet(nn.Module):
         self._check_size(pixels.shape)
         context, pooled = TextContext(self.text_features, name="text")(condition)
         embedding = MLP((4 * self.dim, 4 * self.dim), name="levels")(levels)
+        if condition.lowres is not None:
+            pixels = jnp.concatenate([pixels, self._lowres(condition.lowres, width, pixels.shape[1:3])], axis=-1)
+            features = level_features(condition.lowres.level[:, None, None])
+            embedding = embedding + MLP((4 * self.dim, 4 * self.dim), name="lowres_level")(features)
         if pooled is not None:
             embedding = embedding + nn.Dense(4 * self.dim, name="text_embedding")(pooled)
         areas = {k: v for k, v in condition.extra.items() if k.startswith("areas/")}
@@ -152,6 +164,14 @@ class JointUNet(nn.Module):
             levels.append(level_features(snr))
         pixels = jnp.concatenate(parts, axis=-1)
         return pixels, jnp.concatenate(maps, axis=-1), jnp.concatenate(levels, axis=-1)
+
+    def _lowres(self, lowres: LowRes, width: int, size: tuple[int, int]) -> Array:
+        """The low-resolution pair as channels at the full size, repeated pixel by pixel: (B, h, w, C + width)."""
+        table = nn.Embed(self.num_classes, width, embedding_init=nn.initializers.normal(1.0), name="lowres_labels")
+        y = lowres.layout
+        e = y @ table.embedding if jnp.issubdtype(y.dtype, jnp.floating) else table(y)
+        unknown = level_flags(lowres.level)[1][:, None, None, None]
+        return jnp.concatenate([enlarge(a, size) for a in (lowres.image, e)], axis=-1) * (1 - unknown)
 
     def _embed(self, y: Array, table: nn.Embed) -> Array:
         """The noisy layout as channels (B, H, W, F)."""

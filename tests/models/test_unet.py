@@ -10,7 +10,7 @@ import pytest
 from gcdiff.models.attention import identity_control
 from gcdiff.models.unet import JointUNet
 from gcdiff.processes.categorical import UniformProcess
-from gcdiff.types import Condition, Pair, Text
+from gcdiff.types import Condition, LowRes, Pair, Text
 
 B, H, W, K = 4, 16, 32, 5
 RNG = np.random.default_rng(0)
@@ -135,8 +135,29 @@ def test_sizes_and_conditions_it_cannot_take_are_refused():
             NET.init, jax.random.key(0), Pair(NOISY.image[:, 1:], NOISY.layout[:, 1:]),
             Pair(MAPS.image[:, 1:], MAPS.layout[:, 1:]), CONDITION,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="lowres"):
+    with pytest.raises(ValueError, match="estimate"):
         jax.eval_shape(NET.init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(estimate=NOISY))
+    with pytest.raises(ValueError, match="lowres=True, but condition.lowres is None"):
+        jax.eval_shape(NET.clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION)
+    lowres = LowRes(np.zeros((B, 3, W, 3), np.float32), np.zeros((B, 3, W), np.int32), np.zeros(B, np.float32))
+    with pytest.raises(ValueError, match="does not divide"):
+        jax.eval_shape(NET.clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(lowres=lowres))
+
+
+def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares():
+    """One-hot shares are the labels; at the unknown level neither says anything."""
+    net, rng = NET.clone(lowres=True), np.random.default_rng(3)
+    image, labels = rng.normal(size=(B, H // 2, W // 2, 3)).astype(np.float32), rng.integers(0, K, (B, H // 2, W // 2))
+    told = [
+        CONDITION.replace(lowres=LowRes(image * sign, layout, np.full(B, level, np.float32)))
+        for sign, layout, level in ((1, labels, 2), (1, np.eye(K, dtype=np.float32)[labels], 2), (1, labels, -20),
+                                    (-1, labels[::-1], -20))
+    ]  # fmt: skip
+    params = random_params(net, told[0])
+    outs = [apply(net, params, NOISY, MAPS, condition) for condition in told]
+    np.testing.assert_allclose(outs[0].layout, outs[1].layout, atol=1e-5)
+    np.testing.assert_array_equal(outs[2].layout, outs[3].layout)
+    assert np.abs(outs[0].layout - outs[2].layout).max() > 1e-3
 
 
 def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
