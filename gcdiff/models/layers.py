@@ -1,4 +1,4 @@
-"""The building blocks of the networks: one convolution, normalisation, residual block, resampling, level features.
+"""The building blocks of the networks: one convolution, normalisation, residual block, resampling.
 
 Every convolution of every network goes through `Conv`. Statistics of the norms are float32 whatever the compute
 dtype; parameters are float32.
@@ -7,14 +7,12 @@ dtype; parameters are float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
-
-LOG_SNR_CLIP = 15.0
-"""Networks see log-SNRs within +-15; beyond stand the two ends, given and unknown, which have a flag each."""
 
 
 class Conv(nn.Module):
@@ -24,7 +22,7 @@ class Conv(nn.Module):
     kernel: int = 3
     use_bias: bool = True
     init: Callable = nn.initializers.lecun_normal()
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -48,7 +46,7 @@ class GroupNorm(nn.Module):
     """
 
     groups: int = 8
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -67,6 +65,23 @@ class GroupNorm(nn.Module):
         return (centred * (jax.lax.rsqrt(over_group(jnp.square(centred)) + 1e-5) * scale) + bias).astype(self.dtype)
 
 
+class LayerNorm(nn.Module):
+    """Normalisation over the channels (..., C) with float32 statistics and a gain; `use_bias` adds a bias."""
+
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.astype(jnp.float32)
+        centred = x - x.mean(axis=-1, keepdims=True)
+        x = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + 1e-5)
+        x = x * self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+        return x.astype(self.dtype)
+
+
 class _Affine(nn.Module):
     """The scale and bias of a norm, (C,) each."""
 
@@ -77,32 +92,73 @@ class _Affine(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, conv; [cross attention]; norm, FiLM of the global embedding, SiLU, dropout, conv; residual.
+    """Norm, SiLU, conv; [cross-attention]; norm, FiLM of the global embedding, SiLU, dropout, conv; [gate]; residual.
 
-    x (B, h, w, C), embedding (B, D) -> (B, h, w, features). `cross` maps features to features (text attention).
-    Features are dropped only where the caller gives random numbers named "dropout", as training does.
+    x (B, h, w, C), embedding (B, D) -> (B, h, w, features). `cross` is a module that attends from the features to
+    `context` (text), `gated` multiplies by a `GlobalContext` of the features. Features are dropped only where the
+    caller gives random numbers named "dropout", as training does.
     """
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     kernel: int = 3
     dropout: float = 0.0
+    gated: bool = False
+    cross: nn.Module | None = None
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, cross: Callable[[Array], Array] | None = None) -> Array:
+    def __call__(self, x: Array, embedding: Array, context: Any = None, areas: Any = None) -> Array:
         h = Conv(self.features, self.kernel, dtype=self.dtype, name="conv1")(
             nn.silu(GroupNorm(dtype=self.dtype, name="norm1")(x))
         )
-        if cross is not None:
-            h = h + cross(h)
+        if self.cross is not None:
+            h = h + self.cross(h, context, areas, embedding)
         film = nn.Dense(2 * self.features, name="film")(nn.silu(embedding))[:, None, None]
         scale, shift = jnp.split(film.astype(self.dtype), 2, axis=-1)
         h = GroupNorm(dtype=self.dtype, name="norm2")(h) * (1 + scale) + shift
         h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.silu(h))
         h = Conv(self.features, self.kernel, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(h)
+        if self.gated:
+            h = h * GlobalContext(self.dtype, name="gate")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
         return x.astype(self.dtype) + h
+
+
+class GlobalContext(nn.Module):
+    """A gate in (0, 1) for each channel, from an attention-weighted mean over the pixels: (B, h, w, C) -> (B, 1, 1, C).
+
+    Squeeze-and-excitation (Hu et al. 2018) with the pooling of Cao et al. 2019 (GCNet), as in Imagen.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        scores = Conv(1, kernel=1, dtype=self.dtype, name="scores")(x).astype(jnp.float32)
+        weights = jax.nn.softmax(scores, axis=(1, 2))
+        pooled = jnp.einsum("bhwo,bhwc->bc", weights, x.astype(jnp.float32))
+        h = nn.silu(nn.Dense(max(3, channels // 2), name="down")(pooled))
+        return nn.sigmoid(nn.Dense(channels, name="up")(h))[:, None, None].astype(self.dtype)
+
+
+class CrossEmbed(nn.Module):
+    """Convolutions of several kernel sizes side by side, the smallest with half of the features, the next with a
+    quarter, ..., the largest with the rest (Wang et al. 2022, CrossFormer): (B, h, w, C) -> (B, h, w, features)."""
+
+    features: int
+    kernels: Sequence[int] = (3, 7, 15)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernels = sorted(self.kernels)
+        widths = [self.features // 2**i for i in range(1, len(kernels))]
+        widths.append(self.features - sum(widths))
+        return jnp.concatenate(
+            [Conv(w, k, dtype=self.dtype, name=f"conv{k}")(x) for k, w in zip(kernels, widths, strict=True)], axis=-1
+        )
 
 
 def unshuffle(x: Array, factor: int) -> Array:
@@ -133,7 +189,7 @@ class Downsample(nn.Module):
 
     features: int
     factor: int = 2
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -145,46 +201,12 @@ class Upsample(nn.Module):
 
     features: int
     factor: int = 2
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = Conv(self.features * self.factor**2, kernel=1, dtype=self.dtype, name="conv")(x)
         return shuffle(nn.silu(x), self.factor)
-
-
-def level_flags(log_snr: Array) -> tuple[Array, Array]:
-    """(given, unknown) of a log-SNR map, float32: 1 at the exact ends (anything beyond the clip), else 0."""
-    return (log_snr >= LOG_SNR_CLIP).astype(jnp.float32), (log_snr <= -LOG_SNR_CLIP).astype(jnp.float32)
-
-
-def level_channels(log_snr: Array) -> Array:
-    """What a network sees of a level map (B, h, w): clipped log-SNR over 15, given, unknown; (B, h, w, 3)."""
-    given, unknown = level_flags(log_snr)
-    return jnp.stack([jnp.clip(log_snr, -LOG_SNR_CLIP, LOG_SNR_CLIP) / LOG_SNR_CLIP, given, unknown], axis=-1)
-
-
-def level_features(log_snr: Array, bands: int = 16) -> Array:
-    """Global features of a level map (B, h, w) or (B, 1, 1): its pixels' Fourier features, averaged; (B, 2*bands+3).
-
-    For a constant map these are the features of the constant; for a mixed one a smooth summary.
-    """
-    x = jnp.clip(log_snr, -LOG_SNR_CLIP, LOG_SNR_CLIP)[..., None]
-    angles = x * jnp.exp(jnp.linspace(jnp.log(0.05), jnp.log(1.5), bands))
-    features = jnp.concatenate([level_channels(log_snr), jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return features.mean(axis=(1, 2))
-
-
-class MLP(nn.Module):
-    """Dense layers of the given widths with SiLU between them."""
-
-    widths: Sequence[int]
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        for i, width in enumerate(self.widths):
-            x = nn.Dense(width, name=f"dense{i}")(nn.silu(x) if i else x)
-        return x
 
 
 class TiedLogits(nn.Module):

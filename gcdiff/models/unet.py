@@ -12,6 +12,9 @@ For many classes the logits can be tied to the embedding (Press and Wolf 2017): 
 pixel, and logit k is their product with row k of the table from which the inputs' embedding is made too. One more class
 then costs each pixel a short product instead of a 3x3 convolution, and a row learns from its class as an input and as
 an output.
+
+A small network is small by default. The fields after `dropout` switch on the parts of the paper's network, one by one;
+`gcdiff.models.official` sets all of them.
 """
 
 from __future__ import annotations
@@ -23,24 +26,21 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gcdiff.models.attention import Attention, Transformer
-from gcdiff.models.conditioning import TextContext
+from gcdiff.models.attention import Attention, CrossAttention, ImagenTransformer, MultiQueryAttention, Transformer
+from gcdiff.models.conditioning import levels_and_text
+from gcdiff.models.inputs import lowres_channels, pair_channels
 from gcdiff.models.layers import (
-    MLP,
     Conv,
+    CrossEmbed,
     Downsample,
     GroupNorm,
     ResBlock,
     TiedLogits,
     Upsample,
-    enlarge,
-    level_channels,
-    level_features,
-    level_flags,
     shuffle,
     unshuffle,
 )
-from gcdiff.types import Condition, LowRes, Pair
+from gcdiff.types import Condition, Pair
 
 
 class JointUNet(nn.Module):
@@ -58,6 +58,23 @@ class JointUNet(nn.Module):
     `lowres`: a super-resolution stage, which reads `condition.lowres`: an image (B, h', w', C) and a layout int32 or
     shares of classes float32 (B, h', w', K), noised for augmentation, with h' a divisor of h; `level` (B,) is the
     log-SNR of that noise. Its labels have a table of their own.
+
+    `remat`: the levels whose activations are computed again in the backward pass instead of being kept; one value is
+    for all levels.
+
+    The parts of the paper's network:
+      full_resolution    convolutions and a gated block before the first reduction (by `stem`), a block after the last
+                         enlargement; else the stem is a pixel-unshuffle and the pixels come back beside the heads
+      stem_kernels       sizes of the first convolutions, side by side
+      gates              blocks end in a gate by the global context, all but the first of each level
+      imagen_attention   norms around attention, one null key, one head of keys and values in self-attention, and
+                         feed-forwards `feed_forward` times as wide
+      middle_attention   cross-attention and self-attention between encoder and decoder
+      attention_skips    the attention of a level is a skip of its own, and its first block none
+      learned_levels     `level_bands` learned frequencies; `level_tokens` tokens of the level in the context
+      level_inputs       'both': the levels of both modalities, pixel by pixel; 'image': its level alone, as of both
+      text_latents       text is padded to `text_length` and resampled to so many tokens; 0: it is read as it is
+      embedding          width of the global embedding over `dim`
 
     Raises ValueError for a size that is not divisible, for conditions this network has no input for, and for tied
     logits of a float layout.
@@ -87,107 +104,132 @@ class JointUNet(nn.Module):
     lowres: bool = False
     text_features: int = 128
     dropout: float = 0.0
+    remat: Sequence[bool] = (False,)
+    full_resolution: bool = False
+    stem_kernels: Sequence[int] = (3,)
+    gates: bool = False
+    imagen_attention: bool = False
+    feed_forward: float = 2.0
+    middle_attention: bool = False
+    middle_heads: int = 8
+    middle_head_dim: int = 64
+    attention_skips: bool = False
+    learned_levels: bool = False
+    level_bands: int = 8
+    level_tokens: int = 0
+    level_inputs: str = "both"
+    text_latents: int = 0
+    text_length: int = 256
+    embedding: int = 4
     control: Any = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
-        if condition.estimate is not None:
-            raise ValueError("this network has no input for condition.estimate")
-        if (condition.lowres is not None) != self.lowres:
-            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
+        self._check(condition)
         width = self.tied_features if self.tied else self.label_features
         rows = self.num_classes if self.state_classes is None else self.state_classes
         table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
-        pixels, maps, levels = self._inputs(noisy, log_snr, table)
-        self._check_size(pixels.shape)
-        context, pooled = TextContext(self.text_features, name="text")(condition)
-        embedding = MLP((4 * self.dim, 4 * self.dim), name="levels")(levels)
+        pixels, maps = pair_channels(self, noisy, log_snr, table)
+        lowres = None
         if condition.lowres is not None:
-            pixels = jnp.concatenate([pixels, self._lowres(condition.lowres, width, pixels.shape[1:3])], axis=-1)
-            features = level_features(condition.lowres.level[:, None, None])
-            embedding = embedding + MLP((4 * self.dim, 4 * self.dim), name="lowres_level")(features)
-        if pooled is not None:
-            embedding = embedding + nn.Dense(4 * self.dim, name="text_embedding")(pooled)
+            lowres = lowres_channels(self, condition.lowres, width, pixels.shape[1:3])
+            pixels = jnp.concatenate([pixels, lowres], axis=-1)
+        self._check_size(pixels.shape)
+        embedding, context = levels_and_text(self, log_snr, condition)
         areas = {k: v for k, v in condition.extra.items() if k.startswith("areas/")}
+        told = embedding, context, areas
 
-        def stage(x, level, stride, name, skips=None):
-            """The blocks of one level; encoder: pushes to the returned list; decoder: pops from `skips`."""
-            features, outs = self.dim * self.mults[level], []
-            for i in range(self.blocks[level]):
-                if skips is not None:
-                    x = jnp.concatenate([x, skips.pop() * 2**-0.5], axis=-1)
-                cross = None
-                if self.cross_attention[level] and context is not None and i == 0:
-                    attend = Attention(self.heads, self.head_dim, False, self.control, self.dtype, name=f"{name}_cross")
-                    cross = lambda h, attend=attend: attend(h, context, areas, embedding)  # noqa: E731
-                x = ResBlock(features, self.dtype, dropout=self.dropout, name=f"{name}_block{i}")(x, embedding, cross)
-                outs.append(x)
-            if self.attention[level]:
-                attend = Transformer(self.heads, self.head_dim, self.control, self.dtype, name=f"{name}_attention")
-                outs[-1] = x = attend(x, context, areas, embedding)
-            x = self._inject(x, condition, stride, name)
-            outs[-1] = x
-            return x, outs
-
-        x = Conv(self.dim, dtype=self.dtype, name="stem")(unshuffle(pixels, self.stem))
-        x = x + self._maps(unshuffle(maps, self.stem), self.dim, "stem_maps")
+        x = self._stem(pixels, maps, embedding)
         skips, last = [], len(self.mults) - 1
         for level in range(last + 1):
             if level:
                 x = Downsample(self.dim * self.mults[level], dtype=self.dtype, name=f"down{level}")(x)
-            x, outs = stage(x, level, self.stem * 2**level, f"encoder{level}")
+            x, outs = self._stage(x, level, f"encoder{level}", told, condition)
             skips += outs
-        x = ResBlock(self.dim * self.mults[-1], self.dtype, dropout=self.dropout, name="middle")(x, embedding)
+        x = self._middle(x, told)
         for level in range(last, -1, -1):
-            x, _ = stage(x, level, self.stem * 2**level, f"decoder{level}", skips)
+            x, _ = self._stage(x, level, f"decoder{level}", told, condition, skips)
             if level:
                 x = Upsample(self.dim * self.mults[level - 1], dtype=self.dtype, name=f"up{level}")(x)
-        return self._heads(x, pixels, maps, embedding, table)
+        x = Upsample(self.final_dim, self.stem, self.dtype, name="up0")(x)
+        return self._heads(x, pixels, maps, lowres, embedding, table)
 
-    def _inputs(self, noisy: Pair, log_snr: Pair, table: nn.Embed) -> tuple[Array, Array, Array]:
-        """The pixels (B, h, w, C) the network reads, the level maps (B, h, w, M) and the global features (B, F)."""
-        parts, maps, levels = [], [], []
-        if "image" in self.inputs:
-            x, snr = noisy.image, log_snr.image
-            if self.hide_unknown_image:
-                x = x * (1 - level_flags(snr)[1])[..., None]
-            parts.append(x)
-            maps.append(jnp.broadcast_to(level_channels(snr), (*x.shape[:3], 3)))
-            levels.append(level_features(snr))
-        if "layout" in self.inputs:
-            y, snr = noisy.layout, log_snr.layout
-            e = self._embed(y, table) * (1 - level_flags(snr)[1])[..., None]
-            m = jnp.broadcast_to(level_channels(snr), (*y.shape[:3], 3))
-            parts.append(unshuffle(e, self.layout_factor))
-            maps.append(unshuffle(m, self.layout_factor))
-            levels.append(level_features(snr))
-        pixels = jnp.concatenate(parts, axis=-1)
-        return pixels, jnp.concatenate(maps, axis=-1), jnp.concatenate(levels, axis=-1)
+    def _stage(self, x, level: int, name: str, told, condition: Condition, skips: list | None = None):
+        """The blocks of one level; an encoder's returns its skips, a decoder's takes them from `skips`."""
+        embedding, context, areas = told
+        features, outs = self.dim * self.mults[level], []
+        remat = nn.remat if self.remat[level % len(self.remat)] else lambda m: m
+        for i in range(self.blocks[level]):
+            if skips is not None:
+                x = jnp.concatenate([x, skips.pop() * 2**-0.5], axis=-1)
+            cross = None
+            if self.cross_attention[level] and context is not None and i == 0:
+                cross = self._cross(self.heads, self.head_dim, f"{name}_cross")
+            x = self._block(features, f"{name}_block{i}", cross, self.gates and i > 0, remat)(x, *told)
+            outs.append(x)
+        if self.attention_skips:
+            outs = [*outs[1:], x]
+        if self.attention[level]:
+            args = self.heads, self.head_dim, self.control, self.dtype
+            if self.imagen_attention:
+                attend = remat(ImagenTransformer)(*args, self.feed_forward, name=f"{name}_attention")
+            else:
+                attend = remat(Transformer)(*args, name=f"{name}_attention")
+            x = attend(x, context, areas, embedding)
+        outs[-1] = x = self._inject(x, condition, self.stem * 2**level, name)
+        return x, outs
 
-    def _lowres(self, lowres: LowRes, width: int, size: tuple[int, int]) -> Array:
-        """The low-resolution pair as channels at the full size, repeated pixel by pixel: (B, h, w, C + width)."""
-        table = nn.Embed(self.num_classes, width, embedding_init=nn.initializers.normal(1.0), name="lowres_labels")
-        y = lowres.layout
-        e = y @ table.embedding if jnp.issubdtype(y.dtype, jnp.floating) else table(y)
-        unknown = level_flags(lowres.level)[1][:, None, None, None]
-        return jnp.concatenate([enlarge(a, size) for a in (lowres.image, e)], axis=-1) * (1 - unknown)
+    def _block(self, features: int, name: str, cross=None, gated: bool = False, remat=lambda m: m) -> ResBlock:
+        return remat(ResBlock)(features, self.dtype, dropout=self.dropout, gated=gated, cross=cross, name=name)
 
-    def _embed(self, y: Array, table: nn.Embed) -> Array:
-        """The noisy layout as channels (B, H, W, F)."""
-        if jnp.issubdtype(y.dtype, jnp.floating):
-            if self.tied:
-                raise ValueError(f"tied logits need a layout of labels, got {y.dtype} of shape {y.shape}")
-            return y
-        if not self.tied:
-            return table(y)
-        rows = nn.Dense(self.label_features, use_bias=False, name="label_input")(table.embedding)
-        return jnp.take(rows, y, axis=0)
+    def _cross(self, heads: int, head_dim: int, name: str) -> Attention | CrossAttention:
+        if self.imagen_attention:
+            return CrossAttention(heads, head_dim, self.control, self.dtype, name=name)
+        return Attention(heads, head_dim, self.control, self.dtype, False, name=name)
+
+    def _stem(self, pixels: Array, maps: Array | None, embedding: Array) -> Array:
+        """From the pixels to the grid of the first level."""
+        first = pixels if self.full_resolution else unshuffle(pixels, self.stem)
+        if len(self.stem_kernels) > 1:
+            x = CrossEmbed(self.dim, self.stem_kernels, self.dtype, name="stem")(first)
+        else:
+            x = Conv(self.dim, self.stem_kernels[0], dtype=self.dtype, name="stem")(first)
+        if maps is not None:
+            x = x + self._maps(maps if self.full_resolution else unshuffle(maps, self.stem), self.dim, "stem_maps")
+        if self.full_resolution:
+            x = self._block(self.dim, "initial", gated=self.gates)(x, embedding)
+            x = Downsample(self.dim * self.mults[0], self.stem, self.dtype, name="down0")(x)
+        return x
+
+    def _middle(self, x: Array, told) -> Array:
+        features = self.dim * self.mults[-1]
+        if not self.middle_attention:
+            return self._block(features, "middle")(x, told[0])
+        embedding, context, areas = told
+
+        def block(i: int) -> ResBlock:
+            cross = None
+            if context is not None:
+                cross = self._cross(self.middle_heads, self.middle_head_dim, f"middle_cross{i}")
+            return self._block(features, f"middle{i}", cross)
+
+        x = block(0)(x, *told)
+        kind = MultiQueryAttention if self.imagen_attention else Attention
+        attend = kind(self.heads, self.head_dim, self.control, self.dtype, name="middle_attention")
+        x = x + attend(x, None, areas, embedding)
+        return block(1)(x, *told)
 
     def _maps(self, maps: Array, features: int, name: str) -> Array:
         """Level maps enter through weights that start at zero."""
         zero = nn.initializers.zeros
         return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
+
+    def _check(self, condition: Condition) -> None:
+        if condition.estimate is not None:
+            raise ValueError("this network has no input for condition.estimate")
+        if (condition.lowres is not None) != self.lowres:
+            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
 
     def _check_size(self, shape) -> None:
         stride = self.stem * 2 ** (len(self.mults) - 1)
@@ -202,14 +244,15 @@ class JointUNet(nn.Module):
         conv = Conv(x.shape[-1], kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=f"{name}_inject")
         return x + conv(extra)
 
-    def _heads(self, x: Array, pixels: Array, maps: Array, embedding: Array, table: nn.Embed) -> Pair:
-        """Back to full resolution beside the pixels themselves, then a convolution per head."""
-        x = Upsample(self.final_dim, self.stem, self.dtype, name="up0")(x)
-        x = x + Conv(self.final_dim, kernel=1, dtype=self.dtype, name="final_pixels")(pixels)
-        x = x + self._maps(maps, self.final_dim, "final_maps")
-        for i in range(self.final_blocks):
-            x = ResBlock(self.final_dim, self.dtype, self.final_kernel, name=f"final{i}")(x, embedding)
-        x = nn.silu(GroupNorm(name="final_norm")(x))
+    def _heads(self, x: Array, pixels: Array, maps: Array | None, lowres: Array | None, embedding, table) -> Pair:
+        """A convolution per head, beside the pixels themselves; at full resolution beside the low-resolution pair."""
+        if self.full_resolution:
+            x = self._final(x, embedding, self.gates)
+            x = x if lowres is None else jnp.concatenate([x, lowres.astype(x.dtype)], axis=-1)
+        else:
+            x = x + Conv(self.final_dim, kernel=1, dtype=self.dtype, name="final_pixels")(pixels)
+            x = x if maps is None else x + self._maps(maps, self.final_dim, "final_maps")
+            x = nn.silu(GroupNorm(name="final_norm")(self._final(x, embedding, False)))
 
         def head(name: str, features: int, bias: bool = True) -> Array:
             return Conv(features, self.final_kernel, bias, nn.initializers.zeros, name=name)(x)
@@ -224,3 +267,8 @@ class JointUNet(nn.Module):
         elif "layout" in self.outputs:
             logits = shuffle(head("head_layout", self.num_classes * self.layout_factor**2), self.layout_factor)
         return Pair(image, logits)
+
+    def _final(self, x: Array, embedding: Array, gated: bool) -> Array:
+        for i in range(self.final_blocks):
+            x = ResBlock(self.final_dim, self.dtype, self.final_kernel, gated=gated, name=f"final{i}")(x, embedding)
+        return x
