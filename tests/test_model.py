@@ -31,7 +31,8 @@ def get_config():
     c.text.update(features=16, layers=1)
     c.train.update(steps=4, batch_size=4, log_every=1, checkpoint_every=2, evaluate_every=4, sample_every=0)
     c.sample.update(steps=3, chunk=4)
-    c.optim.schedule = "constant"
+    c.optim.update(schedule="constant", ema_profiles=(0.05, 0.1))
+    c.loss.balance = True
     return c
 """
 
@@ -442,13 +443,31 @@ def test_resuming_is_no_interruption(run, config, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_the_length_of_the_average_is_chosen_afterwards(run, tmp_path):
+    """A shorter average is nearer to the last parameters, so their distances to a short one grow with the length."""
+    short, *others = (gcdiff.load(run, ema=length).params for length in (0.05, 0.06, 0.1))
+    assert set(short) == {"network", "text"}
+    distances = [
+        sum(np.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (short, o)), strict=True)) for o in others
+    ]
+    assert 0 < distances[0] < distances[1]
+    out = tmp_path / "numbers.json"
+    command = ["evaluate", "--workdir", str(run), "--num", "4", "--ema", "0.07", "--out", str(out)]
+    assert cli.main(command) == 0 and json.loads(out.read_text())["ema"] == 0.07
+
+
 def test_another_runs_weights_are_taken_by_name(run, config, tmp_path, capsys):
     workdir = tmp_path / "second"
     command = ["train", "--config", str(config), "--workdir", str(workdir), "--init", str(run)]
-    assert cli.main([*command, "--config.train.steps=1"]) == 0  # warm-up: the first step is a very small one
+    plain = ["--config.optim.ema_profiles=()", "--config.loss.balance=False"]
+    assert cli.main([*command, *plain, "--config.train.steps=1"]) == 0  # warm-up: the first step is a very small one
     assert "10 classes matched by name" in capsys.readouterr().err
     a, b = gcdiff.load(run).params, gcdiff.load(workdir).params
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
+    with pytest.raises(
+        ValueError, match=r"second keeps no averages to choose from: its config.optim.ema_profiles is \(\)$"
+    ):
+        gcdiff.load(workdir, ema=0.07)
 
 
 def test_the_examples_of_the_command_line_run_one_after_the_other(run, config, tmp_path, monkeypatch, capsys):
@@ -509,6 +528,7 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["train", "--config", "nowhere.py"], "nowhere.py: there is no such file"),
         (["sample", "--text", ""], "empty caption"),
         (["sample", "--seed", "18446744073709551616"], "seed is 18446744073709551616, expected 0 to"),
+        (["sample", "--ema", "0.5"], "sigma_rel is 0.5, expected more than 0 and less than 0.2887"),
         (["sample", "--num", "0"], "num is 0, expected at least 1"),
         (["sample", "--steps", "0"], "steps is 0, expected at least 1"),
         (["segment", "--steps", "0", "--images", "GOOD"], "steps is 0, expected at least 1"),

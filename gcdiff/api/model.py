@@ -139,14 +139,16 @@ class Model(Segments, Fills):
         return report(bound(measure, params, chunks(progress), legs, draws, log_snr_max, progress), log_snr_max)
 
 
-def load(workdir: str | Path) -> Model:
+def load(workdir: str | Path, ema: float | None = None) -> Model:
     """The model of a run directory, with its averaged (EMA) weights.
 
+    `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
+    that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
     Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
     """
     workdir = Path(workdir)
     config, specs = configs.load_run(workdir)
     built = configs.build(config, specs)
-    params = configs.restore_params(workdir, built, config, specs)
+    params = configs.restore_params(workdir, built, config, specs, ema)
     # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile anew.
     return Model(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params))

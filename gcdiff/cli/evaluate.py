@@ -32,7 +32,7 @@ def evaluate(arguments) -> int:
     if arguments.root is not None:
         config.data.root = arguments.root
     batch = configs.examples(configs.splits(config), arguments.num)
-    found: dict = {"examples": len(batch.image)}
+    found: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed)
         found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)

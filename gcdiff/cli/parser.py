@@ -122,6 +122,9 @@ def make_parser() -> argparse.ArgumentParser:
     outpaint.add_argument(
         "--resamples", type=int, metavar="N", help="RePaint with N repetitions of a step (default: levels)"
     )
+    length = "average the weights over another length: its standard deviation over the training's, as in 0.07 (default:"
+    for sub in (evaluate, sample, segment, synthesize, outpaint):
+        sub.add_argument("--ema", type=float, metavar="S", help=f"{length} the usual average)")
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(
             "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"

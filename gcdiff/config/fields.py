@@ -126,14 +126,15 @@ def assign(config: ConfigDict, field: str, value: Any, where: str, shown: str) -
 
 
 def convert(value: Any, like: Any) -> Any:
-    """`value` in the type of the default `like`, where nothing is lost: an int is a float too, a list a tuple.
+    """`value` in the type of the default `like`, where nothing is lost: an int is a float too, a list a tuple; an empty
+    tuple stands for one of numbers.
 
     Raises TypeError for any other type.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and (like is None or isinstance(like, float)):
         return float(value)
     if isinstance(value, list | tuple) and isinstance(like, tuple):
-        return tuple(convert(v, like[0]) for v in value)
+        return tuple(convert(v, like[0] if like else 0.0) for v in value)
     if type(value) is not type(like):
         raise TypeError
     return value

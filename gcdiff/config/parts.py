@@ -25,9 +25,10 @@ from gcdiff.schedules import Schedule
 from gcdiff.text.learned import LearnedTextEncoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.training.checkpoint import restore_ema
-from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params
+from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
 from gcdiff.training.loop import TrainConfig
 from gcdiff.training.optim import Optim
+from gcdiff.training.snapshots import average_of
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import Pair
 
@@ -159,9 +160,21 @@ def initial_params(built: Built, config: ConfigDict, specs: Specs):
     return init_params(built.process, built.network, built.text_encoder, jax.random.key(0), one)
 
 
-def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs):
-    """The averaged parameters of the newest checkpoint of a run."""
-    return restore_ema(workdir / "checkpoints", jax.eval_shape(lambda: initial_params(built, config, specs)))
+def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs, ema: float | None = None):
+    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel).
+
+    Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
+    """
+    shapes = jax.eval_shape(lambda: initial_params(built, config, specs))
+    stored = {**shapes, **jax.eval_shape(lambda: training_params(LossConfig(**config.loss)))}
+    profiles = tuple(config.optim.ema_profiles)
+    if ema is None:
+        params = restore_ema(workdir / "checkpoints", stored)
+    elif profiles:
+        params = average_of(workdir / "snapshots", stored, profiles, ema)
+    else:
+        raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
+    return {name: params[name] for name in shapes}
 
 
 def initial_from(workdir: Path, config: ConfigDict, specs: Specs):

@@ -83,8 +83,9 @@ def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike) -> Arra
     """The clean image that a network's output of `kind` means, of x_t's shape.
 
     'eps' says nothing about the clean image at alpha = 0: it is undefined there, and 0 is returned
-    (`GaussianProcess.highest_level` keeps away from it).
+    (`GaussianProcess.highest_level` keeps away from it). float32, whatever the network's own type.
     """
+    output = jnp.asarray(output, jnp.float32)
     if kind == "x0":
         return output
     if kind == "eps":

@@ -19,7 +19,8 @@ from gcdiff.levels import LevelShares, draw
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
 from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
-from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text
+from gcdiff.training import balance
+from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text, pair_map
 
 RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
@@ -34,12 +35,14 @@ class TrainBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the two losses and their dependence on the level."""
+    """Weights of the two losses and their dependence on the level. `balance` divides each by what is expected of it at
+    its level, which is learned (`gcdiff.training.balance`)."""
 
     image: float = 1.0
     layout: float = 1.0
     image_weight: str = "none"
     layout_weight: str = "root"
+    balance: bool = False
 
     def __post_init__(self):
         if self.image_weight not in losses.IMAGE_WEIGHTS:
@@ -53,7 +56,7 @@ class JointTask:
     """What the training loop needs to know of a joint model.
 
     `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
-    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`).
+    `initial` optionally replaces the freshly drawn parameters of network and text by given ones.
     """
 
     process: JointProcess
@@ -81,11 +84,12 @@ class JointTask:
         return self.levels.layout_given_image > 0
 
     def init(self, key: Array) -> Any:
-        """Fresh parameters: {'network': ..., 'text': ...}."""
+        """Fresh parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
         params = init_params(
             self.process, self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout)
         )
-        return self.initial(params) if self.initial is not None else params
+        params = self.initial(params) if self.initial is not None else params
+        return {**params, **training_params(self.loss)}
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
         """The mean loss of a batch and its parts."""
@@ -100,8 +104,14 @@ class JointTask:
                 image=jnp.where(given[:, None, None, None], self._vary(k_vary, batch.image), batch.image)
             )
         image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features)
+        parts = {"image": image.mean(), "layout": layout.mean()}
+        if self.loss.balance:
+            floor = self.process.layout.schedule.level(self.label_precision)
+            counted = Pair(~known.image, (levels.layout > floor) & (batch.layout != VOID))
+            weights = Pair(**params["balance"])
+            image, layout = pair_map(balance.balanced, Pair(image, layout), weights, levels, counted)
         loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
-        return loss, {"loss": loss, "image": image.mean(), "layout": layout.mean()}
+        return loss, {"loss": loss, **parts}
 
     def _vary(self, key: Array, image: Array) -> Array:
         """Images with another saturation, and another gain and offset for each channel and in common, of strength
@@ -230,6 +240,11 @@ class JointTask:
             segmented = self.segment(params, self.heldout)[:8]
             rows["held out, segmented in one call"] = overlay(real, segmented, self.labels)
         return {"pairs": sheet([list(row) for row in rows.values()], list(rows))}
+
+
+def training_params(loss: LossConfig) -> dict[str, Any]:
+    """Fresh parameters that are trained and saved with a model's own, and that nothing but its training needs."""
+    return {"balance": balance.init()} if loss.balance else {}
 
 
 def init_params(process: JointProcess, network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:

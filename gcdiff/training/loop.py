@@ -25,6 +25,7 @@ import numpy as np
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.optim import Optim
+from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state, train_step
 from gcdiff.training.task import Task
 from gcdiff.training.writer import Progress, Writer, make_writable
@@ -92,8 +93,9 @@ def train(
     same step must always give the same batch, and an array must not be written to once it has been yielded. A resumed
     run then equals an uninterrupted one bit for bit (with `minutes`, as far as the clock allows).
 
-    Leaves `metrics.jsonl` (train/..., eval/...), `samples/` and `checkpoints/`. Raises Diverged, Interrupted, and
-    ValueError for a directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
+    Leaves `metrics.jsonl` (train/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a snapshot
+    of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, and ValueError for a
+    directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
     mesh = parallel.data_mesh()
@@ -109,6 +111,10 @@ def train(
     if state is not None and config.share_done(start, meta["seconds"]) >= 1:
         progress.say(f"{workdir}: finished at step {start}, nothing to do")
         return state
+    snapshots = Snapshots(workdir / "snapshots", start) if target.profiles else None
+    if snapshots is not None:
+        size = disk_use(target.profiles) / 1e6
+        progress.say(f"{snapshots.directory}: at most {MOST} snapshots of averages, {size:.3g} MB")
     if state is None:
         progress.note(0, "compiling")
         state = jax.jit(create, out_shardings=everywhere)()
@@ -171,6 +177,8 @@ def train(
                 writer.pictures(step, task.sample(state.ema, step))
             if save:
                 progress.note(step, "saving")
+                if snapshots is not None:  # first: a run that has a checkpoint of a step also has its snapshot
+                    snapshots.save(step, state.profiles)
                 checkpoints.save(step, state, {"step": step, "seconds": seconds, "window": window.sums})
             if last:
                 return state

@@ -13,23 +13,25 @@ import numpy as np
 import pytest
 
 from gcdiff import config as configs
+from gcdiff.levels import draw
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
+from gcdiff.training import balance
 from gcdiff.training.joint_task import TrainBatch, encode
 from gcdiff.training.transfer import Names, transfer
-from gcdiff.types import LabelSpec, Pair
+from gcdiff.types import VOID, LabelSpec, Pair
 
 
-def tiny(layout, weight="root"):
+def tiny(layout, weight="root", balanced=False):
     """A config and its task on streets of 16 x 32 pixels."""
     c = configs.default()
     c.data.update(name="streets", size=(16, 32), num=8, heldout=4)
     c.network.update(dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
     c.text.update(features=16, layers=1)
     c.sample.update(steps=2, chunk=4)
-    c.process.layout, c.loss.layout_weight = layout, weight
+    c.process.layout, c.loss.layout_weight, c.loss.balance = layout, weight, balanced
     configs.check(c)
     data = configs.splits(c)
     return configs.build_task(c, configs.build_specs(c, data.train), data)
@@ -58,6 +60,29 @@ def test_every_layout_process_trains_and_samples(layout, weight):
     labels, shares = jax.eval_shape(sample, params)
     assert (labels.shape, labels.dtype) == (batch.layout.shape, jnp.int32)
     assert shares.shape == (*batch.layout.shape, task.labels.num_classes)
+
+
+def test_balanced_losses_start_as_they_are_and_charge_what_they_count():
+    """Void and known pixels, and an example whose layout is all void, are counted as the losses count them."""
+
+    class Zero:
+        def apply(self, variables, noisy, log_snr, condition, rngs):
+            return Pair(jnp.zeros_like(noisy.image), jnp.zeros((*noisy.layout.shape, 10)))
+
+    task = dataclasses.replace(tiny("uniform", balanced=True), network=Zero(), text_encoder=None)
+    layout = jnp.asarray(task.heldout.layout).at[:2].set(VOID).at[2, :9].set(VOID)
+    batch, step = TrainBatch(jnp.asarray(task.heldout.image), layout, None), jax.jit(task.step)
+    start = balance.init()
+    later = {side: w.at[0].set(0.02) for side, w in start.items()}  # u = .6
+    (loss, parts), (other, same) = (
+        step({"network": {}, "balance": w}, batch, jax.random.key(1)) for w in (start, later)
+    )
+    np.testing.assert_allclose(loss, parts["image"] + parts["layout"], rtol=1e-6)
+    assert parts["image"] == same["image"] > 0 and parts["layout"] == same["layout"] > 0
+    # With logits of 0 every pixel that is asked has a loss: those without one are not charged with u.
+    levels, known = draw(jax.random.split(jax.random.key(1), 5)[0], task.levels, layout, layout.shape[1:])
+    shares = (~known.image).mean() + ((layout != VOID) & ~known.layout).mean()
+    np.testing.assert_allclose(other, loss * np.exp(-0.6) + 0.6 * shares, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("layout", "weight"), [("absorbing", "kl"), ("bits", "kl"), ("bits", "elbo")])

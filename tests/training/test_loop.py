@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.loop import Diverged, Interrupted, TrainConfig, train
 from gcdiff.training.optim import Optim
+from gcdiff.training.snapshots import average_of
 
 
 class Regression:
@@ -63,7 +65,7 @@ def batches(start, size=8, poison=None):
 
 def config(steps=12, **fields):
     fields = {"log_every": 5, "evaluate_every": 6, "sample_every": 6, "checkpoint_every": 4} | fields
-    return TrainConfig(steps=steps, optim=Optim(learning_rate=1e-2, warmup=3), **fields)
+    return TrainConfig(steps=steps, optim=Optim(learning_rate=1e-2, warmup=3, ema_profiles=(0.05, 0.1)), **fields)
 
 
 def lines(workdir):
@@ -113,7 +115,12 @@ def test_what_a_run_leaves(whole):
     assert lines(workdir)[1]["eval/none"] is None
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["0000006_flat.png", "0000012_flat.png"]
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "8"]
+    assert sorted(p.name for p in (workdir / "snapshots").iterdir()) == ["12", "4", "8"]
     assert_equal(restore_ema(workdir / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0))), state.ema)
+    shapes = jax.eval_shape(Regression().init, jax.random.key(0))
+    for length, average in zip((0.05, 0.1), state.profiles, strict=True):
+        found = average_of(workdir / "snapshots", shapes, (0.05, 0.1), length)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, average)
 
 
 @pytest.mark.parametrize("step", [3, 6])
@@ -188,7 +195,7 @@ def test_minutes_end_a_run_and_its_learning_rate(tmp_path):
             yield batch
 
     began = time.monotonic()
-    limited = config(steps=100_000, minutes=1.5 / 60, log_every=1, evaluate_every=0, sample_every=0)
+    limited = config(steps=100_000, minutes=1.5 / 60, log_every=1, evaluate_every=0, sample_every=0, checkpoint_every=0)
     state = train(Regression(), slow, tmp_path, limited)
     assert time.monotonic() - began < 15
     assert 3 < int(state.step) < 1000

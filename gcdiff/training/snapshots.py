@@ -1,0 +1,103 @@
+"""Stored averages of a run, from which one of any other length is made once the training is over.
+
+A snapshot holds the averages of `gcdiff.training.averages` as they were at one step, in a folder of its own: written
+beside its place, listed in a manifest, moved there when all is on disk. At most `MOST` are kept, spread over the whole
+training, so that their disk use does not grow with it: MOST x (number of averages) x (size of the parameters).
+Damage is reported and passed over.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gcdiff.training import manifest
+from gcdiff.training.averages import gamma_of, mixture
+
+MOST = 16
+"""With two averages in each of 16 snapshots, one in between is off by 1e-4 of itself on a random walk."""
+MOST_MISFIT = 0.1
+ITEM = "profiles"
+
+
+class Snapshots:
+    """Saves averages under `directory`. Those of steps after `step`, where a run goes on, are dropped first."""
+
+    def __init__(self, directory: str | Path, step: int = 0):
+        self.directory = Path(directory).absolute()
+        for found in manifest.steps(self.directory):
+            if found > step:
+                shutil.rmtree(self.directory / str(found))
+
+    def save(self, step: int, averages: tuple) -> None:
+        """Save a tuple of pytrees as `step`; returns when all is on disk."""
+        path, partial = self.directory / str(step), self.directory / f"{step}.partial"
+        for old in (partial, path):
+            shutil.rmtree(old, ignore_errors=True)
+        with ocp.StandardCheckpointer() as saver:
+            saver.save(partial / ITEM, averages)
+        manifest.write_manifest(partial, {ITEM: averages})
+        os.replace(partial, path)
+        while len(kept := manifest.steps(self.directory)) > MOST:
+            shutil.rmtree(self.directory / str(least_missed(kept)))
+
+
+def least_missed(steps: Sequence[int]) -> int:
+    """The step, not the last, without which the gap between its neighbours is shortest; the earliest of several."""
+    edges = [0, *sorted(steps)]
+    return min(zip(edges, edges[1:-1], edges[2:], strict=False), key=lambda e: (e[2] - e[0], e[1]))[1]
+
+
+def disk_use(averages: tuple) -> int:
+    """The bytes of as many snapshots as are kept."""
+    return MOST * sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(averages))
+
+
+def average_of(directory: str | Path, target: Any, sigma_rels: Sequence[float], sigma_rel: float) -> Any:
+    """The average of length `sigma_rel` at the newest snapshot, from all that are whole; numpy arrays.
+
+    `target` gives the structure, shapes and dtypes of one average, `sigma_rels` are the lengths of those stored. Sums
+    are float64. Raises FileNotFoundError if there is no snapshot, ValueError if none is whole or it does not fit
+    `target`, and for a length that the stored ones do not give.
+    """
+    gamma_of(sigma_rel)
+    directory, targets = Path(directory).absolute(), (target,) * len(sigma_rels)
+    if not manifest.steps(directory):
+        raise FileNotFoundError(f"{directory}: no stored averages found")
+    steps = []
+    for step, damage in manifest.newest_first(directory):
+        if damage:
+            print(f"{directory / str(step)}: damaged ({damage}); passed over", file=sys.stderr)
+        else:
+            manifest.check_fit(directory / str(step), ITEM, targets)
+            steps.append(step)
+    if not steps:
+        raise ValueError(f"{directory}: all stored averages are damaged")
+    weights, misfit = mixture(np.repeat(steps, len(sigma_rels)), np.tile(sigma_rels, len(steps)), steps[0], sigma_rel)
+    if misfit > MOST_MISFIT:
+        raise ValueError(
+            f"{directory}: sigma_rel is {sigma_rel}, which the averages of {', '.join(map(str, sigma_rels))} at "
+            f"{len(steps)} steps miss by {misfit:.0%}: expected one nearer to these, or more checkpoints in training"
+        )
+    total = jax.tree.map(lambda a: np.zeros(a.shape), target)
+
+    def add(share: np.float64, average: Any) -> Any:
+        return jax.tree.map(lambda sum, a: sum + share * np.asarray(a, np.float64), total, average)
+
+    with ocp.StandardCheckpointer() as reader:
+        for step, shares in zip(steps, weights.reshape(len(steps), -1), strict=True):
+            stored = reader.restore(directory / str(step) / ITEM, manifest.abstract(targets))
+            for share, average in zip(shares, stored, strict=True):
+                total = jax.tree.map(
+                    lambda sum, a, share=share: sum + share * np.asarray(a, np.float64), total, average
+                )
+    return jax.tree.map(lambda sum, a: sum.astype(a.dtype), total, target)
