@@ -34,7 +34,8 @@ class Conv(nn.Module):
         else:
             y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = (y.astype(jnp.float32) + bias).astype(self.dtype)  # its gradient is a sum over all pixels
         return y
 
 
@@ -114,19 +115,21 @@ class ResBlock(nn.Module):
         if self.cross is not None:
             h = h + self.cross(h, context, areas, embedding)
         film = nn.Dense(2 * self.features, name="film")(nn.silu(embedding))[:, None, None]
-        scale, shift = jnp.split(film.astype(self.dtype), 2, axis=-1)
-        h = GroupNorm(dtype=self.dtype, name="norm2")(h) * (1 + scale) + shift
+        scale, shift = jnp.split(film, 2, axis=-1)  # float32: their gradients are sums over all pixels
+        h = (GroupNorm(name="norm2")(h) * (1 + scale) + shift).astype(self.dtype)
         h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.silu(h))
         h = Conv(self.features, self.kernel, init=nn.initializers.zeros, dtype=self.dtype, name="conv2")(h)
         if self.gated:
-            h = h * GlobalContext(self.dtype, name="gate")(h)
+            h = (h.astype(jnp.float32) * GlobalContext(self.dtype, name="gate")(h)).astype(self.dtype)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="skip")(x)
         return x.astype(self.dtype) + h
 
 
 class GlobalContext(nn.Module):
-    """A gate in (0, 1) for each channel, from an attention-weighted mean over the pixels: (B, h, w, C) -> (B, 1, 1, C).
+    """A gate in (0, 1) for each channel, from an attention-weighted mean over the pixels.
+
+    (B, h, w, C) -> float32 (B, 1, 1, C).
 
     Squeeze-and-excitation (Hu et al. 2018) with the pooling of Cao et al. 2019 (GCNet), as in Imagen.
     """
@@ -140,7 +143,7 @@ class GlobalContext(nn.Module):
         weights = jax.nn.softmax(scores, axis=(1, 2))
         pooled = jnp.einsum("bhwo,bhwc->bc", weights, x.astype(jnp.float32))
         h = nn.silu(nn.Dense(max(3, channels // 2), name="down")(pooled))
-        return nn.sigmoid(nn.Dense(channels, name="up")(h))[:, None, None].astype(self.dtype)
+        return nn.sigmoid(nn.Dense(channels, name="up")(h))[:, None, None]
 
 
 class CrossEmbed(nn.Module):

@@ -180,3 +180,56 @@ def convert(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tup
 def _some(names: list[str], limit: int = 3) -> str:
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def infer(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The constructor's configuration of weights under their PyTorch names, from their names and shapes.
+
+    Raises ValueError, naming a parameter without which it cannot be told.
+    """
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in weights:
+            raise ValueError(f"the weights lack {name}: expected those of the paper's network")
+        return tuple(weights[name].shape)
+
+    def count(pattern: str) -> int:
+        return next(i for i in range(len(weights) + 1) if not any(n.startswith(pattern.format(i)) for n in weights))
+
+    def has(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in weights)
+
+    def attends(level: int) -> bool:
+        return has(f"downs.{level}.3.layers.")
+
+    convs, levels = count("init_conv.convs.{}."), count("downs.{}.")
+    dim = sum(shape(f"init_conv.convs.{i}.weight")[0] for i in range(convs))
+    cond_dim, text = shape("norm_cond.weight")[0], "text_to_cond.weight" in weights
+    head_dim = shape("mid_attn.fn.fn.null_kv")[1]
+    config = {
+        "dim": dim,
+        "dim_mults": [shape(f"downs.{i}.0.1.weight")[0] // dim for i in range(levels)],
+        "num_resnet_blocks": [count(f"downs.{i}.2.{{}}.") for i in range(levels)],
+        "layer_attns": [attends(i) for i in range(levels)],
+        "layer_cross_attns": [has(f"downs.{i}.1.cross_attn.") for i in range(levels)],
+        "attn_heads": shape("mid_attn.fn.fn.to_q.weight")[0] // head_dim,
+        "attn_dim_head": head_dim,
+        "num_classes": shape("init_emb_seg.emb_layer.weight")[0],
+        "channels_lbl": shape("init_emb_seg.emb_layer.weight")[1],
+        "channels": shape("final_conv.weight")[0],
+        "cond_dim": cond_dim,
+        "num_time_tokens": shape("to_time_tokens.0.weight")[0] // cond_dim,
+        "learned_sinu_pos_emb_dim": 2 * shape("to_time_hiddens.0.weights")[0],
+        "init_cross_embed_kernel_sizes": [shape(f"init_conv.convs.{i}.weight")[-1] for i in range(convs)],
+        "final_conv_kernel_size": shape("final_conv.weight")[-1],
+        "cond_on_text": text,
+        "lowres_cond": has("to_lowres_time_hiddens."),
+    }
+    if text:
+        config["text_embed_dim"] = shape("text_to_cond.weight")[1]
+        config["max_text_len"] = shape("null_text_embed")[1]
+        config["attn_pool_num_latents"] = shape("attn_pool.latents")[0]
+    for level in filter(attends, range(levels)):
+        wide, narrow = shape(f"downs.{level}.3.layers.0.1.1.weight")[:2]
+        config["ff_mult"] = wide / narrow
+    return config
