@@ -14,7 +14,18 @@ from gcdiff.api.base import UNSEEN_WORDS, constant_caps
 from gcdiff.api.fill import Fills
 from gcdiff.api.runner import Progress, Question, Scales, Texts, two
 from gcdiff.api.segment import Segments
-from gcdiff.likelihood import LEGS, LOG_SNR_MAX, Chunk, Likelihood, Report, bound, least_level, report, total
+from gcdiff.likelihood import (
+    LEGS,
+    LOG_SNR_MAX,
+    Chunk,
+    Likelihood,
+    Report,
+    bound,
+    grid_bound,
+    least_level,
+    report,
+    total,
+)
 from gcdiff.types import Pair
 
 __all__ = ["UNSEEN_WORDS", "Model", "load"]
@@ -91,9 +102,16 @@ class Model(Segments, Fills):
         """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`."""
         return tuple(leg for leg, share in LEG_SHARES.items() if getattr(self.built.levels, share) > 0)
 
-    def check_likelihood(self, log_snr_max: float | None = None) -> None:
-        """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there."""
+    def check_likelihood(self, log_snr_max: float | None = None, grid: int | None = None) -> None:
+        """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there or on
+        such a grid."""
         Likelihood(self.built.process, self.built.network.apply)
+        if grid is not None and grid < 1:
+            raise ValueError(f"grid is {grid}, expected at least 1 step")
+        if grid is not None and log_snr_max is not None:
+            raise ValueError(
+                f"log_snr_max is {log_snr_max} and grid is {grid}, expected one: a grid has its own last step"
+            )
         if log_snr_max is not None:
             least_level(self.built.process, log_snr_max)
         if not self.likelihood_legs:
@@ -111,7 +129,7 @@ class Model(Segments, Fills):
 
     def likelihood(
         self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,
-        log_snr_max: float | None = None,
+        log_snr_max: float | None = None, grid: int | None = None,
     ) -> Report:  # fmt: skip
         """Upper bounds on -log p of pairs (uint8 (N, H, W, 3), int (N, H, W)) of the model's size, with their errors.
 
@@ -122,9 +140,13 @@ class Model(Segments, Fills):
         that is poor at little noise is charged for it; None takes the one of `LAST_STEPS` that is least for the first
         chunk (with few examples the bound is then a little optimistic). `progress` is told n after n more legs of a
         draw.
+
+        None of `grid` is continuous time; a number is the bound of ancestral sampling in so many equal steps of every
+        leg. A draw is then two steps, the last one and a random one of the others, and `progress` counts steps. On a
+        grid an exact model too lies above -log p and has gaps, which fall as 1/grid.
         """
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
-        self.check_likelihood(log_snr_max)
+        self.check_likelihood(log_snr_max, grid)
         self._warn_of_unseen(text)
         question = Question(values, constant_caps(values, 1, 1), text, seed)
         measure, params = Likelihood(self.built.process, self.built.network.apply), self.params["network"]
@@ -132,6 +154,14 @@ class Model(Segments, Fills):
         def chunks(told: Progress):
             return (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, told))
 
+        if grid is not None:
+            # Each leg goes through the chunks anew; the first tells of their beginning.
+            of_leg = {leg: chunks(progress if leg == legs[0] else None) for leg in legs}
+            found = {
+                leg: grid_bound(measure, params, of_leg[leg], paths.PATHS[leg](grid), draws, 1, progress)
+                for leg in legs
+            }
+            return report(found, None, grid)
         if log_snr_max is None:
             first = [next(chunks(None))]
             tried = {end: bound(measure, params, first, legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}

@@ -21,11 +21,13 @@ def evaluate(arguments) -> int:
 
     if arguments.num < 1 or arguments.draws < 1:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
+    if arguments.grid is not None and not arguments.likelihood:
+        raise ValueError(f"--grid is {arguments.grid}, expected --likelihood beside it")
     out = arguments.out or arguments.workdir / "evaluation.json"
     writable(out.parent)
     model = load_model(arguments)
     if arguments.likelihood:
-        model.check_likelihood(arguments.log_snr_max)
+        model.check_likelihood(arguments.log_snr_max, arguments.grid)
     cache_compilations(arguments.workdir)
     config = model.config
     config.data.heldout = arguments.num
@@ -41,6 +43,7 @@ def evaluate(arguments) -> int:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
         total = -(-len(batch.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
+        total *= min(arguments.grid or 1, 2)  # on a grid a draw is two steps, unless there is but one
         with progress_bar(total) as advance:
             report = model.likelihood(
                 Pair(batch.image, batch.layout),
@@ -49,6 +52,7 @@ def evaluate(arguments) -> int:
                 arguments.seed,
                 lambda n: advance(n) if n else None,
                 log_snr_max=arguments.log_snr_max,
+                grid=arguments.grid,
             )
         found["likelihood"] = report.to_dict()
         print(report.table())

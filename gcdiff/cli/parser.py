@@ -59,13 +59,17 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate",
         "Measure a model on the held-out examples of its data set",
         "Segmentation in one call: mIoU, pixel accuracy, calibration, negative log-likelihood; with --likelihood\n"
-        "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths.",
+        "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths, in\n"
+        "continuous time or on a finite grid.",
     )
     evaluate.add_argument("--num", type=int, default=256, help="how many examples (default: 256)")
     evaluate.add_argument("--likelihood", action="store_true", help="bounds on -log p too: slower")
     evaluate.add_argument("--draws", type=int, default=8, help="random levels per example and bound (default: 8)")
     evaluate.add_argument(
         "--log-snr-max", type=float, metavar="L", help="where the bounds' last step begins (default: the best of a few)"
+    )
+    evaluate.add_argument(
+        "--grid", type=int, metavar="N", help="bounds of sampling in N steps (default: of continuous time)"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
