@@ -22,7 +22,10 @@ what is written to --out, for every example NAME:
   overview.png       the first 16 examples side by side: image, layout, layout over image
 """
 INPUT = "a folder, or what another command wrote: then the files in its {0}/ are taken"
-DIALS = "--config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++"
+DIALS = """\
+--config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++; the run of --upsample
+draws as it recommends itself, with --steps and --guidance where they are given\
+"""
 EPILOG = f"""examples, each of which goes on with what the ones before it wrote (masks are yours to draw):
 {EXAMPLES}
 {OUTPUT}
@@ -68,6 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--log-snr-max", type=float, metavar="L", help="where the bounds' last step begins (default: the best of a few)"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
+    upsampled = "a super-resolution run that goes on from this one's answers, at its larger size"
+    evaluate.add_argument("--upsample", type=Path, metavar="RUN", help=f"{upsampled}; measured on that run's data")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE", help="the numbers as JSON (default: evaluation.json in the run directory)"
@@ -79,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--text", help="a caption for all examples (default: none)")
         sub.add_argument("--steps", type=int, help=f"network calls an example (default: {steps})")
         sub.add_argument("--seed", type=int, default=0, help="another seed gives other answers (default: 0)")
+        sub.add_argument("--upsample", type=Path, metavar="RUN", help=upsampled)
         return sub
 
     sample = draws("sample", "Draw images with their layouts, from text")
@@ -122,6 +128,10 @@ def make_parser() -> argparse.ArgumentParser:
     outpaint.add_argument(
         "--resamples", type=int, metavar="N", help="RePaint with N repetitions of a step (default: levels)"
     )
+    for sub in (evaluate, sample, segment, synthesize, outpaint):
+        sub.add_argument(
+            "--lowres-level", type=float, metavar="T", help="noise on what --upsample goes on from (default: its run's)"
+        )
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(
             "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"

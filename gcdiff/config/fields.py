@@ -41,7 +41,7 @@ def default() -> ConfigDict:
             "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
             "label_precision": 1.0,  # labels are right with this probability, else uniform, independently
             "aspect": 0.0,  # random crops: the log of their height over their width differs by up to so much
-            "lowres": 0,  # a super-resolution stage: its side is so many times its low-resolution pair's; 0 for no stage
+            "lowres": 0,  # a super-resolution stage: how many times larger its side is than its input's; 0: no stage
             "lowres_layout": "majority",  # how low-resolution layouts are made: majority, or nearest (the paper's)
             "lowres_enlarged": False,  # noise on that pair is drawn after it is enlarged (the released networks')
             "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)

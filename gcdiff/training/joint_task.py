@@ -54,8 +54,8 @@ class JointTask:
     """What the training loop needs to know of a joint model.
 
     `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
-    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`). With `lowres` the model is a
-    super-resolution stage: in training, numbers and pictures it is given the low-resolution pair of the data.
+    `initial` optionally replaces freshly drawn parameters by given ones (the tree of `init`). With `lowres` the model
+    is a super-resolution stage: in training, numbers and pictures it is given the low-resolution pair of the data.
     """
 
     process: JointProcess

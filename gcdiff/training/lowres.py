@@ -45,17 +45,14 @@ class LowResInput:
     def draw(self, key: Array, process: JointProcess, clean: Pair, level: float | None = None) -> LowRes:
         """What a batch of clean pairs is trained on: each example at a level of its own, or all at `level`."""
         k_level, k_noise = jax.random.split(key)
-        batch = len(clean.layout)
-        levels = jnp.full((batch,), level, jnp.float32)
-        if level is None:
-            levels = self.highest * jax.random.uniform(k_level, (batch,))
+        shape = clean.layout.shape[:1]
+        levels = self.highest * jax.random.uniform(k_level, shape) if level is None else jnp.full(shape, level)
         return process.augment(k_noise, self._prepared(self.reduce(clean), levels))
 
-    def told(self, process: JointProcess, keys: Array, pair: Pair, level: float | None = None) -> LowRes:
+    def told(self, process: JointProcess, keys: Array, pair: Pair) -> LowRes:
         """What examples with `keys` (B,) are told in sampling of a low-resolution pair, whose layout may be shares
-        float32 (B, h, w, K); each depends on its own key alone. `level` is the input's own where None."""
-        levels = jnp.full((len(keys),), self.level if level is None else level, jnp.float32)
-        return _each(process, keys, self._prepared(pair, levels))
+        float32 (B, h, w, K); each depends on its own key alone."""
+        return _each(process, keys, self._prepared(pair, jnp.full(keys.shape, self.level, jnp.float32)))
 
     def pictures(self, clean: Pair, image: ImageSpec, labels: LabelSpec) -> dict[str, np.ndarray]:
         """The low-resolution pairs of clean pairs as a person sees them, at the high resolution, by their titles."""
