@@ -27,6 +27,8 @@ STAGE = 2**31 + 1
 
 def begun_once(progress: Progress) -> Progress:
     """A progress that is told 0 once, for a question that is answered in several runs."""
+    if progress is None:
+        return None
     begun = False
 
     def told(count: int) -> None:
@@ -35,7 +37,7 @@ def begun_once(progress: Progress) -> Progress:
             progress(count)
         begun = True
 
-    return None if progress is None else told
+    return told
 
 
 class Question:
@@ -99,7 +101,7 @@ class Runner:
             condition = self._condition(None if tokens is None else tokens[rows], drop)
             if low is not None:
                 small = Pair(to_state(q.lowres.image[rows]), q.lowres.layout[rows])
-                condition = condition.replace(lowres=low.told(self.built.process, keys, small))
+                condition = dataclasses.replace(condition, lowres=low.told(self.built.process, keys, small))
             yield given, condition, min(self.chunk, num - first)
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:

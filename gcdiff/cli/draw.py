@@ -183,8 +183,8 @@ def _start(arguments):
 
 @contextlib.contextmanager
 def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
-    """A progress bar over the steps of all chunks of a model and its stage, which may be None. It appears when the model begins, with everything checked, after a
-    line on words that the model has never seen."""
+    """A progress bar over the steps of all chunks of a model and its stage, which may be None. It appears when the
+    model begins, with everything checked, after a line on words that the model has never seen."""
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.training.writer import progress_bar
 

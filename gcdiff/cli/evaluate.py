@@ -21,7 +21,7 @@ def evaluate(arguments) -> int:
 
     if arguments.num < 1 or arguments.draws < 1:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
-    out = arguments.out or arguments.workdir / "evaluation.json"
+    out = arguments.out or (arguments.upsample or arguments.workdir) / "evaluation.json"
     writable(out.parent)
     model = load_model(arguments)
     stage = load_stage(arguments, model)

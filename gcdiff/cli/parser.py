@@ -75,7 +75,10 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--upsample", type=Path, metavar="RUN", help=f"{upsampled}; measured on that run's data")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
     evaluate.add_argument(
-        "--out", type=Path, metavar="FILE", help="the numbers as JSON (default: evaluation.json in the run directory)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the numbers as JSON (default: evaluation.json in the run directory, with --upsample in that one)",
     )
 
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:

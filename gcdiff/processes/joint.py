@@ -96,7 +96,8 @@ class JointProcess:
             log_snr = pair_map(lambda p, t: p.log_snr(t), self._sides(), levels)
             lowres = condition.lowres
             if lowres is not None and self.lowres is not None:
-                condition = condition.replace(lowres=lowres._replace(level=self.lowres.log_snr(lowres.level)))
+                lowres = lowres._replace(level=self.lowres.log_snr(lowres.level))
+                condition = dataclasses.replace(condition, lowres=lowres)
             return apply_fn({"params": params}, noisy, log_snr, condition)
 
         return denoise

@@ -144,7 +144,7 @@ class JointTask:
             apply = functools.partial(apply, rngs={"dropout": dropout})
         denoise = self.process.denoiser(apply, params["network"])
         told = condition(self.text_encoder, params, batch.tokens, drop)
-        output = denoise(noisy, levels, told.replace(lowres=lowres))
+        output = denoise(noisy, levels, dataclasses.replace(told, lowres=lowres))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image,
@@ -211,7 +211,7 @@ class JointTask:
         lowres, clean = None, Pair(batch.image, batch.layout)
         if self.lowres is not None:
             lowres = self.lowres.told(self.process, keys, self.lowres.reduce(clean))
-        return encode(self.text_encoder, params, batch.tokens, drop).replace(lowres=lowres)
+        return dataclasses.replace(encode(self.text_encoder, params, batch.tokens, drop), lowres=lowres)
 
     def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
         """The most probable layout of each image after one call, int32 (B, H, W)."""
@@ -262,7 +262,8 @@ def init_params(process: JointProcess, network: Any, text_encoder: Any | None, k
     noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
     told = condition(text_encoder, params, one.tokens)
     if process.lowres is not None:  # parameters are the same for every factor
-        told = told.replace(lowres=LowRes(one.image, jnp.maximum(one.layout, 0), jnp.zeros((1,))))
+        low = LowRes(one.image, jnp.maximum(one.layout, 0), jnp.zeros((1,)))
+        told = dataclasses.replace(told, lowres=low)
     return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
 
 
