@@ -91,8 +91,7 @@ class Model(Segments, Fills):
         if path in ("image_only", "layout_only"):
             raise ValueError(f"path is {path!r}, expected one that ends in a pair: a stage is given both sides")
         if size is not None:
-            stage._divisible(size)
-            size = tuple(side // stage.factor for side in size)
+            size = stage._base_size(tuple(size))
         low = self.sample(text, num, steps, guidance, seed, path, progress, start=start, strength=strength, size=size)
         return stage.upsample(low, stage._read(text), steps, guidance, seed, progress)
 

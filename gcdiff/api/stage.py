@@ -38,12 +38,12 @@ class Stage(Base):
             if ours != theirs:
                 raise ValueError(f"upsample: class {i} of the stage is {theirs!r}, expected {ours!r} as in the base")
         for name, ours, theirs in (
-            ("classes", self.labels.num_classes, stage.labels.num_classes),
-            ("image channels", self.image.channels, stage.image.channels),
-            ("size of its low-resolution pairs", self.size, stage.lowres_size),
+            ("number of classes", self.labels.num_classes, stage.labels.num_classes),
+            ("number of image channels", self.image.channels, stage.image.channels),
+            ("low-resolution size", self.size, stage.lowres_size),
         ):
             if ours != theirs:
-                raise ValueError(f"upsample: {name} of the stage: {theirs}, expected {ours} as in the base")
+                raise ValueError(f"upsample: the stage's {name} is {theirs}, expected {ours} as in the base")
         return stage
 
     @property
@@ -93,9 +93,9 @@ class Stage(Base):
             raise ValueError(f"upsample: layout {layout.shape}, expected labels or shares of {classes} that sum to 1")
         return Pair(image, layout.astype(np.float32))
 
-    def _divisible(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless arrays (N, H, W) of this shape are made of whole blocks."""
-        blocks(np.zeros((1, *shape[1:3]), bool), self.factor)
+    def _base_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The base's size for this stage's (H, W). Raises ValueError unless that is made of whole blocks."""
+        return blocks(np.zeros(size, bool), self.factor).shape[:2]
 
     def _read(self, text: Texts) -> Texts:
         """The text that this model is told: none where it was trained without."""
