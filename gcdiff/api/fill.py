@@ -36,7 +36,7 @@ class Fills(Stage):
                 raise ValueError("confidence and evidence hold for one size of layouts: expected none with upsample")
             stage, progress = self.stage(upsample), begun_once(progress)
             layouts = stage._fitted(check_layouts(layouts, self.labels))
-            small = stage._reduce_layouts(layouts)
+            small = stage.reduce_layouts(layouts)
             low = Pair(self.synthesize(small, text, steps, guidance, seed, progress), small)
             caps = np.where(layouts == VOID, 1.0, 0.0)
             return stage._images(layouts, caps, stage._read(text), steps, guidance, seed, progress, lowres=low)

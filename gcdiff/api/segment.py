@@ -115,7 +115,7 @@ class Segments(Stage):
         for first in range(0, len(images), self.config.sample.chunk):
             rows = slice(first, first + self.config.sample.chunk)
             told = text if text is None or isinstance(text, str) else text[rows]
-            small = stage._reduce_images(images[rows])
+            small = stage.reduce_images(images[rows])
             low = Pair(small, np.stack(list(self._probabilities(small, steps, told, seed, progress, ids[rows]))))
             yield from stage._probabilities(images[rows], steps, stage._read(told), seed, progress, ids[rows], low)
 
@@ -130,7 +130,7 @@ class Segments(Stage):
         head, low = self if stage is None else stage, None
         inside = head._inside(images).repeat(samples, axis=0)
         if stage is not None:
-            small = stage._reduce_images(inside)
+            small = stage.reduce_images(inside)
             low = Pair(small, self._drawn(small, steps, texts, seed, progress, ids))
             texts = stage._read(texts)
         out = head._drawn(inside, steps, texts, seed, progress, ids, low)

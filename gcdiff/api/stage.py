@@ -59,18 +59,18 @@ class Stage(Base):
             raise ValueError("this model is no super-resolution stage: its config.data.lowres is 0")
         return self.built.lowres.factor
 
-    def _reduce_images(self, images) -> np.ndarray:
+    def reduce_images(self, images) -> np.ndarray:
         """uint8 (N, H, W, C) by area averaging, for the base of this stage."""
         small = area(np.asarray(images, np.float32), self.factor)
         return np.rint(small).astype(np.uint8)
 
-    def _reduce_layouts(self, layouts) -> np.ndarray:
+    def reduce_layouts(self, layouts) -> np.ndarray:
         """int32 (N, H, W) by the operator of this stage's training, for its base."""
         return LAYOUT_OPERATORS[self.config.data.lowres_layout](np.asarray(layouts, np.int32), self.factor)
 
     def _reduce_known(self, values: Pair, masks: Pair) -> tuple[Pair, Pair]:
         """A pair and its known-masks, bool (N, H, W), for the base of this stage."""
-        small = Pair(self._reduce_images(values.image), self._reduce_layouts(values.layout))
+        small = Pair(self.reduce_images(values.image), self.reduce_layouts(values.layout))
         return small, Pair(*(all_known(mask, self.factor) for mask in masks))
 
     def _checked_lowres(self, pair) -> Pair:

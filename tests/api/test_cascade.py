@@ -180,7 +180,9 @@ def test_what_does_not_fit_is_refused_in_one_line():
         "expected labels or shares of 10 that sum to 1",
         lambda: STAGE.upsample(low._replace(layout=np.ones((1, 16, 32, 10)))),
     )
-    refused("layouts hold label .., expected 0..9 or void", lambda: STAGE.upsample(low._replace(layout=low.layout + 10)))
+    refused(
+        "layouts hold label .., expected 0..9 or void", lambda: STAGE.upsample(low._replace(layout=low.layout + 10))
+    )
     refused(
         r"given has shape \(1, 32, 70\), expected \(1, 32, 64\)",
         lambda: STAGE.upsample(low, given=Pair(None, np.zeros((1, 32, 70), int))),
