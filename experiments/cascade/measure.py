@@ -131,7 +131,7 @@ def rates(found: np.ndarray, truth: np.ndarray) -> dict:
     for name in SMALL:
         there = truth == names.index(name)
         counts = np.stack([(there & (found == truth)).sum((1, 2)), there.sum((1, 2))], axis=1)
-        rows[name] = score(counts, lambda total: total[0] / max(total[1], 1), 0)
+        rows[name] = score(counts, lambda total: total[0] / total[1] if total[1] else np.nan, 0)
     return rows
 
 
@@ -151,12 +151,14 @@ def picture(base, drawn: Pair, finer: Pair, real: Pair) -> np.ndarray:
 
 
 def plain(value):
-    """Scores as {value, low, high, examples}, floats with four digits."""
+    """Scores as {value, low, high, examples}, floats with four digits, None where there was nothing to measure."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
         return {name: plain(v) for name, v in value.items()}
-    return round(float(value), 4) if isinstance(value, float | np.floating) else value
+    if not isinstance(value, float | np.floating):
+        return value
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def note(what: str) -> None:
