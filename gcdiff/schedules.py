@@ -88,8 +88,8 @@ class Schedule:
     power: float = 1.0
 
     def __post_init__(self):
-        if self.name not in _CURVES:
-            raise ValueError(f"schedule name is {self.name!r}, expected one of {', '.join(_CURVES)}")
+        if self.name not in CURVES:
+            raise ValueError(f"schedule name is {self.name!r}, expected one of {', '.join(CURVES)}")
         if not math.isfinite(self.shift):
             raise ValueError(f"schedule shift is {self.shift}, expected a finite number")
         if not 0 < self.power < math.inf or (self.power != 1 and self.name != "cosine_p"):
@@ -99,7 +99,7 @@ class Schedule:
         """log(alpha^2 / sigma^2), and log(keep / (1 - keep)) of a label; +inf at t = 0, -inf at t = 1."""
         t = jnp.asarray(t, jnp.float32)
         inside = (t > 0) & (t < 1)
-        curve = _CURVES[self.name](jnp.where(inside, t, 0.5), self.power) + self.shift
+        curve = CURVES[self.name](jnp.where(inside, t, 0.5), self.power) + self.shift
         return jnp.where(inside, curve, jnp.where(t <= 0, jnp.inf, -jnp.inf))
 
     def alpha(self, t: ArrayLike) -> Array:
@@ -126,8 +126,9 @@ class Schedule:
         return jax.nn.sigmoid(self.log_snr(t))
 
 
-_CURVES = {
+CURVES = {
     "linear": lambda t, power: linear(t),
     "cosine": lambda t, power: cosine(t),
     "cosine_p": cosine_p,
 }
+"""The log-SNR of a level and a power, by the name of the schedule."""

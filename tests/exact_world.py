@@ -6,11 +6,14 @@ matrices, independently of the code under test.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import JointProcess
@@ -25,7 +28,9 @@ PRIOR = np.array([0.45, 0.05, 0.15, 0.35])
 MEANS = np.array([-0.9, 0.2, 0.6, 1.0])
 GRID = np.linspace(-4.5, 4.5, 301)
 EDGES = (GRID[:-1] + GRID[1:])[np.arange(75, 226, 15)] / 2  # bins end between grid points
-PROCESS = JointProcess(GaussianProcess(Schedule("cosine"), "x0"), UniformProcess(K, Schedule("cosine", 1.0)))
+GREY, MARKS = GaussianProcess(Schedule("cosine"), "x0"), Schedule("cosine", 1.0)
+PROCESS = JointProcess(GREY, UniformProcess(K, MARKS))
+ABSORBING = JointProcess(GREY, AbsorbingProcess(K, MARKS))
 
 
 def exact(xp, x, y, alpha, sigma, keep):
@@ -53,6 +58,24 @@ def network(variables, noisy, log_snr, condition):
     return Pair(clean[:, None, None, None], loo[:, None])
 
 
+def absorbed(variables, noisy, log_snr, condition):
+    """Labels that are hidden (K) say nothing, those that are seen are certain."""
+    seen = jnp.where(noisy.layout == K, -jnp.inf, jnp.inf)
+    return network(variables, noisy, log_snr._replace(layout=seen), condition)
+
+
+def bits_network(variables, noisy, log_snr, condition):
+    """The clean value and bits of labels that are noised as grey values are, one bit for a label."""
+    x, bits, codes = noisy.image[:, 0, 0, 0], noisy.layout[:, 0, :, 0], 2.0 * CONFIGS - 1
+    light, marks = (jnp.broadcast_to(snr[:, 0, :1], (len(x), 1)) for snr in log_snr)
+    alpha, alpha_y = (jnp.sqrt(1 / (1 + jnp.exp(-snr))) for snr in (light, marks))
+    variance = alpha**2 * TAU**2 + 1 / (1 + jnp.exp(light))
+    off = jnp.square(bits[:, None] - alpha_y[..., None] * codes).sum(-1) * (1 + jnp.exp(marks))
+    law = jax.nn.softmax(jnp.log(PRIOR) - 0.5 * ((x[:, None] - alpha * MEANS) ** 2 / variance + off))
+    clean = (law * (MEANS + alpha * TAU**2 / variance * (x[:, None] - alpha * MEANS))).sum(-1)
+    return Pair(clean[:, None, None, None], (law @ codes)[:, None, :, None])
+
+
 def scales(t):
     """alpha, sigma of the image and keep of the labels at a row of the path, in float64."""
 
@@ -75,7 +98,7 @@ def spread(mass, points):
 
 
 class Steps(NamedTuple):
-    """An image step and a layout step, with their dials."""
+    """An image step and a layout step, with their dials, and the noise of the labels."""
 
     image: str = "ancestral"
     layout: str = "ancestral"
@@ -83,44 +106,75 @@ class Steps(NamedTuple):
     psi: float = 0.0
     corrector: float = 0.0
     decides: bool = False
+    absorbs: bool = False
 
     def sampler(self):
+        process, exact_network = (ABSORBING, absorbed) if self.absorbs else (PROCESS, network)
         return Sampler(
-            PROCESS, network, self.image, self.layout, corrects=self.corrector > 0, decides=self.decides, clip=False
-        )
+            process, exact_network, self.image, self.layout, corrects=self.corrector > 0, decides=self.decides,
+            clip=False,
+        )  # fmt: skip
 
     def settings(self):
         return Settings(dials=Dials(self.eta, self.psi, self.corrector))
 
+    @property
+    def size(self):
+        """The number of values that a noisy label takes; the last is the mask of absorbing noise."""
+        return K + self.absorbs
 
-def at_grid(alpha, sigma, keep):
-    """Clean value (grid, config) and leave-one-out law (grid, config, pixel, class) at every state."""
-    full = [np.full((len(GRID), 4), v) for v in (alpha, sigma)] + [np.full((len(GRID), 4, 2), keep)]
-    clean, loo = exact(np, np.repeat(GRID[:, None], 4, 1), np.broadcast_to(CONFIGS, (len(GRID), 4, 2)), *full)
-    return clean, np.exp(loo)
+    @property
+    def states(self):
+        """Both noisy labels, (state, pixel)."""
+        return np.array(list(itertools.product(range(self.size), repeat=2)))
+
+    def transition(self, keep):
+        """q(later | earlier) of one label, (size, size): rows are the earlier value."""
+        noise = np.eye(self.size)[-1] if self.absorbs else np.full(K, 1 / K)
+        return keep * np.eye(self.size) + (1 - keep) * noise
 
 
-def both(one_pixel):
-    """(grid, config, pixel, class) -> (grid, config, config after): the two pixels move independently."""
-    return np.stack([one_pixel[:, :, 0, c[0]] * one_pixel[:, :, 1, c[1]] for c in CONFIGS], -1)
+def at_grid(alpha, sigma, keep, steps):
+    """Clean value (grid, state) and leave-one-out law (grid, state, pixel, value) of the labels at every state."""
+    shape = (len(GRID), len(steps.states))
+    keep = (steps.states < K) * 1.0 if steps.absorbs else keep
+    full = [np.full(shape, v) for v in (alpha, sigma)] + [np.broadcast_to(keep, (*shape, 2))]
+    clean, loo = exact(np, np.repeat(GRID[:, None], shape[1], 1), np.broadcast_to(steps.states, (*shape, 2)), *full)
+    return clean, np.pad(np.exp(loo), ((0, 0), (0, 0), (0, 0), (0, steps.size - K)))
+
+
+def both(one_pixel, steps):
+    """(grid, state, pixel, value) -> (grid, state, state after): the two pixels move independently."""
+    return one_pixel[:, :, 0, steps.states[:, 0]] * one_pixel[:, :, 1, steps.states[:, 1]]
 
 
 def move_labels(loo, kt, ks, steps, length):
-    """The law (grid, config, config after) of a layout step over levels of `length`."""
+    """The law (grid, state, state after) of a layout step over levels of `length`."""
+    if kt == ks:
+        return np.broadcast_to(np.eye(len(steps.states)), (len(GRID), *2 * [len(steps.states)]))
 
     def posterior(kept):
-        r = kt / kept if kept else 1.0
-        step = r * np.eye(K) + (1 - r) / K  # q(y_t | y_s), rows y_s
-        post = (kept * loo + (1 - kept) / K) * np.moveaxis(step[:, CONFIGS], 0, -1)
-        return post / post.sum(-1, keepdims=True)
+        to_now = np.moveaxis(steps.transition(kt / kept)[:, steps.states], 0, -1)  # q(y_t | y_s), (state, pixel, y_s)
+        post = loo @ steps.transition(kept) * to_now
+        total = post.sum(-1, keepdims=True)
+        return post / np.where(total > 0, total, 1)  # at level 1 nothing is seen through absorbing noise
 
     one = posterior(ks)
-    if kt < ks and steps.decides and ks == 1:
-        one = np.eye(K)[one.argmax(-1)]
-    elif kt < ks:
+    if steps.decides and ks == 1:
+        one = np.eye(steps.size)[one.argmax(-1)]
+    else:
         anew = 1 - np.exp(-steps.psi * length)
-        one = (1 - anew) * one + anew * (ks * posterior(1.0) + (1 - ks) / K)
-    return both(one)
+        one = (1 - anew) * one + anew * posterior(1.0) @ steps.transition(ks)
+    return both(one, steps)
+
+
+def correct_labels(loo, ks, steps, length):
+    """The law of a corrector at keep ks; a label that absorbing noise has left alone is certain."""
+    stay = np.eye(steps.size)[steps.states]
+    seen = steps.absorbs & (steps.states < K)
+    clean = np.where(seen[..., None], stay, loo)
+    anew = 1 - np.exp(-steps.corrector * length)
+    return both((1 - anew) * stay + anew * clean @ steps.transition(ks), steps)
 
 
 def move_image(law, clean, move_y, scale_t, scale_s, eta):
@@ -129,24 +183,27 @@ def move_image(law, clean, move_y, scale_t, scale_s, eta):
     var = eta**2 * ss**2 * (1 - (at / as_) ** 2 * ss**2 / st**2)
     mean = as_ * clean + np.sqrt(ss**2 - var) / st * (GRID[:, None] - at * clean)
     new = np.zeros_like(law)
-    for c in range(4):
+    for c in np.flatnonzero(law.any(0)):
+        moved = law[:, c, None] * move_y[:, c]
         if var > 0:
             kernel = np.exp(-0.5 * (GRID - mean[:, c, None]) ** 2 / var)
             kernel /= kernel.sum(-1, keepdims=True)
-            new += np.einsum("g,gh,gd->hd", law[:, c], kernel, move_y[:, c])
+            new += kernel.T @ moved
         else:
-            new += np.stack([spread(law[:, c] * move_y[:, c, d], mean[:, c]) for d in range(4)], -1)
+            new += np.stack([spread(column, mean[:, c]) for column in moved.T], -1)
     return new
 
 
 def chain_law(path, steps, x=None, y=None):
-    """The law (grid, config) at the end of the chain; x or y are given where not None."""
+    """The law (grid, state) at the end of the chain, of the four pairs of labels where it ends at their level 0; x or
+    y are given where not None."""
     start = np.exp(-0.5 * GRID**2) if x is None else spread(np.ones(1), np.array([x]))
-    law = (start / start.sum())[:, None] * (np.full(4, 0.25) if y is None else (y == CONFIGS).all(-1))
+    labels = np.prod(steps.transition(0)[0][steps.states], -1) if y is None else (y == steps.states).all(-1)
+    law = (start / start.sum())[:, None] * labels
     for t, s in zip(path[:-1], path[1:], strict=True):
         t, s = (np.array([0 if x is not None else r[0], 0 if y is not None else r[1]]) for r in (t, s))
         (at, st, kt), (as_, ss, ks) = scales(t), scales(s)
-        clean, loo = at_grid(at, st, kt)
+        clean, loo = at_grid(at, st, kt, steps)
         move_y = move_labels(loo, kt, ks, steps, t[1] - s[1])
         if s[0] == t[0]:
             law = np.einsum("gc,gcd->gd", law, move_y)
@@ -154,12 +211,10 @@ def chain_law(path, steps, x=None, y=None):
             eta = 1.0 if steps.image == "ancestral" else steps.eta
             law = move_image(law, clean, move_y, (at, st), (as_, ss), eta)
         if steps.corrector and kt < ks < 1:
-            _, loo = at_grid(as_, ss, ks)
-            stay = np.eye(K)[CONFIGS][None]
-            anew = 1 - np.exp(-steps.corrector * (t[1] - s[1]))
-            again = (1 - anew) * stay + anew * (ks * loo + (1 - ks) / K)
-            law = np.einsum("gc,gcd->gd", law, both(again))
-    return law
+            _, loo = at_grid(as_, ss, ks, steps)
+            law = np.einsum("gc,gcd->gd", law, correct_labels(loo, ks, steps, t[1] - s[1]))
+    done = (steps.states < K).all(-1)
+    return law[:, done] if ks == 1 else law
 
 
 def binned(law):
@@ -167,8 +222,12 @@ def binned(law):
     return np.stack([part.sum(0) for part in np.split(law, edges)])
 
 
-def truth(x=None, y=None):
-    dense = PRIOR * np.exp(-0.5 * ((GRID[:, None] - MEANS) / TAU) ** 2)
+END_TAU = np.sqrt(TAU**2 - 1 / (TAU**-2 + np.tan(0.008 / 1.008 * np.pi / 2) ** -2))
+"""The spread of a value's mean at the end of the curve of its levels, which is what the last step of a chain gives."""
+
+
+def truth(x=None, y=None, tau=TAU):
+    dense = PRIOR * np.exp(-0.5 * ((GRID[:, None] - MEANS) / tau) ** 2)
     if y is not None:
         dense = dense * (y == CONFIGS).all(-1)
     if x is not None:

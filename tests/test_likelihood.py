@@ -445,6 +445,23 @@ def test_a_sampler_s_bound_falls_to_the_truth_and_steps_may_be_drawn():
         assert abs(value - middle[0]) < 3 * np.hypot(error, middle[1])
 
 
+def test_the_draws_of_a_grid_share_its_steps_out(monkeypatch):
+    """As many draws of one step as there are steps before the last: every example sees each step once."""
+    seen = []
+
+    def record(likelihood, params, chunk, number, s, t, rate):
+        seen.append(np.broadcast_to(t.image, 4))
+        return Pair(np.ones(4), np.ones(4))
+
+    monkeypatch.setattr("gcdiff.likelihood.legs.nats_of", record)
+    clean = Pair(np.zeros((4, 1, 1, 1), np.float32), np.zeros((4, 1, 2), np.int32))
+    chunk, path = Chunk(clean, example_keys(0, np.arange(4)), Condition(), 4), paths.joint(6)
+    found = grid_bound(UNIFORM, EXACT, [chunk], path, draws=5, steps=1)
+    np.testing.assert_array_equal(np.array(seen[::2]), np.broadcast_to(path[:5, :1], (5, 4)))
+    np.testing.assert_array_equal(np.array(seen[1::2]), path[5, 0])
+    np.testing.assert_array_equal(found.nats, 2 * (5 + 1))  # two sides; a step weighs five, the last one
+
+
 def test_one_program_serves_every_leg_path_and_number_of_draws():
     """Continues the tests above, whose compiled programs it counts."""
     chunk, _ = drawn()

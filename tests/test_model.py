@@ -358,11 +358,37 @@ def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
         gap = report.paths[path].value - report.paths["layout_first"].value
         assert report.gaps[path].value == pytest.approx(gap)
     assert "-log p(y | x)" in report.table() and report.table().count("bits/pixel of y") == 3
+    assert report.grid is None and "in continuous time" in report.table() and report.to_dict()["grid"] is None
     end = report.log_snr_max
     diagonal = trained(model, **DIAGONAL).likelihood(Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2, log_snr_max=end)
     assert set(diagonal.legs) == {"joint"} and diagonal.legs["joint"] == report.legs["joint"]
     with pytest.raises(ValueError, match=r"likelihood: layout has shape \(5, 8, 32\), expected \(N, H, W\)"):
         model.likelihood(Pair(IMAGES[:5], LAYOUTS[:5, :8]))
+
+
+def test_the_likelihood_on_a_grid_is_that_of_so_many_steps(model):
+    """In one step from level 1 it is the negative log-likelihood of one-call segmentation."""
+    told, pair = [], Pair(IMAGES[:5], LAYOUTS[:5])
+    one = model.likelihood(pair, TEXT, draws=2, grid=1, progress=told.append)
+    assert told.count(0) == 1 and sum(told) == 2 * 2 * len(one.legs)  # chunks, draws, legs
+    p = np.take_along_axis(model.segment(pair.image, text=TEXT, probabilities=True), pair.layout[..., None], axis=-1)
+    found = one.legs["layout_given_image"].layout
+    assert found.total.value == pytest.approx(-np.log2(p).mean(), rel=1e-4)
+    assert found.diffusion.value == 0 and set(one.paths) == {"diagonal", "layout_first", "image_first"}
+    told.clear()
+    report = model.likelihood(pair, TEXT, draws=2, grid=3, progress=told.append)
+    assert sum(told) == 2 * 2 * len(report.legs) * 2  # a random step and the last
+    assert (report.grid, report.log_snr_max) == (3, None) and report.legs["joint"].image.diffusion.value > 0
+    assert report.to_dict()["grid"] == 3 and "on a grid of 3 steps" in report.table()
+    for options, message in (
+        ({"grid": 0}, "grid is 0, expected at least 1 step"),
+        (
+            {"grid": 3, "log_snr_max": 9.0},
+            "log_snr_max is 9.0 and grid is 3, expected one: a grid has its own last step",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.likelihood(pair, TEXT, **options)
 
 
 def test_a_segmentation_in_a_shell_says_what_it_does_not_know(run, tmp_path, capsys):
@@ -392,6 +418,16 @@ def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
     assert "--num is 0" in capsys.readouterr().err
     assert cli.main([*command, "--likelihood", "--log-snr-max", "20"]) == 2
     assert "log_snr_max is 20" in capsys.readouterr().err
+    assert cli.main([*command, "--likelihood", "--draws", "1", "--grid", "3", "--num", "2"]) == 0
+    assert json.loads(file.read_text())["likelihood"]["grid"] == 3
+    shown = capsys.readouterr()
+    assert "on a grid of 3 steps" in shown.out and "step 10/10" in shown.err  # 1 chunk, 5 legs, 2 steps
+    for extra, message in (
+        (["--likelihood", "--grid", "0"], "grid is 0"),
+        (["--grid", "3"], "--grid is 3, expected --likelihood"),
+    ):
+        assert cli.main([*command, *extra]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_what_is_drawn_may_be_changed_on_the_way(model):
@@ -413,7 +449,8 @@ def test_cross_guidance_matters_and_text_scales_leave_it(model):
 
 @pytest.mark.parametrize("process", ["absorbing", "bits"])
 def test_every_label_process_answers_every_question(model, process):
-    """Random weights; labels are classes, known ones come back, and all steps take the process's state."""
+    """Random weights; labels are classes, known pixels come back bit for bit whatever the steps and the corrector do,
+    and all steps take the process's state."""
     config = model.config.copy_and_resolve_references()
     config.process.layout = process
     config.sample.update(steps=2, image_step="dpm++")
@@ -424,12 +461,19 @@ def test_every_label_process_answers_every_question(model, process):
     params = jax.jit(lambda: configs.initial_params(built, config, model.specs))()
     params = jax.tree.map(lambda p: (p + 0.2 * rng.normal(size=p.shape)).astype(np.float32), params)
     other = dataclasses.replace(model, config=config, built=built, params=params)
-    known = Pair(LAYOUTS[:2] > 4, LAYOUTS[:2] > 6)
-    out = other.outpaint(Pair(IMAGES[:2], LAYOUTS[:2]), known, TEXT, guidance=2.0)
+    known, layouts = Pair(LAYOUTS[:2] > 4, LAYOUTS[:2] > 6), LAYOUTS[:2].copy()
+    layouts[:, :3] = VOID
+    out = other.outpaint(Pair(IMAGES[:2], layouts), known, TEXT, guidance=2.0)
     assert out.layout.dtype == np.int32 and out.layout.min() >= 0 and out.layout.max() < 10
-    np.testing.assert_array_equal(out.layout[known.layout], LAYOUTS[:2][known.layout])
+    held = known._replace(layout=known.layout & (layouts != VOID))
+    np.testing.assert_array_equal(out.image[held.image], IMAGES[:2][held.image])
+    np.testing.assert_array_equal(out.layout[held.layout], layouts[held.layout])
+    unknown = other.outpaint(Pair(IMAGES[:2], np.where(held.layout, layouts, 7)), held, TEXT, guidance=2.0)
+    jax.tree.map(np.testing.assert_array_equal, out, unknown)  # void in a known mask is unknown
     p = other.segment(IMAGES[:2], probabilities=True)
     np.testing.assert_allclose(p.sum(-1), 1, atol=1e-4)
+    with pytest.raises(ValueError, match=f"evidence has no meaning for process.layout={process}"):
+        other.synthesize(layouts, confidence=0.5, evidence=True)
     if process == "bits":
         with pytest.raises(ValueError, match="BitsProcess, expected one with a likelihood"):
             other.likelihood(Pair(IMAGES[:1], LAYOUTS[:1]))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
@@ -28,6 +30,20 @@ class Base:
     specs: configs.Specs
     built: configs.Built
     params: Any
+
+    @classmethod
+    def restored(cls, workdir: str | Path, ema: float | None = None) -> Self:
+        """The model of a run directory, with its averaged (EMA) weights, or an average of another length.
+
+        Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
+        """
+        workdir = Path(workdir)
+        config, specs = configs.load_run(workdir)
+        built = configs.build(config, specs)
+        params = configs.restore_params(workdir, built, config, specs, ema)
+        # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile
+        # anew.
+        return cls(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params))
 
     @property
     def labels(self) -> LabelSpec:

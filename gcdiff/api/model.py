@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
 from gcdiff import paths
 from gcdiff.api.base import UNSEEN_WORDS, constant_caps
 from gcdiff.api.fill import Fills
-from gcdiff.api.runner import Progress, Question, Scales, Texts, two
+from gcdiff.api.runner import Progress, Question, Scales, Texts, begun_once, two
 from gcdiff.api.segment import Segments
-from gcdiff.likelihood import LEGS, LOG_SNR_MAX, Chunk, Likelihood, Report, bound, least_level, report, total
+from gcdiff.likelihood import (
+    LEGS,
+    LOG_SNR_MAX,
+    Chunk,
+    Likelihood,
+    Report,
+    bound,
+    grid_bound,
+    least_level,
+    report,
+    total,
+)
 from gcdiff.types import Pair
 
 __all__ = ["UNSEEN_WORDS", "Model", "load"]
@@ -45,7 +54,7 @@ class Model(Segments, Fills):
     def sample(
         self, text: Texts = None, num: int = 1, steps: int | None = None, guidance: Scales = None, seed: int = 0,
         path: str | None = None, progress: Progress = None, *, start: Pair | None = None,
-        strength: float | tuple[float, float] = 0.5, size: tuple[int, int] | None = None,
+        strength: float | tuple[float, float] = 0.5, size: tuple[int, int] | None = None, upsample=None,
     ) -> Pair:  # fmt: skip
         """Labelled images from text: Pair(uint8 (N, H, W, 3), int32 (N, H, W)).
 
@@ -53,7 +62,12 @@ class Model(Segments, Fills):
         comes back None). With `start`, a pair of arrays as they come back, sampling begins in the middle: each side is
         noised to the level `strength` (one, or one for each side; 0 leaves it as it is) and goes on from there. A
         `size` larger than the model's is filled window by window, each finished window known to the next.
+
+        `upsample` is a super-resolution stage, a model or the directory of its run: what this model draws is drawn
+        again at the stage's size, and `size` is of what comes back.
         """
+        if upsample is not None:
+            return self._upsampled(upsample, text, num, steps, guidance, seed, path, progress, start, strength, size)
         if start is not None and (num != 1 or path is not None or size is not None):
             raise ValueError("start says how many, where from and how large: expected no num, path or size beside it")
         if size is not None and path not in (None, "joint"):
@@ -66,14 +80,54 @@ class Model(Segments, Fills):
             nothing = np.zeros((num, *size), bool)
             blank = Pair(np.zeros((num, *size, self.image.channels), np.uint8), None)
             return self.outpaint(blank, Pair(nothing, None), text, steps, guidance, seed, progress)
+        return self._draw(num, path, text, steps, guidance, seed, progress)
+
+    def _draw(
+        self, num: int, path: str | None, text, steps, guidance, seed, progress, lowres: Pair | None = None
+    ) -> Pair:
+        """Pairs of the model's size with nothing known."""
         name = path or self.config.sample.path
         if name not in PATHS:
             raise ValueError(f"path is {name!r}, expected {', '.join(PATHS[:-1])} or {PATHS[-1]}")
         self._trained(f"the path {name}", *NEEDS[name])
         values = Pair(np.zeros((num, *self.size, self.image.channels), np.uint8), np.zeros((num, *self.size), np.int32))
         grid = configs.sample_path(self.config, self._steps(steps), name)
-        pair = self._run(grid, Question(values, constant_caps(values, 1, 1), text, seed), guidance, progress)
+        question = Question(values, constant_caps(values, 1, 1), text, seed, lowres=lowres)
+        pair = self._run(grid, question, guidance, progress)
         return Pair(None if name == "layout_only" else pair.image, None if name == "image_only" else pair.layout)
+
+    def _upsampled(self, upsample, text, num, steps, guidance, seed, path, progress, start, strength, size) -> Pair:
+        """`sample` here, then at the size of a stage."""
+        stage, progress = self.stage(upsample), begun_once(progress)
+        if path in ("image_only", "layout_only"):
+            raise ValueError(f"path is {path!r}, expected one that ends in a pair: a stage is given both sides")
+        if size is not None:
+            size = stage._base_size(tuple(size))
+        low = self.sample(text, num, steps, guidance, seed, path, progress, start=start, strength=strength, size=size)
+        return stage.upsample(low, stage._read(text), steps, guidance, seed, progress)
+
+    def upsample(
+        self, pair: Pair, text: Texts = None, steps: int | None = None, guidance: Scales = None, seed: int = 0,
+        progress: Progress = None, *, given: Pair | None = None, known: Pair | None = None,
+    ) -> Pair:  # fmt: skip
+        """Low-resolution pairs drawn again by this super-resolution stage: Pair(uint8 (N, H, W, 3), int32 (N, H, W)).
+
+        `pair` is (uint8 (N, h, w, 3), int (N, h, w), or shares of the classes float (N, h, w, K) of which one label is
+        drawn for each pixel), of `lowres_size` or larger; noise of the level config.sample.lowres_level is put on it.
+        `given` and `known` say which pixels of the high resolution are known, as in `outpaint`: they come back bit for
+        bit.
+        """
+        low = self._checked_lowres(pair)
+        size = tuple(self.factor * side for side in low.layout.shape[1:3])
+        if known is None and size == self.size:
+            path = self.config.sample.path
+            return self._draw(len(low.image), path, text, steps, guidance, seed, progress, low)
+        shape = (len(low.image), *size)
+        given = Pair(np.zeros((*shape, self.image.channels), np.uint8)) if given is None else given
+        values, masks = self._canvas(given, Pair() if known is None else known)
+        if values.layout.shape != shape:
+            raise ValueError(f"upsample: given has shape {values.layout.shape}, expected {shape} for these pairs")
+        return self._outpaint(values, masks, text, steps, guidance, seed, progress, None, low)
 
     def _edit(self, start: Pair, strength, text, steps, guidance, seed, progress) -> Pair:
         values, (image, layout) = self._checked(start, "start"), two("strength", strength)
@@ -91,9 +145,18 @@ class Model(Segments, Fills):
         """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`."""
         return tuple(leg for leg, share in LEG_SHARES.items() if getattr(self.built.levels, share) > 0)
 
-    def check_likelihood(self, log_snr_max: float | None = None) -> None:
-        """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there."""
+    def check_likelihood(self, log_snr_max: float | None = None, grid: int | None = None) -> None:
+        """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there or on
+        such a grid."""
+        if self.built.lowres is not None:
+            raise ValueError("a super-resolution stage has no likelihood: it is given a part of what it would measure")
         Likelihood(self.built.process, self.built.network.apply)
+        if grid is not None and grid < 1:
+            raise ValueError(f"grid is {grid}, expected at least 1 step")
+        if grid is not None and log_snr_max is not None:
+            raise ValueError(
+                f"log_snr_max is {log_snr_max} and grid is {grid}, expected one: a grid has its own last step"
+            )
         if log_snr_max is not None:
             least_level(self.built.process, log_snr_max)
         if not self.likelihood_legs:
@@ -111,7 +174,7 @@ class Model(Segments, Fills):
 
     def likelihood(
         self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,
-        log_snr_max: float | None = None,
+        log_snr_max: float | None = None, grid: int | None = None,
     ) -> Report:  # fmt: skip
         """Upper bounds on -log p of pairs (uint8 (N, H, W, 3), int (N, H, W)) of the model's size, with their errors.
 
@@ -122,9 +185,13 @@ class Model(Segments, Fills):
         that is poor at little noise is charged for it; None takes the one of `LAST_STEPS` that is least for the first
         chunk (with few examples the bound is then a little optimistic). `progress` is told n after n more legs of a
         draw.
+
+        None of `grid` is continuous time; a number is the bound of ancestral sampling in so many equal steps of every
+        leg. A draw is then two steps, the last one and a random one of the others, and `progress` counts steps. On a
+        grid an exact model too lies above -log p and has gaps, which fall as 1/grid.
         """
+        self.check_likelihood(log_snr_max, grid)
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
-        self.check_likelihood(log_snr_max)
         self._warn_of_unseen(text)
         question = Question(values, constant_caps(values, 1, 1), text, seed)
         measure, params = Likelihood(self.built.process, self.built.network.apply), self.params["network"]
@@ -132,6 +199,14 @@ class Model(Segments, Fills):
         def chunks(told: Progress):
             return (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, told))
 
+        if grid is not None:
+            # Each leg goes through the chunks anew; the first tells of their beginning.
+            of_leg = {leg: chunks(progress if leg == legs[0] else None) for leg in legs}
+            found = {
+                leg: grid_bound(measure, params, of_leg[leg], paths.PATHS[leg](grid), draws, 1, progress)
+                for leg in legs
+            }
+            return report(found, None, grid)
         if log_snr_max is None:
             first = [next(chunks(None))]
             tried = {end: bound(measure, params, first, legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
@@ -146,9 +221,4 @@ def load(workdir: str | Path, ema: float | None = None) -> Model:
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
     Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
     """
-    workdir = Path(workdir)
-    config, specs = configs.load_run(workdir)
-    built = configs.build(config, specs)
-    params = configs.restore_params(workdir, built, config, specs, ema)
-    # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile anew.
-    return Model(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params))
+    return Model.restored(workdir, ema)

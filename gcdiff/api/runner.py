@@ -21,18 +21,39 @@ Texts = str | Sequence[str] | None
 Scales = float | tuple[float, float] | Guidance | None
 Progress = Callable[[int], None] | None
 """Called with the number of steps done since the last call: 0 once at the start, then as a chunk goes on."""
+STAGE = 2**31 + 1
+"""Folded into an example's key where a stage draws: its numbers are not those of the base. No step has this number."""
+
+
+def begun_once(progress: Progress) -> Progress:
+    """A progress that is told 0 once, for a question that is answered in several runs."""
+    if progress is None:
+        return None
+    begun = False
+
+    def told(count: int) -> None:
+        nonlocal begun
+        if count or not begun:
+            progress(count)
+        begun = True
+
+    return told
 
 
 class Question:
     """What is asked of every example: values uint8 (N, h, w, C) and int32 (N, H, W), the highest level of each of their
-    pixels, texts, seed, and the ids of the examples (None: 0, 1, ...)."""
+    pixels, texts, seed, and the ids of the examples (None: 0, 1, ...). A stage is given low-resolution pairs too, uint8
+    (N, h, w, C) and int32 (N, h, w) or shares float32 (N, h, w, K)."""
 
-    def __init__(self, values: Pair, caps: Pair, text: Texts = None, seed: int = 0, ids=None, fed: bool = False):
+    def __init__(
+        self, values: Pair, caps: Pair, text: Texts = None, seed: int = 0, ids=None, fed: bool = False,
+        lowres: Pair | None = None,
+    ):  # fmt: skip
         if len(values.image) < 1:
             raise ValueError("nothing to do: expected at least one example")
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-        self.values, self.caps, self.text, self.seed, self.fed = values, caps, text, seed, fed
+        self.values, self.caps, self.text, self.seed, self.fed, self.lowres = values, caps, text, seed, fed, lowres
         self.ids = np.arange(len(values.image)) if ids is None else np.asarray(ids)
 
     def __len__(self) -> int:
@@ -41,7 +62,7 @@ class Question:
     def above(self, floor: float) -> Question:
         """The same with no layout below the level `floor`."""
         caps = self.caps._replace(layout=np.maximum(self.caps.layout, np.float32(floor)))
-        return Question(self.values, caps, self.text, self.seed, self.ids, self.fed)
+        return Question(self.values, caps, self.text, self.seed, self.ids, self.fed, self.lowres)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +82,10 @@ class Runner:
     def chunks(self, question: Question, progress: Progress = None) -> Iterator[tuple[Given, Condition, int]]:
         """What is given, the condition, and how many examples count, of chunks one after the other; the last chunk is
         padded with copies. `progress` is told 0 once everything is checked."""
-        q, num = question, len(question)
+        q, num, low = question, len(question), self.built.lowres
+        if low is not None and q.lowres is None:
+            said = "expected a base asked with upsample= (or --upsample), or Model.upsample with low-resolution pairs"
+            raise ValueError(f"this model is a super-resolution stage and cannot draw alone: {said}")
         tokens, drop = self._tokens(q.text, num)
         if progress is not None:
             progress(0)
@@ -71,8 +95,13 @@ class Runner:
             # Padding has ids of its own: what it draws is cut off.
             ids = np.concatenate([q.ids[first : first + self.chunk], q.ids[-1] + 1 + np.arange(self.chunk)])
             keys = example_keys(q.seed, ids[: self.chunk])
+            if low is not None:
+                keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
             given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
             condition = self._condition(None if tokens is None else tokens[rows], drop)
+            if low is not None:
+                small = Pair(to_state(q.lowres.image[rows]), q.lowres.layout[rows])
+                condition = dataclasses.replace(condition, lowres=low.told(self.built.process, keys, small))
             yield given, condition, min(self.chunk, num - first)
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
 from gcdiff import paths
 from gcdiff.api import windows as tiling
-from gcdiff.api.base import Base, constant_caps, window_ids
-from gcdiff.api.runner import Progress, Question, Texts
+from gcdiff.api.base import constant_caps, window_ids
+from gcdiff.api.runner import Progress, Question, Texts, begun_once
+from gcdiff.api.stage import Stage
 from gcdiff.codecs import check_images, decide, resize_maps
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
@@ -18,12 +21,12 @@ from gcdiff.samplers.sample import run
 from gcdiff.types import Pair
 
 
-class Segments(Base):
+class Segments(Stage):
     """p(y given x)."""
 
     def segment(
         self, images, steps: int | None = None, probabilities: bool = False, text: Texts = None, seed: int = 0,
-        progress: Progress = None, *, first_id: int = 0, samples: int = 0, windows: bool = False,
+        progress: Progress = None, *, first_id: int = 0, samples: int = 0, windows: bool = False, upsample=None,
     ) -> np.ndarray | list[np.ndarray]:  # fmt: skip
         """The most probable layout of each image: int32 (N, H, W) for uint8 images (N, H, W, 3).
 
@@ -32,37 +35,48 @@ class Segments(Base):
         windows of the model's size, whose probabilities are averaged. One call (`steps` None) gives every pixel's exact
         marginal under the model. More steps draw the layout down to the last step and decode there: less speckle, one
         possible layout. With `probabilities`, float32 (N, H, W, K) instead. With `samples`, that many layouts drawn for
-        each image, int32 (N, samples, H, W). Image i is example `first_id` + i of `seed`.
+        each image, int32 (N, samples, H, W). Image i is example `first_id` + i of `seed`. With `upsample` all that is
+        of the stage's size: this model segments the images reduced, and hands over its probabilities (of each pixel one
+        draw); with `samples` the layouts that it draws.
         """
         images = check_images(images, self.image.channels)
         if samples and (probabilities or windows):
             raise ValueError("samples are drawn at the model's size: expected neither probabilities nor windows")
         if windows and text is not None and not isinstance(text, str) and len(text) != len(images):
             raise ValueError(f"{len(text)} captions for {len(images)} examples: expected one, or one for each")
+        stage, progress = None if upsample is None else self.stage(upsample), begun_once(progress)
         if samples:
-            return self._draw_layouts(images, samples, steps, text, seed, progress, first_id)
+            return self._draw_layouts(images, samples, steps, text, seed, progress, first_id, stage)
         self._warn_of_unseen(text)
-        if not self._by_levels("segmentation", "layout_given_image"):
+        if stage is not None:
+            for model in (self, stage):
+                model._trained("segmentation", "layout_given_image")
+        elif not self._by_levels("segmentation", "layout_given_image"):
             return self._segment_by_repaint(images, steps, probabilities or windows, text, seed, progress, first_id)
         steps = 1 if steps is None else steps
-        if steps == 1:
-            self._trained("segmentation in one call", "one_call")
+        for model in (self,) if stage is None else (self, stage):
+            if steps == 1:
+                model._trained("segmentation in one call", "one_call")
 
-        found = []
+        def answers(inside: np.ndarray, told: Texts, ids: np.ndarray) -> Iterator[np.ndarray]:
+            if stage is None:
+                return self._probabilities(inside, steps, told, seed, progress, ids)
+            return self._finer_probabilities(stage, inside, steps, told, seed, progress, ids)
+
+        found, head = [], self if stage is None else stage
         if windows:
             for i, x in enumerate(images):
                 told = text if text is None or isinstance(text, str) else text[i]
 
-                def answers(inside: np.ndarray, told: Texts = told, one: int = first_id + i):
+                def inside_windows(inside: np.ndarray, told: Texts = told, one: int = first_id + i):
                     ids = np.array([window_ids(one, window) for window in range(len(inside))])
-                    return self._probabilities(inside, steps, told, seed, progress, ids)
+                    return answers(inside, told, ids)
 
-                maps = tiling.average(answers, x, self.size, self.labels.num_classes)
+                maps = tiling.average(inside_windows, x, head.size, self.labels.num_classes)
                 found.append(maps if probabilities else maps.argmax(-1).astype(np.int32))
         else:
             decode = resize_maps if probabilities else decide
-            ids = first_id + np.arange(len(images))
-            maps = self._probabilities(self._inside(images), steps, text, seed, progress, ids)
+            maps = answers(head._inside(images), text, first_id + np.arange(len(images)))
             found = [decode(p, x.shape[:2]) for x, p in zip(images, maps, strict=True)]
         return _stacked(found)
 
@@ -77,7 +91,7 @@ class Segments(Base):
     def _inside(self, images: list[np.ndarray]) -> np.ndarray:
         return np.stack([resize(Example(x, np.zeros(x.shape[:2], np.int32), ()), self.size).image for x in images])
 
-    def _probabilities(self, images: np.ndarray, steps: int, text, seed, progress, ids):
+    def _probabilities(self, images: np.ndarray, steps: int, text, seed, progress, ids, lowres: Pair | None = None):
         """Class probabilities float32 (h, w, K) of images of the model's size, one by one."""
         values = Pair(images, np.zeros((len(images), *self.size), np.int32))
         grid = paths.above(paths.layout_given_image(steps), configs.label_floor(self.config))
@@ -92,27 +106,46 @@ class Segments(Base):
                 progress(1)
             return p
 
-        for part in runner(chunk, Question(values, constant_caps(values, 0, 1), text, seed, ids), progress):
+        question = Question(values, constant_caps(values, 0, 1), text, seed, ids, lowres=lowres)
+        for part in runner(chunk, question, progress):
             yield from part
+
+    def _finer_probabilities(self, stage, images: np.ndarray, steps: int, text, seed, progress, ids):
+        """Class probabilities of images of a stage's size, one by one: this model's of a chunk, then the stage's."""
+        for first in range(0, len(images), self.config.sample.chunk):
+            rows = slice(first, first + self.config.sample.chunk)
+            told = text if text is None or isinstance(text, str) else text[rows]
+            small = stage.reduce_images(images[rows])
+            low = Pair(small, np.stack(list(self._probabilities(small, steps, told, seed, progress, ids[rows]))))
+            yield from stage._probabilities(images[rows], steps, stage._read(told), seed, progress, ids[rows], low)
 
     def _outside(self, layout: np.ndarray, image: np.ndarray) -> np.ndarray:
         """A layout of the model's size at the size of an image."""
-        blank = np.zeros((*self.size, self.image.channels), np.uint8)
+        blank = np.zeros((*layout.shape, self.image.channels), np.uint8)
         return resize(Example(blank, layout, ()), image.shape[:2]).layout
 
-    def _draw_layouts(self, images, samples: int, steps, text, seed, progress, first_id):
-        inside = self._inside(images)
-        self._trained("segmentation", "layout_given_image")
-        values = Pair(inside.repeat(samples, axis=0), np.zeros((len(inside) * samples, *self.size), np.int32))
+    def _draw_layouts(self, images, samples: int, steps, text, seed, progress, first_id, stage):
         texts = text if text is None or isinstance(text, str) else [t for t in text for _ in range(samples)]
-        ids = first_id * samples + np.arange(len(values.image))
-        question = Question(values, constant_caps(values, 0, 1), texts, seed, ids)
-        out = self._run(paths.layout_given_image(self._steps(steps)), question, NO_GUIDANCE, progress).layout
+        ids = first_id * samples + np.arange(len(images) * samples)
+        head, low = self if stage is None else stage, None
+        inside = head._inside(images).repeat(samples, axis=0)
+        if stage is not None:
+            small = stage.reduce_images(inside)
+            low = Pair(small, self._drawn(small, steps, texts, seed, progress, ids))
+            texts = stage._read(texts)
+        out = head._drawn(inside, steps, texts, seed, progress, ids, low)
         found = [
             np.stack([self._outside(y, x) for y in drawn])
-            for x, drawn in zip(images, out.reshape(len(inside), samples, *self.size), strict=True)
+            for x, drawn in zip(images, out.reshape(len(images), samples, *head.size), strict=True)
         ]
         return _stacked(found)
+
+    def _drawn(self, images: np.ndarray, steps, text, seed, progress, ids, lowres: Pair | None = None) -> np.ndarray:
+        """One layout drawn for each image of the model's size."""
+        self._trained("segmentation", "layout_given_image")
+        values = Pair(images, np.zeros((len(images), *self.size), np.int32))
+        question = Question(values, constant_caps(values, 0, 1), text, seed, ids, lowres=lowres)
+        return self._run(paths.layout_given_image(self._steps(steps)), question, NO_GUIDANCE, progress).layout
 
 
 def _stacked(answers: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:

@@ -16,15 +16,15 @@ def sample(arguments) -> int:
     """Draw images with their layouts, from text."""
     from gcdiff.api.windows import windows
 
-    model, place = _start(arguments)
+    model, stage, place = _start(arguments)
     names = [f"{i:05d}" for i in range(arguments.num)]
-    parts = 1 if arguments.size is None else len(windows(tuple(arguments.size), model.size))
-    with _bar(arguments, model, arguments.num, arguments.steps, parts) as progress:
+    parts = 1 if arguments.size is None else len(windows(tuple(arguments.size), (stage or model).size))
+    with _bar(arguments, (model, stage), arguments.num, arguments.steps, parts) as progress:
         pair = model.sample(
             arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress,
-            size=arguments.size,
+            size=arguments.size, upsample=stage,
         )  # fmt: skip
-    return _save(arguments, model, place, zip(names, *pair, strict=True))
+    return _save(arguments, stage or model, place, zip(names, *pair, strict=True))
 
 
 def segment(arguments) -> int:
@@ -32,7 +32,7 @@ def segment(arguments) -> int:
     from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
-    model, place = _start(arguments)
+    model, stage, place = _start(arguments)
     files = list(image_files(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
     steps, size = (
@@ -41,20 +41,20 @@ def segment(arguments) -> int:
     )  # the bar's; the model has its own default
     chunks = -(-len(files) * (arguments.vote or 1) // size)
     if arguments.windows:
-        chunks = sum(-(-len(cover(shape, model.size)[1]) // size) for shape in shapes)
+        chunks = sum(-(-len(cover(shape, (stage or model).size)[1]) // size) for shape in shapes)
     maps: dict = {"entropy": {}} if arguments.entropy else {}
 
     def pairs(progress):
         for first in range(0, len(files), size):
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
-            layouts, entropies = _segmented(arguments, model, images, progress, first)
+            layouts, entropies = _segmented(arguments, (model, stage), images, progress, first)
             if entropies is not None:
                 maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
 
-    with _bar(arguments, model, size * chunks, steps) as progress:
-        return _save(arguments, model, place, pairs(progress), maps)
+    with _bar(arguments, (model, stage), size * chunks, steps) as progress:
+        return _save(arguments, stage or model, place, pairs(progress), maps)
 
 
 def _segment_steps(arguments, model) -> int:
@@ -66,14 +66,15 @@ def _segment_steps(arguments, model) -> int:
     return 1 if not arguments.vote and model.built.levels.layout_given_image > 0 else model.config.sample.steps
 
 
-def _segmented(arguments, model, images, progress, first: int):
+def _segmented(arguments, models, images, progress, first: int):
     """The layouts of some images, and their entropies as grey pictures uint8 (h, w)."""
     import numpy as np
 
     from gcdiff.evaluation.calibration import entropy, vote
 
-    steps = arguments.steps
+    (model, stage), steps = models, arguments.steps
     common = {"text": arguments.text, "seed": arguments.seed, "progress": progress, "first_id": first}
+    common["upsample"] = stage
     if arguments.vote:
         drawn = model.segment(images, steps, samples=arguments.vote, **common)
         return [vote(layouts[None], model.labels.num_classes)[0] for layouts in drawn], None
@@ -90,15 +91,16 @@ def synthesize(arguments) -> int:
 
     from gcdiff.data.reader import read_layouts
 
-    model, place = _start(arguments)
-    found = read_layouts(arguments.layouts, model.labels, model.size)
+    model, stage, place = _start(arguments)
+    found = read_layouts(arguments.layouts, model.labels, (stage or model).size)
     layouts = np.stack(list(found.values()))
-    with _bar(arguments, model, len(found), arguments.steps) as progress:
+    with _bar(arguments, (model, stage), len(found), arguments.steps) as progress:
         images = model.synthesize(
             layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
             confidence=arguments.confidence, evidence=arguments.evidence, region_confidence=arguments.region_confidence,
+            upsample=stage,
         )  # fmt: skip
-    return _save(arguments, model, place, zip(found, images, layouts, strict=True))
+    return _save(arguments, stage or model, place, zip(found, images, layouts, strict=True))
 
 
 def outpaint(arguments) -> int:
@@ -111,7 +113,8 @@ def outpaint(arguments) -> int:
 
     if arguments.images is None and arguments.layouts is None:
         raise ValueError("expected --images, --layouts or both")
-    model, place = _start(arguments)
+    model, stage, place = _start(arguments)
+    smallest = (stage or model).size
     masks = read_masks(arguments.known)
     sides, first = {}, next(iter(masks))
     if arguments.images is not None:
@@ -119,8 +122,8 @@ def outpaint(arguments) -> int:
         sides["image"] = {name: read_image(file) for name, file in files.items() if name in masks}
     if arguments.layouts is not None:
         sides["layout"] = read_layouts(arguments.layouts, model.labels)
-    if any(side < smallest for side, smallest in zip(masks[first].shape, model.size, strict=True)):
-        wanted = f"expected at least {model.size[1]} and {model.size[0]}, the model's size"
+    if any(side < smallest for side, smallest in zip(masks[first].shape, smallest, strict=True)):
+        wanted = f"expected at least {smallest[1]} and {smallest[0]}, the model's size"
         raise ValueError(f"mask {first} is {masks[first].shape[1]} wide and {masks[first].shape[0]} high, {wanted}")
     for side, found in {"mask": masks, **sides}.items():
         for name in masks:
@@ -132,13 +135,13 @@ def outpaint(arguments) -> int:
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
     known = np.stack(list(masks.values()))
     pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
-    parts = len(windows(masks[first].shape, model.size))
-    with _bar(arguments, model, len(masks), arguments.steps, parts) as progress:
+    parts = len(windows(masks[first].shape, smallest))
+    with _bar(arguments, (model, stage), len(masks), arguments.steps, parts) as progress:
         out = model.outpaint(
             pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
-            resamples=arguments.resamples,
+            resamples=arguments.resamples, upsample=stage,
         )  # fmt: skip
-    return _save(arguments, model, place, zip(masks, *out, strict=True))
+    return _save(arguments, stage or model, place, zip(masks, *out, strict=True))
 
 
 def load_model(arguments):
@@ -151,8 +154,19 @@ def load_model(arguments):
     return model.sampling() if arguments.overrides else model
 
 
+def load_stage(arguments, model):
+    """The super-resolution stage that goes on from the model's answers; None where none is asked for."""
+    level = arguments.lowres_level
+    if arguments.upsample is None and level is not None:
+        raise ValueError(f"--lowres-level is {level}, expected --upsample RUN beside it")
+    if arguments.upsample is None:
+        return None
+    stage = model.stage(arguments.upsample)
+    return stage if level is None else stage.sampling(lowres_level=level)
+
+
 def _start(arguments):
-    """The model, and the folder in which to write, checked before anything else is done."""
+    """The model, its stage or None, and the folder in which to write, checked before anything else is done."""
     import numpy as np
 
     from gcdiff.codecs import PARTS, to_label_ids
@@ -161,19 +175,21 @@ def _start(arguments):
     for part in PARTS:
         writable(arguments.out / part)
     model = load_model(arguments)
+    stage = load_stage(arguments, model)
     cache_compilations(arguments.workdir)
     to_label_ids(np.zeros(1, np.int32), model.labels)  # are there more classes than a label PNG holds?
-    return model, place
+    return model, stage, place
 
 
 @contextlib.contextmanager
-def _bar(arguments, model, num: int, steps: int | None, parts: int = 1):
-    """A progress bar over the steps of all chunks. It appears when the model begins, with everything checked, after a
-    line on words that the model has never seen."""
+def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
+    """A progress bar over the steps of all chunks of a model and its stage, which may be None. It appears when the
+    model begins, with everything checked, after a line on words that the model has never seen."""
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.training.writer import progress_bar
 
-    total = parts * -(-num // model.config.sample.chunk) * (model.config.sample.steps if steps is None else steps)
+    plans = [m.config.sample for m in models if m is not None]
+    total = sum(parts * -(-num // plan.chunk) * (plan.steps if steps is None else steps) for plan in plans)
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
     with contextlib.ExitStack() as stack:
         advance = None
@@ -181,7 +197,7 @@ def _bar(arguments, model, num: int, steps: int | None, parts: int = 1):
         def progress(count: int) -> None:
             nonlocal advance
             if advance is None:
-                unseen = model.unseen_words(arguments.text)
+                unseen = models[0].unseen_words(arguments.text)
                 if unseen:
                     print(f"{UNSEEN_WORDS}: {', '.join(unseen)}", file=sys.stderr)
                 advance = stack.enter_context(progress_bar(total))

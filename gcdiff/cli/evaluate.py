@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcdiff.cli.draw import load_model
+from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, writable
 
 
@@ -21,26 +21,35 @@ def evaluate(arguments) -> int:
 
     if arguments.num < 1 or arguments.draws < 1:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
-    out = arguments.out or arguments.workdir / "evaluation.json"
+    if arguments.grid is not None and not arguments.likelihood:
+        raise ValueError(f"--grid is {arguments.grid}, expected --likelihood beside it")
+    out = arguments.out or (arguments.upsample or arguments.workdir) / "evaluation.json"
     writable(out.parent)
     model = load_model(arguments)
+    stage = load_stage(arguments, model)
+    if stage is not None and arguments.likelihood:
+        raise ValueError("--likelihood is of one run, expected no --upsample beside it")
+    if model.built.lowres is not None and not arguments.likelihood:
+        said = f"{arguments.workdir} is a super-resolution stage and answers behind a base alone"
+        raise ValueError(f"{said}: expected the base's --workdir, with --upsample {arguments.workdir}")
     if arguments.likelihood:
-        model.check_likelihood(arguments.log_snr_max)
+        model.check_likelihood(arguments.log_snr_max, arguments.grid)
     cache_compilations(arguments.workdir)
-    config = model.config
+    config = (stage or model).config
     config.data.heldout = arguments.num
     if arguments.root is not None:
         config.data.root = arguments.root
     batch = configs.examples(configs.splits(config), arguments.num)
     found: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
-        probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed)
+        probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
         found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)
         print(_lines(found["segmentation"]))
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
         total = -(-len(batch.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
+        total *= min(arguments.grid or 1, 2)  # on a grid a draw is two steps, unless there is but one
         with progress_bar(total) as advance:
             report = model.likelihood(
                 Pair(batch.image, batch.layout),
@@ -49,6 +58,7 @@ def evaluate(arguments) -> int:
                 arguments.seed,
                 lambda n: advance(n) if n else None,
                 log_snr_max=arguments.log_snr_max,
+                grid=arguments.grid,
             )
         found["likelihood"] = report.to_dict()
         print(report.table())

@@ -22,7 +22,10 @@ what is written to --out, for every example NAME:
   overview.png       the first 16 examples side by side: image, layout, layout over image
 """
 INPUT = "a folder, or what another command wrote: then the files in its {0}/ are taken"
-DIALS = "--config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++"
+DIALS = """\
+--config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++; the run of --upsample
+draws as it recommends itself, with --steps and --guidance where they are given\
+"""
 EPILOG = f"""examples, each of which goes on with what the ones before it wrote (masks are yours to draw):
 {EXAMPLES}
 {OUTPUT}
@@ -59,7 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate",
         "Measure a model on the held-out examples of its data set",
         "Segmentation in one call: mIoU, pixel accuracy, calibration, negative log-likelihood; with --likelihood\n"
-        "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths.",
+        "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths, in\n"
+        "continuous time or on a finite grid.",
     )
     evaluate.add_argument("--num", type=int, default=256, help="how many examples (default: 256)")
     evaluate.add_argument("--likelihood", action="store_true", help="bounds on -log p too: slower")
@@ -67,10 +71,18 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--log-snr-max", type=float, metavar="L", help="where the bounds' last step begins (default: the best of a few)"
     )
+    evaluate.add_argument(
+        "--grid", type=int, metavar="N", help="bounds of sampling in N steps (default: of continuous time)"
+    )
     evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
+    upsampled = "a super-resolution run that goes on from this one's answers, at its larger size"
+    evaluate.add_argument("--upsample", type=Path, metavar="RUN", help=f"{upsampled}; measured on that run's data")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
     evaluate.add_argument(
-        "--out", type=Path, metavar="FILE", help="the numbers as JSON (default: evaluation.json in the run directory)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the numbers as JSON (default: evaluation.json in the run directory, with --upsample in that one)",
     )
 
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:
@@ -79,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--text", help="a caption for all examples (default: none)")
         sub.add_argument("--steps", type=int, help=f"network calls an example (default: {steps})")
         sub.add_argument("--seed", type=int, default=0, help="another seed gives other answers (default: 0)")
+        sub.add_argument("--upsample", type=Path, metavar="RUN", help=upsampled)
         return sub
 
     sample = draws("sample", "Draw images with their layouts, from text")
@@ -125,6 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
     length = "average the weights over another length: its standard deviation over the training's, as in 0.07 (default:"
     for sub in (evaluate, sample, segment, synthesize, outpaint):
         sub.add_argument("--ema", type=float, metavar="S", help=f"{length} the usual average)")
+        sub.add_argument(
+            "--lowres-level", type=float, metavar="T", help="noise on what --upsample goes on from (default: its run's)"
+        )
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(
             "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"

@@ -6,11 +6,14 @@ from ml_collections import ConfigDict
 
 from gcdiff.config.data import DATASETS
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
+from gcdiff.data.lowres import LAYOUT_OPERATORS
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
+from gcdiff.schedules import CURVES
 
 CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
+    "process.lowres_schedule": ("", *CURVES),
     "process.output": ("eps", "x0", "v", "preconditioned"),
     "text.encoder": ("learned", "none"),
     "levels.kind": ("free", "shared"),
@@ -19,6 +22,7 @@ CHOICES = {
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
     "data.name": tuple(DATASETS),
+    "data.lowres_layout": tuple(LAYOUT_OPERATORS),
 }
 NO_WEIGHTS = {"uniform": (), "absorbing": ("kl",), "bits": ("elbo", "kl")}
 """The weights of the layout's loss that a process does not have."""
@@ -85,11 +89,27 @@ def check(config: ConfigDict) -> None:
             raise ValueError(
                 f"config.network.{name} has {len(network[name])} levels, network.mults {len(network.mults)}"
             )
+    _check_lowres(config)
     stride = network.stem * 2 ** (len(network.mults) - 1)
     if any(side % stride for side in config.data.size):
         raise ValueError(
             f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}"
         )
+
+
+def _check_lowres(config: ConfigDict) -> None:
+    """The fields of a super-resolution stage."""
+    factor, size = config.data.lowres, tuple(config.data.size)
+    if factor == 0:
+        return
+    if factor < 2 or any(side % factor for side in size):
+        raise ValueError(f"config.data.lowres is {factor}, expected 0 or a divisor of data.size {size} from 2 on")
+    if config.process.layout == "bits":
+        raise ValueError("config.data.lowres needs labels that are classes, expected another process.layout than bits")
+    highest, level = config.levels.lowres_max, config.sample.lowres_level
+    if not 0 <= level <= highest <= 1:
+        said = f"config.sample.lowres_level is {level} and config.levels.lowres_max {highest}"
+        raise ValueError(f"{said}, expected 0 <= level <= max <= 1: no other level is trained")
 
 
 def check_fields(config: ConfigDict) -> None:

@@ -18,7 +18,8 @@ from gcdiff.training.joint_task import LossConfig
 from gcdiff.training.loop import TrainConfig
 from gcdiff.training.optim import Optim
 
-# What the data, the process or the program decides, and what a joint model of one grid always has.
+# What the data, the process or the program decides (network.lowres is data.lowres > 0), and what a joint model of one
+# grid always has.
 NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "state_classes", "hide_unknown_image")
 NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor", "lowres")
 
@@ -40,6 +41,9 @@ def default() -> ConfigDict:
             "scale": (1.0, 1.0),  # random crops: the share of the full frame's side that is kept
             "label_precision": 1.0,  # labels are right with this probability, else uniform, independently
             "aspect": 0.0,  # random crops: the log of their height over their width differs by up to so much
+            "lowres": 0,  # a super-resolution stage: how many times larger its side is than its input's; 0: no stage
+            "lowres_layout": "majority",  # how low-resolution layouts are made: majority, or nearest (the paper's)
+            "lowres_enlarged": False,  # noise on that pair is drawn after it is enlarged (the released networks')
             "photometric": 0.0,  # variation of the colours of images that are wholly given (they carry no loss)
         },
         "process": {
@@ -48,6 +52,7 @@ def default() -> ConfigDict:
             "image_shift": 0.0,
             "layout_schedule": "cosine",
             "layout_shift": 0.0,
+            "lowres_schedule": "",  # of the noise on a low-resolution pair; empty for the image's with its shift
             "output": "v",  # what the image head predicts: eps, x0, v, preconditioned
         },
         "network": {**network, "dtype": "float32"},
@@ -60,7 +65,11 @@ def default() -> ConfigDict:
             "drop_given_image": 0.75,
         },
         "loss": _defaults(LossConfig),
-        "levels": {"kind": "free", **_defaults(LevelShares)},
+        "levels": {
+            "kind": "free",
+            **_defaults(LevelShares),
+            "lowres_max": 0.999,  # the highest level of the noise on a low-resolution pair in training
+        },
         "optim": _defaults(Optim),
         "train": {**train, "batch_size": 32},
         "sample": {
@@ -77,6 +86,7 @@ def default() -> ConfigDict:
             "layout_guidance": 1.0,  # of the image by the layout
             "image_guidance": 1.0,  # of the layout by the image
             "interval": (0.0, 1.0),  # the levels at which guidance holds
+            "lowres_level": 0.2,  # the level of the noise on a low-resolution pair
             "chunk": 16,
         },
     }

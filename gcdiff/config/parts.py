@@ -27,6 +27,7 @@ from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
 from gcdiff.training.loop import TrainConfig
+from gcdiff.training.lowres import LowResInput
 from gcdiff.training.optim import Optim
 from gcdiff.training.snapshots import average_of
 from gcdiff.training.transfer import Names, transfer
@@ -42,6 +43,7 @@ class Built(NamedTuple):
     levels: LevelShares
     sampler: Sampler
     settings: Settings
+    lowres: LowResInput | None = None  # of a super-resolution stage
 
 
 def build(config: ConfigDict, specs: Specs) -> Built:
@@ -50,13 +52,14 @@ def build(config: ConfigDict, specs: Specs) -> Built:
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
-    process = JointProcess(image, layout)
+    process = JointProcess(image, layout, _lowres_schedule(c) if c.data.lowres else None)
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
     network = JointUNet(
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
         image_channels=specs.image.channels,
         num_classes=layout.head_size,
         state_classes=layout.embedding_size or None,
+        lowres=c.data.lowres > 0,
         hide_unknown_image=c.process.output != "eps",  # at alpha = 0 every other output means a clean image by itself
     )
     text_encoder = None
@@ -65,14 +68,29 @@ def build(config: ConfigDict, specs: Specs) -> Built:
     if c.levels.kind == "shared":
         levels = LevelShares.shared()
     else:
-        levels = LevelShares(**{k: v for k, v in c.levels.items() if k != "kind"})
-    return Built(process, network, text_encoder, levels, *_sampling(c, process, network.apply))
+        levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
+    return Built(process, network, text_encoder, levels, *_sampling(c, process, network.apply), _lowres(c))
+
+
+def _lowres_schedule(config: ConfigDict) -> Schedule:
+    """The schedule of the noise on a low-resolution pair."""
+    c = config.process
+    return Schedule(c.lowres_schedule) if c.lowres_schedule else Schedule(c.image_schedule, c.image_shift)
+
+
+def _lowres(config: ConfigDict) -> LowResInput | None:
+    """What a super-resolution stage is given; None for any other model."""
+    c = config
+    if not c.data.lowres:
+        return None
+    levels = c.levels.lowres_max, c.sample.lowres_level
+    return LowResInput(c.data.lowres, c.data.lowres_layout, *levels, c.data.lowres_enlarged)
 
 
 def resampled(built: Built, config: ConfigDict) -> Built:
     """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
     sampler, settings = _sampling(config, built.process, built.sampler.apply_fn)
-    return built._replace(sampler=sampler, settings=settings)
+    return built._replace(sampler=sampler, settings=settings, lowres=_lowres(config))
 
 
 def _sampling(config: ConfigDict, process: JointProcess, apply_fn: Callable) -> tuple[Sampler, Settings]:
@@ -136,6 +154,7 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
         label_precision=config.data.label_precision,
         chunk=config.sample.chunk,
         initial=initial,
+        lowres=built.lowres,
     )
 
 

@@ -136,8 +136,8 @@ def grid_bound(
     """The bound of the sampler that walks down `path` (T + 1, 2) in ancestral steps.
 
     All T steps are summed; or, of those that do not end at level 0, `steps` random ones for each example and draw,
-    weighted. `progress(n)` is told after n more steps. Raises ValueError for a path on which a level rises, or goes
-    anywhere but from 1 to 0 where it moves.
+    weighted, each in a stratum of its own among those of all draws. `progress(n)` is told after n more steps. Raises
+    ValueError for a path on which a level rises, or goes anywhere but from 1 to 0 where it moves.
     """
     rows = np.asarray(path, np.float32)
     held = pair_map(lambda side, column: _level_of(column), likelihood.sides, Pair(*rows.T))
@@ -145,7 +145,7 @@ def grid_bound(
         raise ValueError(f"draws is {draws} and steps is {steps}, expected at least 1")
     found = []
     for chunk in chunks:
-        terms = [_walk(likelihood, params, chunk, rows, draw, steps, progress) for draw in range(draws)]
+        terms = [_walk(likelihood, params, chunk, rows, (draw, draws), steps, progress) for draw in range(draws)]
         found.append(collect(likelihood, chunk, held, terms))
     return join(found)
 
@@ -158,8 +158,9 @@ def _level_of(column: np.ndarray) -> str | float:
     return MOVES if first > end else first
 
 
-def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, draw: int, steps: int | None, progress: Progress):
-    """One draw of a path's sum: the diffusion and the last steps, Pairs of (B,) nats."""
+def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, of: tuple[int, int], steps: int | None, progress):
+    """One draw of a path's sum, `of` (draw, draws): the diffusion and the last steps, Pairs of (B,) nats."""
+    draw, draws = of
     ends = (rows[1:] == 0) & (rows[:-1] > 0)  # (T, 2): a side's last step
     size, inner = len(chunk.keys), np.flatnonzero(~ends.any(axis=1))
     count = len(inner) if steps is None else min(steps, len(inner))
@@ -175,9 +176,10 @@ def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, draw: int, steps: 
             progress(1)
 
     for number in range(count):
-        # Each in its own stratum of the steps, which holds one step where all are summed.
+        # Each in its own stratum of the steps, which holds one step where all are summed; the draws share it out.
         place = np.asarray(likelihood.jitter(chunk.keys, np.array([draw, _ROWS + len(rows) + number])), np.float64)
-        add(inner[((number + place) * len(inner) / count).astype(int)], number, len(inner) / count, (False, False))
+        stratum = number + (draw + place) / draws
+        add(inner[(stratum * len(inner) / count).astype(int)], number, len(inner) / count, (False, False))
     for number, row in enumerate(np.flatnonzero(ends.any(axis=1)), count):
         add(np.full(size, row), number, 1.0, ends[row])
     return Pair(*sums[0]), Pair(*sums[1])

@@ -126,14 +126,16 @@ class Report(NamedTuple):
     """What the bounds of some legs say.
 
     legs: by leg, a Pair of `Summary`; paths: by path, the bound on -log p(x, y) in bits per example, of the paths whose
-    legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example; log_snr_max: where
-    the last step begins.
+    legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example. Of bounds in
+    continuous time log_snr_max says where the last step begins, of those on a finite grid `grid` how many steps a leg
+    has; the other is None.
     """
 
     legs: dict[str, Pair]
     paths: dict[str, Estimate]
     gaps: dict[str, Estimate]
-    log_snr_max: float
+    log_snr_max: float | None
+    grid: int | None = None
 
     def table(self) -> str:
         """The report as a person reads it."""
@@ -148,7 +150,10 @@ class Report(NamedTuple):
         lines += [
             f"{f'gap, {path} - layout_first':46}{e.value:20.1f}{e.error:9.1f} bits" for path, e in self.gaps.items()
         ]
-        lines.append(f"the last step begins at log-SNR {self.log_snr_max:g}")
+        if self.grid is None:
+            lines.append(f"in continuous time; the last step begins at log-SNR {self.log_snr_max:g}")
+        else:
+            lines.append(f"on a grid of {self.grid} steps for every leg, where an exact model has gaps too")
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
@@ -162,12 +167,12 @@ class Report(NamedTuple):
             legs[leg] = {name: plain(side._asdict()) for name, side in sides._asdict().items() if side is not None}
         paths, gaps = plain(self.paths), plain(self.gaps)
         found = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
-        return {**found, "log_snr_max": self.log_snr_max}
+        return {**found, "log_snr_max": self.log_snr_max, "grid": self.grid}
 
 
-def report(bounds: Mapping[str, Bound], log_snr_max: float) -> Report:
-    """What the bounds of legs, evaluated together with the last step from `log_snr_max`, say."""
+def report(bounds: Mapping[str, Bound], log_snr_max: float | None, grid: int | None = None) -> Report:
+    """What the bounds of legs, evaluated together with the last step from `log_snr_max` or on one `grid`, say."""
     whole = [path for path, legs in PATHS.items() if all(leg in bounds for leg in legs)]
     gaps = {path: gap(bounds, path) for path in whole if path != "layout_first" and "layout_first" in whole}
     paths = {path: total(along(bounds, path)) for path in whole}
-    return Report({leg: summary(bound) for leg, bound in bounds.items()}, paths, gaps, log_snr_max)
+    return Report({leg: summary(bound) for leg, bound in bounds.items()}, paths, gaps, log_snr_max, grid)

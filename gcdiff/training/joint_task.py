@@ -20,7 +20,8 @@ from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
 from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
 from gcdiff.training import balance
-from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, Pair, Text, pair_map
+from gcdiff.training.lowres import LowResInput
+from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, LowRes, Pair, Text, pair_map
 
 RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
@@ -56,7 +57,8 @@ class JointTask:
     """What the training loop needs to know of a joint model.
 
     `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
-    `initial` optionally replaces the freshly drawn parameters of network and text by given ones.
+    `initial` optionally replaces the freshly drawn parameters of network and text by given ones. With `lowres` the
+    model is a super-resolution stage: it is given the low-resolution pair of the data, in training and in numbers.
     """
 
     process: JointProcess
@@ -77,6 +79,7 @@ class JointTask:
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
     seen: TrainBatch | None = None
+    lowres: LowResInput | None = None
 
     @property
     def segments(self) -> bool:
@@ -103,7 +106,10 @@ class JointTask:
             batch = batch._replace(
                 image=jnp.where(given[:, None, None, None], self._vary(k_vary, batch.image), batch.image)
             )
-        image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features)
+        lowres = None
+        if self.lowres is not None:
+            lowres = self.lowres.draw(jax.random.fold_in(key, 5), self.process, Pair(batch.image, batch.layout))
+        image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features, lowres)
         parts = {"image": image.mean(), "layout": layout.mean()}
         if self.loss.balance:
             floor = self.process.layout.schedule.level(self.label_precision)
@@ -129,10 +135,11 @@ class JointTask:
         return jnp.clip((grey + saturation * (image - grey)) * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
 
     def losses(
-        self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None
-    ) -> Pair:
+        self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None,
+        lowres: LowRes | None = None,
+    ) -> Pair:  # fmt: skip
         """Per-example losses (B,) of a batch at given levels. `drop` (B,) says whose text is dropped, the key `dropout`
-        which features of the network are; without it none are."""
+        which features of the network are; without it none are. `lowres` is what a stage is given."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy, kappa = self.process.corrupt(key, clean, levels), 1.0
         if self.label_precision < 1:
@@ -146,7 +153,8 @@ class JointTask:
         if dropout is not None:
             apply = functools.partial(apply, rngs={"dropout": dropout})
         denoise = self.process.denoiser(apply, params["network"])
-        output = denoise(noisy, levels, condition(self.text_encoder, params, batch.tokens, drop))
+        told = condition(self.text_encoder, params, batch.tokens, drop)
+        output = denoise(noisy, levels, dataclasses.replace(told, lowres=lowres))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image,
@@ -202,7 +210,18 @@ class JointTask:
             jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
         )
         nothing = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
-        return self.losses(params, batch, levels, nothing, key)
+        lowres = None
+        if self.lowres is not None:
+            clean = Pair(batch.image, batch.layout)
+            lowres = self.lowres.draw(jax.random.fold_in(key, 3), self.process, clean, self.lowres.level)
+        return self.losses(params, batch, levels, nothing, key, lowres=lowres)
+
+    def _told(self, params: Any, batch: TrainBatch, keys: Array, drop=None) -> Condition:
+        """What a chunk of held-out examples is told in sampling."""
+        lowres, clean = None, Pair(batch.image, batch.layout)
+        if self.lowres is not None:
+            lowres = self.lowres.told(self.process, keys, self.lowres.reduce(clean))
+        return dataclasses.replace(encode(self.text_encoder, params, batch.tokens, drop), lowres=lowres)
 
     def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
         """The most probable layout of each image after one call, int32 (B, H, W)."""
@@ -211,7 +230,7 @@ class JointTask:
         for part, rows, count in self._parts(batch):
             known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
             given = given_values(example_keys(0, rows), Pair(part.image, part.layout), known)
-            told = encode(self.text_encoder, params, part.tokens, np.ones((self.chunk,), bool))
+            told = self._told(params, part, given.keys, np.ones((self.chunk,), bool))
             row = jnp.array([1.0, 1.0])
             state = sampler.begin(given, row).state
             p = sampler.probabilities(params["network"], state, given, row, told, PLAIN)
@@ -223,18 +242,18 @@ class JointTask:
         batch = next(self._parts(self.heldout))[0]
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
         given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
-        state = run(
-            self.sampler, params["network"], self.path, given,
-            encode(self.text_encoder, params, batch.tokens), self.settings,
-        )  # fmt: skip
+        told = self._told(params, batch, given.keys)
+        state = run(self.sampler, params["network"], self.path, given, told, self.settings)
         images = display(to_uint8(state.image), self.image)[:8]
         layouts = np.asarray(self.process.layout.decode(state.layout))[:8]
-        real, truth = display(to_uint8(batch.image), self.image)[:8], batch.layout[:8]
+        first = Pair(batch.image[:8], batch.layout[:8])
+        real = display(to_uint8(first.image), self.image)
         rows = {
+            **({} if self.lowres is None else self.lowres.pictures(first, self.image, self.labels)),
             "drawn: image": images,
             "drawn: layout": colorize(layouts, self.labels),
             "held out": real,
-            "held out: labels": colorize(truth, self.labels),
+            "held out: labels": colorize(first.layout, self.labels),
         }
         if self.segments:
             segmented = self.segment(params, self.heldout)[:8]
@@ -257,6 +276,9 @@ def init_params(process: JointProcess, network: Any, text_encoder: Any | None, k
     state = jax.eval_shape(lambda: process.prior(key, Pair(one.image.shape, one.layout.shape)))
     noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
     told = condition(text_encoder, params, one.tokens)
+    if process.lowres is not None:  # parameters are the same for every factor
+        low = LowRes(one.image, jnp.maximum(one.layout, 0), jnp.zeros((1,)))
+        told = dataclasses.replace(told, lowres=low)
     return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
 
 

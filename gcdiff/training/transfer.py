@@ -19,7 +19,7 @@ class Names(NamedTuple):
 
 
 BY_CLASS = {("labels", "embedding"): 0, ("head_layout", "kernel"): -1, ("head_layout", "bias"): 0}
-BY_CLASS |= {("head_classes", "bias"): 0}
+BY_CLASS |= {("head_classes", "bias"): 0, ("lowres_labels", "embedding"): 0}
 BY_WORD = {("words", "embedding"): 0}
 
 

@@ -17,6 +17,7 @@ from gcdiff.types import VOID, Condition, Pair
 LABELS = np.array([1, 0])
 KEEP = 0.55
 LEVEL = float(PROCESS.layout.schedule.level(KEEP))
+STEPS = Steps()
 
 
 def given_likelihood(likelihood):
@@ -31,13 +32,13 @@ def seen(labels, keep=KEEP):
     return np.prod(np.where(labels == CONFIGS, keep, 0.0) + (1 - keep) / K, axis=1)
 
 
-def drawn(caps, labels=LABELS, fed=False):
+def drawn(caps, labels=LABELS, fed=False, steps=STEPS):
     """The share of drawn values in each bin."""
     layout = np.broadcast_to(np.asarray(labels, np.int32), (NUM, 1, 2))
     values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), layout)
     levels = Pair(np.ones((NUM, 1, 1)), np.broadcast_to(caps, (NUM, 1, 2)))
     given = capped(example_keys(1, np.arange(NUM)), values, levels, fed)
-    state = run(Steps().sampler(), None, paths.image_only(150), given, Condition(), Steps().settings())
+    state = run(steps.sampler(), None, paths.image_only(150), given, Condition(), steps.settings())
     image = np.asarray(state.image)[:, 0, 0, 0]
     return np.bincount(np.searchsorted(EDGES, image), minlength=len(EDGES) + 1) / NUM
 
@@ -52,8 +53,15 @@ EVIDENCE = given_likelihood(seen(LABELS))
 DIAL = sum(p * given_likelihood(seen(noisy)) for noisy, p in ((c, seen(LABELS)[i]) for i, c in enumerate(CONFIGS)))
 
 
+# Each label is told with probability KEEP, or nothing is said of it.
+ERASED = sum(
+    np.prod(np.where(kept, KEEP, 1 - KEEP)) * given_likelihood(np.prod(np.where(kept, LABELS == CONFIGS, 1.0), axis=1))
+    for kept in CONFIGS.astype(bool)
+)
+
+
 def test_the_statements_differ():
-    laws = [CERTAIN, NOTHING, EVIDENCE, DIAL, KEEP * CERTAIN + (1 - KEEP) * NOTHING]
+    laws = [CERTAIN, NOTHING, EVIDENCE, DIAL, ERASED, KEEP * CERTAIN + (1 - KEEP) * NOTHING]
     assert min(far(a, b) for i, a in enumerate(laws) for b in laws[:i]) > 0.04
 
 
@@ -68,13 +76,16 @@ def test_evidence_is_taken_as_it_is():
 def test_a_region_is_kept_or_forgotten_as_a_whole():
     layouts = np.broadcast_to(LABELS.astype(np.int32), (NUM, 1, 2))
     caps = layout_caps(layouts, PROCESS.layout.schedule, None, KEEP, 3, K)
-    one = seen_or_not = 0.0
-    for kept in CONFIGS.astype(bool):  # each label is a region of its own here
-        p = np.prod(np.where(kept, KEEP, 1 - KEEP))
-        told = np.prod(np.where(kept, LABELS == CONFIGS, 1.0), axis=1)
-        seen_or_not, one = seen_or_not + p * given_likelihood(told), one + p
-    assert one == 1 and set(np.unique(caps)) == {0.0, 1.0}
-    assert far(drawn(caps), seen_or_not) < 0.02
+    assert set(np.unique(caps)) == {0.0, 1.0}
+    assert far(drawn(caps), ERASED) < 0.02  # each label is a region of its own here
+
+
+def test_with_absorbing_noise_a_confidence_is_drawn_as_an_erasure():
+    """A label that is seen is certain at every level; what is drawn once and held is which ones are seen."""
+    absorbing = Steps(absorbs=True)
+    assert far(drawn(LEVEL, steps=absorbing), ERASED) < 0.02
+    assert far(drawn(0.0, steps=absorbing), CERTAIN) < 0.02
+    assert far(drawn(0.0, labels=[VOID, VOID], steps=absorbing), NOTHING) < 0.02
 
 
 def test_void_says_nothing():

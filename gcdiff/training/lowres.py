@@ -1,0 +1,75 @@
+"""What a super-resolution stage is given: a low-resolution pair with noise on it, and the level of that noise.
+
+The base's samples are not the data, and a stage that trusted them would copy their faults. Noise on what it is given
+hides the difference (Ho et al. 2022, cascaded diffusion models, section 4.2): in training every example has a level of
+its own, uniform from 0 to `highest`; in sampling all have the level `level`. Of shares of classes a label is drawn for
+every pixel, and that is noised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gcdiff.codecs import colorize, display, enlarge, to_uint8
+from gcdiff.data.lowres import LAYOUT_OPERATORS, area
+from gcdiff.processes.joint import JointProcess
+from gcdiff.types import ImageSpec, LabelSpec, LowRes, Pair
+
+NOISE = 2**31
+"""Folded into an example's key for this noise: no step of a path has this number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LowResInput:
+    """How a low-resolution pair is made and noised; the high resolution is `factor` times as high and wide.
+
+    `layout` names the operator on layouts. With `enlarged`, every pixel is repeated before the noise is drawn, so that
+    each pixel of the high resolution has noise of its own, as in the released networks of Park et al. (2023).
+    """
+
+    factor: int
+    layout: str = "majority"
+    highest: float = 0.999
+    level: float = 0.2
+    enlarged: bool = False
+
+    def reduce(self, clean: Pair) -> Pair:
+        """The low-resolution pair, image float32 (B, h, w, C) and layout int32 (B, h, w), of a pair."""
+        return Pair(area(clean.image, self.factor), LAYOUT_OPERATORS[self.layout](clean.layout, self.factor))
+
+    def draw(self, key: Array, process: JointProcess, clean: Pair, level: float | None = None) -> LowRes:
+        """What a batch of clean pairs is trained on: each example at a level of its own, or all at `level`."""
+        k_level, k_noise = jax.random.split(key)
+        shape = clean.layout.shape[:1]
+        levels = self.highest * jax.random.uniform(k_level, shape) if level is None else jnp.full(shape, level)
+        return process.augment(k_noise, self._prepared(self.reduce(clean), levels))
+
+    def told(self, process: JointProcess, keys: Array, pair: Pair) -> LowRes:
+        """What examples with `keys` (B,) are told in sampling of a low-resolution pair, whose layout may be shares
+        float32 (B, h, w, K); each depends on its own key alone."""
+        return _each(process, keys, self._prepared(pair, jnp.full(keys.shape, self.level, jnp.float32)))
+
+    def pictures(self, clean: Pair, image: ImageSpec, labels: LabelSpec) -> dict[str, np.ndarray]:
+        """The low-resolution pairs of clean pairs as a person sees them, at the high resolution, by their titles."""
+        low = self.reduce(clean)
+        shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
+        return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))
+
+    def _prepared(self, pair: Pair, levels: Array) -> LowRes:
+        if not self.enlarged:
+            return LowRes(pair.image, pair.layout, levels)
+
+        def repeat(a):
+            return jnp.repeat(jnp.repeat(a, self.factor, axis=1), self.factor, axis=2)
+
+        return LowRes(repeat(pair.image), repeat(pair.layout), levels)
+
+
+@jax.jit(static_argnums=0)
+def _each(process: JointProcess, keys: Array, lowres: LowRes) -> LowRes:
+    return jax.vmap(process.augment)(jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys), lowres)
