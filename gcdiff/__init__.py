@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gcdiff.api import Model, load
     from gcdiff.guidance import Guidance
-    from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair
+    from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair, Text
 
 __version__ = "0.1.0"
-__all__ = ["VOID", "Guidance", "ImageSpec", "LabelSpec", "Model", "Pair", "load"]
+__all__ = ["VOID", "Guidance", "ImageSpec", "LabelSpec", "Model", "Pair", "Text", "load"]
 
 _HOME = {
     "load": "gcdiff.api",
     "Model": "gcdiff.api",
     "Guidance": "gcdiff.guidance",
     "Pair": "gcdiff.types",
+    "Text": "gcdiff.types",
     "VOID": "gcdiff.types",
     "ImageSpec": "gcdiff.types",
     "LabelSpec": "gcdiff.types",

@@ -61,7 +61,7 @@ class Base:
         """The words of captions that this model has never seen, sorted: it takes them all for one unknown word."""
         if text is None or self.specs.vocabulary is None:
             return []
-        return self.specs.vocabulary.unknown([text] if isinstance(text, str) else text)
+        return self.specs.vocabulary.unknown([text] if isinstance(text, str) else list(text))
 
     def _warn_of_unseen(self, text: Texts) -> None:
         unseen = self.unseen_words(text)

@@ -14,10 +14,11 @@ from gcdiff import config as configs
 from gcdiff.codecs import to_state
 from gcdiff.guidance import Guidance
 from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
+from gcdiff.text.given import GivenText
 from gcdiff.training.joint_task import encode
-from gcdiff.types import Condition, Pair, pair_map
+from gcdiff.types import Condition, Pair, Text, pair_map
 
-Texts = str | Sequence[str] | None
+Texts = str | Sequence[str] | Text | None
 Scales = float | tuple[float, float] | Guidance | None
 Progress = Callable[[int], None] | None
 """Called with the number of steps done since the last call: 0 once at the start, then as a chunk goes on."""
@@ -98,7 +99,7 @@ class Runner:
             if low is not None:
                 keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
             given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
-            condition = self._condition(None if tokens is None else tokens[rows], drop)
+            condition = self._condition(jax.tree.map(lambda a, rows=rows: a[rows], tokens), drop)
             if low is not None:
                 small = Pair(to_state(q.lowres.image[rows]), q.lowres.layout[rows])
                 condition = dataclasses.replace(condition, lowres=low.told(self.built.process, keys, small))
@@ -123,8 +124,12 @@ class Runner:
             guidance = guidance._replace(text=Pair(*two("guidance", scales)))
         return guidance if text is not None else guidance._replace(text=Pair(1.0, 1.0))
 
-    def _tokens(self, text: Texts, num: int) -> tuple[np.ndarray | None, bool]:
-        """Token ids (num, T), and whether the text is dropped because there is none."""
+    def _tokens(self, text: Texts, num: int) -> tuple[Any, bool]:
+        """What the text encoder reads, for `num` examples, and whether the text is dropped because there is none."""
+        if isinstance(self.built.text_encoder, GivenText):
+            return self.built.text_encoder.prepare(text, num), text is None
+        if isinstance(text, Text):
+            raise ValueError("this model encodes captions itself: expected them as strings")
         if self.vocabulary is None:
             if text is not None:
                 raise ValueError("this model was trained without text")
@@ -139,7 +144,7 @@ class Runner:
     def _condition(self, tokens, drop: bool) -> Condition:
         if tokens is None:
             return Condition()
-        return encode(self.built.text_encoder, self.params, tokens, jnp.full((len(tokens),), drop))
+        return encode(self.built.text_encoder, self.params, tokens, jnp.full((self.chunk,), drop))
 
 
 def two(name: str, value: Any) -> tuple[float, float]:

@@ -99,4 +99,4 @@ class Stage(Base):
 
     def _read(self, text: Texts) -> Texts:
         """The text that this model is told: none where it was trained without."""
-        return None if self.specs.vocabulary is None else text
+        return None if self.built.text_encoder is None else text

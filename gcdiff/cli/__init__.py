@@ -1,4 +1,4 @@
-"""The command line: gcdiff train | evaluate | sample | segment | synthesize | outpaint.
+"""The command line: gcdiff train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
 
 parser: the commands and their arguments.  train: training.  evaluate: measuring.  draw: all that a trained model draws.
 files: the places that are written to.
@@ -15,10 +15,18 @@ from collections.abc import Sequence
 
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
 from gcdiff.cli.evaluate import evaluate
+from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
 from gcdiff.cli.train import train
 
-COMMANDS = {"evaluate": evaluate, "sample": sample, "segment": segment, "synthesize": synthesize, "outpaint": outpaint}
+COMMANDS = {
+    "import-gcdp": import_gcdp,
+    "evaluate": evaluate,
+    "sample": sample,
+    "segment": segment,
+    "synthesize": synthesize,
+    "outpaint": outpaint,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,6 +58,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--init", type=Path, metavar="DIR", help="another run, whose weights to start from; classes match by name"
     )
 
+    imported = commands.add_parser(
+        "import-gcdp",
+        help="Turn a checkpoint of the paper's released trainer into a run",
+        description="Read a PyTorch checkpoint of the paper's released trainer, its averaged weights where there are\n"
+        "any, and write a run directory that the other commands take. Needs torch: pip install 'gcdiff[torch]'.",
+        formatter_class=raw,
+    )
+    imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT.pt")
+    imported.add_argument("--dataset", required=True, choices=("celeba", "cityscapes"), help="whose classes it has")
+    imported.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory to make")
+    imported.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of what it draws (default: the data set's)"
+    )
+    imported.add_argument("--unet", type=int, metavar="N", help="which network, where the file has several")
+
     evaluate = command(
         "evaluate",
         "Measure a model on the held-out examples of its data set",

@@ -15,13 +15,14 @@ CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
     "process.lowres_schedule": ("", *CURVES),
     "process.output": ("eps", "x0", "v", "preconditioned"),
-    "text.encoder": ("learned", "none"),
+    "text.encoder": ("learned", "given", "none"),
     "levels.kind": ("free", "shared"),
     "sample.path": ("joint", "layout_first", "image_first"),
     "sample.image_step": tuple(IMAGE_STEPS),
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
-    "data.name": tuple(DATASETS),
+    "data.name": ("", *DATASETS),
+    "network.level_inputs": ("both", "image"),
     "data.lowres_layout": tuple(LAYOUT_OPERATORS),
 }
 NO_WEIGHTS = {"uniform": (), "absorbing": ("kl",), "bits": ("elbo", "kl")}
@@ -38,6 +39,7 @@ SMALLEST = {
     "data.heldout": 1,
 }
 PROBABILITIES = ("data.label_precision", "network.dropout", "text.drop", "text.drop_given_image", "sample.share")
+PROBABILITIES += ("sample.threshold",)
 PAIRS = ("data.size", "data.scale", "sample.guidance", "sample.interval")
 
 

@@ -32,6 +32,8 @@ class Specs(NamedTuple):
 
 def splits(config: ConfigDict) -> Splits:
     """The data sets of a config."""
+    if not config.data.name:
+        raise ValueError(f"config.data.name is empty: this model came without data, expected {', '.join(DATASETS)}")
     return DATASETS[config.data.name](config)
 
 

@@ -87,6 +87,7 @@ def default() -> ConfigDict:
             "image_guidance": 1.0,  # of the layout by the image
             "interval": (0.0, 1.0),  # the levels at which guidance holds
             "lowres_level": 0.2,  # the level of the noise on a low-resolution pair
+            "threshold": 0.0,  # images beyond [-1, 1] are scaled by this quantile of theirs; 0: they are clipped
             "chunk": 16,
         },
     }

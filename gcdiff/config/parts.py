@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from gcdiff.processes.joint import LAYOUT_PROCESSES, JointProcess
 from gcdiff.samplers.sample import Sampler, Settings
 from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
+from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.training.checkpoint import restore_ema
@@ -39,7 +40,7 @@ class Built(NamedTuple):
 
     process: JointProcess
     network: JointUNet
-    text_encoder: LearnedTextEncoder | None
+    text_encoder: LearnedTextEncoder | GivenText | None
     levels: LevelShares
     sampler: Sampler
     settings: Settings
@@ -65,6 +66,8 @@ def build(config: ConfigDict, specs: Specs) -> Built:
     text_encoder = None
     if c.text.encoder == "learned":
         text_encoder = LearnedTextEncoder(len(specs.vocabulary), c.text.features, c.text.layers)
+    elif c.text.encoder == "given":
+        text_encoder = GivenText(c.text.features, c.text.length)
     if c.levels.kind == "shared":
         levels = LevelShares.shared()
     else:
@@ -96,7 +99,8 @@ def resampled(built: Built, config: ConfigDict) -> Built:
 def _sampling(config: ConfigDict, process: JointProcess, apply_fn: Callable) -> tuple[Sampler, Settings]:
     c, settings = config.sample, sample_settings(config)
     branches = settings.guidance.branches()
-    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, c.corrector > 0, c.decide)
+    corrects, threshold = c.corrector > 0, c.threshold
+    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, corrects, c.decide, threshold=threshold)
     return sampler, settings
 
 
@@ -129,6 +133,11 @@ def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
 def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> JointTask:
     """The training task, with its fixed batches of held-out and of training examples, evenly spread."""
     from gcdiff.data.pipeline import whole
+
+    if config.text.encoder == "given":
+        raise ValueError(
+            "config.text.encoder is given: data bring captions that nothing encodes, expected learned or none"
+        )
 
     def some(dataset) -> TrainBatch:
         indices = np.linspace(0, len(dataset) - 1, min(config.data.heldout, len(dataset))).astype(int)
@@ -174,7 +183,9 @@ def examples(data: Splits, num: int):
 def initial_params(built: Built, config: ConfigDict, specs: Specs):
     """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
     size = tuple(config.data.size)
-    tokens = None if specs.vocabulary is None else np.zeros((1, specs.vocabulary.length), np.int32)
+    tokens: Any = None if specs.vocabulary is None else np.zeros((1, specs.vocabulary.length), np.int32)
+    if isinstance(built.text_encoder, GivenText):
+        tokens = built.text_encoder.prepare(None, 1)
     one = TrainBatch(np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32), tokens)
     return init_params(built.process, built.network, built.text_encoder, jax.random.key(0), one)
 

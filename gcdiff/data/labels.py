@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gcdiff.types import LabelSpec
 
-
 CELEBA = LabelSpec(
     names=(
         "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",

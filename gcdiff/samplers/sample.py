@@ -69,8 +69,9 @@ class Sampler:
 
     `branches` says which predictions guidance runs beside the one asked for, `corrects` whether a corrector (a second
     call) follows every step. `decides` makes the last step of a label its most probable class instead of a draw.
-    `clip` bounds the clean image estimate to [-1, 1]; it is off in the exact laws. The jitted methods compile once per
-    chunk shape.
+    `clip` bounds the clean image estimate to [-1, 1]; it is off in the exact laws. With a `threshold` an estimate that
+    goes beyond is scaled instead, by that quantile of its absolute values (Saharia et al. 2022, Imagen, dynamic
+    thresholding). The jitted methods compile once per chunk shape.
     """
 
     process: JointProcess
@@ -81,6 +82,7 @@ class Sampler:
     corrects: bool = False
     decides: bool = False
     clip: bool = True
+    threshold: float = 0.0
 
     @property
     def rows_per_step(self) -> int:
@@ -92,10 +94,15 @@ class Sampler:
         predict = self.process.predictor(self.process.denoiser(self.apply_fn, params))
         finish = log_law if self.process.layout is None else self.process.layout.clean
         clean = guide(predict, guidance, self.branches, finish)(state, levels, condition)
-        return clean._replace(image=jnp.clip(clean.image, -1.0, 1.0)) if self._clips(clean) else clean
+        return clean._replace(image=self._bounded(clean.image)) if self.clip and clean.image is not None else clean
 
-    def _clips(self, clean: Pair) -> bool:
-        return self.clip and clean.image is not None
+    def _bounded(self, image: Array) -> Array:
+        """Clean image estimates within [-1, 1]."""
+        if not self.threshold:
+            return jnp.clip(image, -1.0, 1.0)
+        largest = jnp.quantile(jnp.abs(image), self.threshold, axis=(1, 2, 3), keepdims=True)
+        largest = jnp.maximum(largest, 1.0)
+        return jnp.clip(image, -largest, largest) / largest
 
     def start(self, given: Given, row: Array) -> Carry:
         """The values noised to the first row (2,) of a path; void labels come out as pure noise at every level."""

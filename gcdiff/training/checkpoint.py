@@ -66,6 +66,14 @@ class Checkpointer:
         self._manager.close()
 
 
+def save_ema(directory: str | Path, step: int, ema: Any, meta: dict) -> None:
+    """Save averaged parameters that come without a training state as `step`; returns when all is on disk."""
+    path = Path(directory).absolute() / str(step)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(path, args=ocp.args.Composite(ema=ocp.args.StandardSave(ema), meta=ocp.args.JsonSave(meta)))
+    manifest.write_manifest(path, {"ema": ema})
+
+
 def restore_ema(directory: str | Path, target: Any) -> Any:
     """The averaged parameters of the newest undamaged checkpoint under `directory`, which is left as it is.
 

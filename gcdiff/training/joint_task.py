@@ -27,7 +27,8 @@ RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
 
 class TrainBatch(NamedTuple):
-    """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T) or None."""
+    """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T), or what a
+    text encoder reads instead, or None."""
 
     image: Any
     layout: Any
@@ -270,8 +271,8 @@ def init_params(process: JointProcess, network: Any, text_encoder: Any | None, k
     """Fresh parameters for batches like `one`, a batch of a single example."""
     k_text, k_net = jax.random.split(key)
     params = {}
-    if text_encoder is not None:
-        params["text"] = text_encoder.init(k_text, one.tokens)["params"]
+    if text_encoder is not None and (of_text := text_encoder.init(k_text, one.tokens)["params"]):
+        params["text"] = of_text
     level = jnp.zeros((1, 1, 1))
     state = jax.eval_shape(lambda: process.prior(key, Pair(one.image.shape, one.layout.shape)))
     noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
@@ -282,12 +283,12 @@ def init_params(process: JointProcess, network: Any, text_encoder: Any | None, k
     return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
 
 
-def condition(text_encoder: Any | None, params: Any, tokens: Array | None, drop: Array | None = None) -> Condition:
+def condition(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None) -> Condition:
     """The condition a network is given: encoded captions, and which of them are dropped."""
     if text_encoder is None or tokens is None:
         return Condition()
-    text: Text = text_encoder.apply({"params": params["text"]}, jnp.asarray(tokens))
-    return Condition(text=text, drop_text=jnp.zeros((len(tokens),), bool) if drop is None else drop)
+    text: Text = text_encoder.apply({"params": params.get("text", {})}, jax.tree.map(jnp.asarray, tokens))
+    return Condition(text=text, drop_text=jnp.zeros((len(text.mask),), bool) if drop is None else drop)
 
 
 encode = jax.jit(condition, static_argnums=0)

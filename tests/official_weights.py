@@ -1,0 +1,41 @@
+"""Weights of small networks of the paper's family, under their PyTorch names."""
+
+from __future__ import annotations
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from gcdiff.models.official import network, shapes
+from gcdiff.models.official_names import parameter_names
+
+TINY = {
+    "dim": 16, "dim_mults": [1, 2], "num_resnet_blocks": [1, 2], "layer_attns": [False, True], "attn_heads": 2,
+    "layer_cross_attns": [True, True], "num_classes": 4, "attn_dim_head": 4, "text_embed_dim": 6, "max_text_len": 9,
+    "attn_pool_num_latents": 3, "lowres_cond": True,
+}  # fmt: skip
+
+
+def flat_shapes(config) -> dict:
+    module = network(config)
+    return flatten_dict(shapes(module, config["text_embed_dim"]))
+
+
+def random_weights(config) -> dict:
+    """Weights under their PyTorch names, such that each array is told from every other."""
+    module, rng = network(config), np.random.default_rng(0)
+    expected = flat_shapes(config)
+    return {
+        name: (0.2 * rng.normal(size=torch_shape(name, expected[path].shape))).astype(np.float32)
+        for name, (path, _) in parameter_names(module, True).items()
+    }
+
+
+def torch_shape(name: str, shape: tuple) -> tuple:
+    """The shape under which PyTorch keeps a parameter of `shape`."""
+    if name == "null_text_embed":
+        return (1, *shape)
+    if len(shape) == 4:
+        return shape[3], shape[2], *shape[:2]
+    if len(shape) != 2 or name.endswith(("null_kv", "latents", "null_text_hidden")) or "emb" in name.split(".")[-2]:
+        return shape
+    return shape[::-1]
