@@ -117,14 +117,16 @@ class Model(Segments, Fills):
         `given` and `known` say which pixels of the high resolution are known, as in `outpaint`: they come back bit for
         bit.
         """
+        if (given is None) != (known is None):
+            raise ValueError("upsample: given and known say together what is known, expected both or neither")
         low = self._checked_lowres(pair)
         size = tuple(self.factor * side for side in low.layout.shape[1:3])
         if known is None and size == self.size:
             path = self.config.sample.path
             return self._draw(len(low.image), path, text, steps, guidance, seed, progress, low)
         shape = (len(low.image), *size)
-        given = Pair(np.zeros((*shape, self.image.channels), np.uint8)) if given is None else given
-        values, masks = self._canvas(given, Pair() if known is None else known)
+        nothing = Pair(np.zeros((*shape, self.image.channels), np.uint8)), Pair()
+        values, masks = self._canvas(*(nothing if given is None else (given, known)))
         if values.layout.shape != shape:
             raise ValueError(f"upsample: given has shape {values.layout.shape}, expected {shape} for these pairs")
         return self._outpaint(values, masks, text, steps, guidance, seed, progress, None, low)

@@ -93,8 +93,8 @@ def test_known_pixels_come_back_bit_for_bit_and_the_base_knows_whole_blocks(monk
     np.testing.assert_allclose(values.image, area(IMAGES[:3].astype(np.float32), 2), atol=0.5)
     np.testing.assert_array_equal(low.layout[masks.layout], majority(layouts, 2)[masks.layout])
     same(rest[-1], low)  # the stage is given what the base drew
-    half = Pair(np.arange(64) < 32, None)
-    half = Pair(np.broadcast_to(half.image, (3, 32, 64)), None)
+    same(out, STAGE.upsample(low, TEXT, given=Pair(IMAGES[:3], layouts), known=known))
+    half = Pair(np.broadcast_to(np.arange(64) < 32, (3, 32, 64)), None)
     out = BASE.outpaint(Pair(IMAGES[:3]), half, upsample=STAGE)
     np.testing.assert_array_equal(out.image[:, :, :32], IMAGES[:3, :, :32])
 
@@ -183,10 +183,12 @@ def test_what_does_not_fit_is_refused_in_one_line():
     refused(
         "layouts hold label .., expected 0..9 or void", lambda: STAGE.upsample(low._replace(layout=low.layout + 10))
     )
+    finer = Pair(None, np.zeros((1, 32, 70), int))
     refused(
         r"given has shape \(1, 32, 70\), expected \(1, 32, 64\)",
-        lambda: STAGE.upsample(low, given=Pair(None, np.zeros((1, 32, 70), int))),
+        lambda: STAGE.upsample(low, given=finer, known=Pair(None, finer.layout == 0)),
     )
+    refused("expected both or neither", lambda: STAGE.upsample(low, given=finer))
     refused("sample.lowres_level is 1.5", lambda: STAGE.sampling(lowres_level=1.5))
 
 
