@@ -1,13 +1,21 @@
-"""Weights of small networks of the paper's family, under their PyTorch names."""
+"""Networks of the paper's family: random weights under their PyTorch names, and the reference arrays where they are."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict
 
 from gcdiff.models.official import network, shapes
 from gcdiff.models.official_names import parameter_names
 
+REFERENCE = Path(os.environ.get("GCDIFF_REFERENCE", ""))
+needs_reference = pytest.mark.skipif(
+    not os.environ.get("GCDIFF_REFERENCE"), reason="GCDIFF_REFERENCE names no folder of reference arrays"
+)
 TINY = {
     "dim": 16, "dim_mults": [1, 2], "num_resnet_blocks": [1, 2], "layer_attns": [False, True], "attn_heads": 2,
     "layer_cross_attns": [True, True], "num_classes": 4, "attn_dim_head": 4, "text_embed_dim": 6, "max_text_len": 9,

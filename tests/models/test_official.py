@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from official_weights import TINY, flat_shapes, random_weights, torch_shape
+from official_weights import REFERENCE, TINY, flat_shapes, needs_reference, random_weights, torch_shape
 
 from gcdiff.models.official import convert, network, shapes
 from gcdiff.models.official_names import parameter_names
@@ -21,10 +19,6 @@ BASE = {
     "layer_attns": [False, True, True, True], "layer_cross_attns": [False, True, True, True], "text_embed_dim": 1024,
 }  # fmt: skip
 SR = {**BASE, "layer_attns": False, "layer_cross_attns": [False, False, False, True], "lowres_cond": True}
-REFERENCE = Path(os.environ.get("GCDIFF_REFERENCE", ""))
-needs_reference = pytest.mark.skipif(
-    not os.environ.get("GCDIFF_REFERENCE"), reason="GCDIFF_REFERENCE names no folder of reference arrays"
-)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,19 @@ def test_a_layout_on_a_finer_grid():
     assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, 2 * H, 2 * W, K)
 
 
+def test_levels_that_are_computed_again_change_no_gradient():
+    def loss(net):
+        return jax.jit(jax.grad(lambda p: jnp.square(net.apply({"params": p}, NOISY, MAPS, CONDITION).layout).mean()))
+
+    small = NET.clone(mults=(1,), blocks=(1,), attention=(True,), cross_attention=(True,))
+    params = random_params(small)
+    kept, again = (loss(net)(params) for net in (small, small.clone(remat=(True,))))
+    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    traced = [str(jax.make_jaxpr(loss(net))(params)) for net in (small, small.clone(remat=(True,)))]
+    assert [text.count("remat") for text in traced] == [0, 4]
+
+
 def test_one_modality_alone():
     net = NET.clone(inputs=("image",), outputs=("layout",))
     out = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), NOISY, MAPS, CONDITION))[0]

@@ -29,11 +29,16 @@ SHAPE, K = (4, 8, 16), 5
 
 def operations(jaxpr):
     """(name, type of the first operand) of everything that a traced function does."""
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         yield equation.primitive.name, equation.invars[0].aval.dtype if equation.invars else None
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
         for value in jax.tree.leaves(equation.params, is_leaf=lambda v: isinstance(v, Jaxpr | ClosedJaxpr)):
             if isinstance(value, Jaxpr | ClosedJaxpr):
-                yield from operations(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
+                yield from equations(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
 
 
 def floats(tree) -> set[str]:
@@ -64,6 +69,35 @@ def test_training_keeps_and_measures_in_float32(task):
     done = set(operations(jax.make_jaxpr(task.step)(state.params, task.heldout, jax.random.key(0)).jaxpr))
     assert ("conv_general_dilated", jnp.dtype("bfloat16")) in done  # it is a network of bfloat16
     assert {kind for name, kind in done if name in SENSITIVE} <= {jnp.dtype("float32"), jnp.dtype("uint32")}
+
+
+def paper_like():
+    """A network with every part of the paper's."""
+    return JointUNet(
+        num_classes=K, dim=16, mults=(1,), blocks=(2,), attention=(True,), cross_attention=(True,), heads=2, head_dim=8,
+        stem=2, final_dim=16, text_features=8, full_resolution=True, stem_kernels=(3, 7), gates=True,
+        imagen_attention=True, middle_attention=True, attention_skips=True, learned_levels=True, level_tokens=2,
+        text_latents=3, text_length=4, dtype=jnp.bfloat16,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("net", [paper_like(), paper_like().clone(imagen_attention=False, full_resolution=False)])
+def test_gradients_are_not_summed_over_pixels_in_bfloat16(net):
+    """A sum of ones over 32768 pixels in bfloat16 is 1024."""
+    shape = 4, 16, 32
+    noisy = Pair(jnp.zeros((*shape, 3)), jnp.zeros(shape, int))
+    log_snr, told = Pair(*[jnp.zeros(shape)] * 2), Condition(Text(jnp.zeros((4, 3, 12)), jnp.ones((4, 3), bool)))
+
+    def loss(variables):
+        out = net.apply(variables, noisy, log_snr, told)
+        return jnp.square(out.image).sum() + jnp.square(out.layout).sum()
+
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), noisy, log_snr, told))
+    pixels = shape[1] * shape[2] // net.stem**2
+    for equation in equations(jax.make_jaxpr(jax.grad(loss))(shapes).jaxpr):
+        if equation.primitive.name == "reduce_sum" and equation.invars[0].aval.dtype == jnp.bfloat16:
+            summed = np.prod([equation.invars[0].aval.shape[i] for i in equation.params["axes"]])
+            assert summed < pixels, equation
 
 
 def test_sampling_is_in_float32(task):
