@@ -1,0 +1,39 @@
+"""The convolution that every network uses against the plain one: values and gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gcdiff.models.layers import LAYOUTS, convolve
+
+
+def plain(x, w):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 5, 3, 64, 3), (5, 4, 3, 64, 3), (8, 6, 64, 3, 3), (4, 7, 2, 4, 7), (4, 4, 3, 8, 3)]
+)
+def test_values_and_gradients_are_those_of_the_plain_convolution(shape):
+    height, width, channels, features, size = shape
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, height, width, channels)).astype(np.float32)
+    w = rng.normal(size=(size, size, channels, features)).astype(np.float32)
+    dy = rng.normal(size=(2, height, width, features)).astype(np.float32)
+
+    @jax.jit
+    def both(x, w, dy):
+        return [(y, *pull(dy)) for y, pull in (jax.vjp(f, x, w) for f in (convolve, plain))]
+
+    for ours, exact in zip(*both(x, w, dy), strict=True):
+        assert np.linalg.norm(ours - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+def test_the_type_is_kept():
+    x, w = jnp.ones((1, 4, 4, 2), jnp.bfloat16), jnp.ones((3, 3, 2, 64), jnp.bfloat16)
+    y, pull = jax.vjp(convolve, x, w)
+    assert y.dtype == jnp.bfloat16 and {a.dtype for a in pull(y)} == {jnp.dtype("bfloat16")}
+    np.testing.assert_array_equal(np.asarray(y[0, 1, 1], np.float32), 18.0)
