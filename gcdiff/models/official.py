@@ -143,7 +143,7 @@ def shapes(module: JointUNet, text_features: int | None) -> dict:
     image, layout = jnp.zeros((1, size, size, module.image_channels)), jnp.zeros((1, size, size), jnp.int32)
     lowres = LowRes(image, layout, jnp.zeros(1)) if module.lowres else None
     snr = Pair(jnp.zeros((1, 1, 1)), jnp.zeros((1, 1, 1)))
-    condition = Condition().replace(text=text, lowres=lowres)
+    condition = Condition(text=text, lowres=lowres)
     return jax.eval_shape(lambda: module.init(jax.random.key(0), Pair(image, layout), snr, condition))["params"]
 
 
