@@ -5,8 +5,8 @@
 Ours is the 64x64 network with dim 64, mults (1, 2, 4), two blocks a level, 19 classes: 21,359,333 parameters. The peer
 is `UNet2DConditionModel` of diffusers (`pip install torch diffusers`; without them ours is measured alone), with
 attention at the two coarser levels and about as many parameters. Batch 8, 32 text tokens, float32. A training step is
-the mean square of all outputs, its gradient, and AdamW. Each program has a process of its own, with the same settings of
-the allocator; they take turns, and the best time of each counts. GFLOP are those of convolutions and matrix products,
+the mean square of all outputs, its gradient, and AdamW. Each program has a process of its own, whose allocator is set
+alike; they take turns, and the best time of each counts. GFLOP are those of convolutions and matrix products,
 counted from the programs; a training step counts three forward passes. Memory is the largest resident set of the
 process, of which the first number is there before the network is.
 """
