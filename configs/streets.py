@@ -26,5 +26,5 @@ def get_config():
     c.levels.update(independent=0.15, known=0.25)
     c.optim.learning_rate = 1e-3
     c.train.update(minutes=5.75, steps=100_000, batch_size=16, evaluate_every=500, sample_every=0, checkpoint_every=500)
-    c.sample.update(steps=50, image_step="ancestral", guidance=(1.0, 4.0))
+    c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(1.0, 4.0))
     return c
