@@ -62,8 +62,34 @@ def main() -> int:
                 return status
             results[name] = measure(gcdiff.load(workdir))
             file.write_text(json.dumps(results, indent=1) + "\n")
-            print(json.dumps(results[name], indent=1))
+    print(table(results))
     return 0
+
+
+def table(results: dict) -> str:
+    """The results as a page shows them: a row for each variant, in a cell the seeds one after the other."""
+    columns = {
+        "mIoU": lambda r: f"{r['segmentation']['miou']['value']:.2f}",
+        "nats a pixel": lambda r: f"{r['segmentation']['negative_log_likelihood']:.2f}",
+        "calibration error, %": lambda r: f"{100 * r['segmentation']['calibration_error']:.1f}",
+        **{
+            f"agreement, {c} calls": lambda r, c=c: f"{r['calls'][str(c)]['pair_agreement']['value']:.2f}"
+            for c in CALLS
+        },
+        **{f"F1, {c} calls": lambda r, c=c: f"{r['calls'][str(c)]['caption_f1']['value']:.2f}" for c in CALLS},
+        "p(y)": lambda r: bits(r, "layout_only"),
+        "p(y given x)": lambda r: bits(r, "layout_given_image"),
+    }
+    lines = ["| labels | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for variant in VARIANTS:
+        found = [r for name, r in results.items() if name.split(", seed ")[0] == variant]
+        cells = [" / ".join(cell(r) for r in found) for cell in columns.values()]
+        lines += ["| " + " | ".join([variant, *cells]) + " |"] if found else []
+    return "\n".join(lines)
+
+
+def bits(result: dict, leg: str) -> str:
+    return f"{result['bits_per_pixel'][leg]['value']:.3f}" if "bits_per_pixel" in result else "none"
 
 
 def measure(model) -> dict:
