@@ -56,6 +56,7 @@ def main() -> int:
             print(f"== {name}", file=sys.stderr, flush=True)
             fields = {**VARIANTS[variant], "train.seed": seed, "train.steps": arguments.steps, "train.minutes": None}
             fields["train.evaluate_every"] = fields["train.sample_every"] = 10**6
+            fields |= {"sample.layout_step": "ancestral", "sample.psi": 0.0}  # which all of the processes have
             overrides = [f"--config.{field}={value}" for field, value in fields.items()]
             status = cli.main(["train", "--config", str(CONFIG), "--workdir", str(workdir), *overrides])
             if status:
