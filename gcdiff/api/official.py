@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from gcdiff import config as configs
-from gcdiff.config.gcdp import gcdp
+from gcdiff.config.gcdp import released
 from gcdiff.data.labels import CELEBA, CITYSCAPES
 from gcdiff.models.official import convert, infer
 from gcdiff.schedules import CURVES
@@ -65,11 +64,14 @@ def import_checkpoint(
         _, params = convert(found.weights, settings)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    config, said = _config(settings, found, dataset, size), []
+    lowres, said = settings["lowres_cond"], []
+    size = SIZES[dataset][lowres] if size is None else size
+    config = released(settings, size, found.schedule, found.lowres_schedule)
+    config.name = f"gcdp_{'sr' if lowres else 'base'}_{dataset}"
     labels, named = _labels(dataset, settings["num_classes"])
     specs = configs.Specs(ImageSpec(), labels, None, LICENCE.format(file.name))
     count = sum(array.size for array in jax.tree.leaves(params))
-    kind = "super-resolution stage" if settings["lowres_cond"] else "base"
+    kind = "super-resolution stage" if lowres else "base"
     weights = "averaged weights" if found.averaged else "weights (there are no averages)"
     said.append(
         f"{kind}, {count:,} parameters, {weights} of step {found.step}; schedule of the labels: {found.schedule}"
@@ -169,18 +171,3 @@ def _labels(dataset: str, count: int) -> tuple[LabelSpec, list[str]]:
     palette = tuple(tuple(int(127 + 127 * np.cos(2 * np.pi * (h + k / 3))) for k in range(3)) for h in hues)
     said = f"the network has {count} classes, {dataset} {labels.num_classes}: they are named class 0 to {count - 1}"
     return LabelSpec(tuple(f"class {k}" for k in range(count)), palette), [said]
-
-
-def _config(settings: Mapping[str, Any], found: Released, dataset: str, size: tuple[int, int] | None) -> ConfigDict:
-    """The config of a run with this network: the paper's, with the schedules of the file and text from elsewhere."""
-    lowres = settings["lowres_cond"]
-    c = gcdp(settings, SIZES[dataset][lowres] if size is None else size)
-    c.name = f"gcdp_{'sr' if lowres else 'base'}_{dataset}"
-    c.process.update(image_schedule=found.schedule, layout_schedule=found.schedule)
-    if settings["cond_on_text"]:
-        c.text.encoder = "given"
-    if lowres:
-        c.data.update(lowres_layout="nearest", lowres_enlarged=True)
-        c.process.lowres_schedule = found.lowres_schedule
-    configs.check(c)
-    return c

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gcdiff.config.checks import check
 from gcdiff.config.fields import default
 from gcdiff.models.official import DEFAULTS, fields
 
@@ -50,4 +51,17 @@ def gcdp(settings: Mapping[str, Any], size: tuple[int, int]) -> ConfigDict:
     if options["lowres_cond"]:
         c.data.lowres = 2
         c.process.lowres_schedule = "linear"
+    return c
+
+
+def released(settings: Mapping[str, Any], size: tuple[int, int], schedule: str, lowres_schedule: str) -> ConfigDict:
+    """The config of released weights: the recipe with their schedules, and with text that is encoded elsewhere."""
+    c = gcdp(settings, size)
+    c.process.update(image_schedule=schedule, layout_schedule=schedule)
+    if c.text.encoder != "none":
+        c.text.encoder = "given"
+    if c.data.lowres:
+        c.data.update(lowres_layout="nearest", lowres_enlarged=True)
+        c.process.lowres_schedule = lowres_schedule
+    check(c)
     return c
