@@ -9,6 +9,7 @@ same, and so does a run that is made here.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -124,7 +125,7 @@ def _load(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file")
     try:
-        import torch
+        torch: Any = importlib.import_module("torch")
     except ImportError:
         raise ValueError("reading PyTorch files needs torch: expected pip install 'gcdiff[torch]'") from None
     try:
