@@ -123,17 +123,19 @@ def test_a_layout_on_a_finer_grid():
     assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, 2 * H, 2 * W, K)
 
 
-def test_levels_that_are_computed_again_change_no_gradient():
-    def loss(net):
-        return jax.jit(jax.grad(lambda p: jnp.square(net.apply({"params": p}, NOISY, MAPS, CONDITION).layout).mean()))
+def test_the_blocks_of_chosen_levels_are_computed_again():
+    """The two blocks and the two attentions of the coarser level, and no others; the parameters are the same."""
+    nets = [NET.clone(attention=(True, True)), NET.clone(attention=(True, True), remat=(False, True))]
+    shapes = [jax.eval_shape(lambda net=net: net.init(jax.random.key(0), NOISY, MAPS, CONDITION)) for net in nets]
+    assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
 
-    small = NET.clone(mults=(1,), blocks=(1,), attention=(True,), cross_attention=(True,))
-    params = random_params(small)
-    kept, again = (loss(net)(params) for net in (small, small.clone(remat=(True,))))
-    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    traced = [str(jax.make_jaxpr(loss(net))(params)) for net in (small, small.clone(remat=(True,)))]
-    assert [text.count("remat") for text in traced] == [0, 4]
+    def gradient(net):
+        def loss(params):
+            return jnp.square(net.apply({"params": params}, NOISY, MAPS, CONDITION).layout).mean()
+
+        return str(jax.make_jaxpr(jax.grad(loss))(shapes[0]["params"]))
+
+    assert [gradient(net).count("remat") for net in nets] == [0, 4]
 
 
 def test_one_modality_alone():
