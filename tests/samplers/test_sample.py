@@ -141,3 +141,16 @@ def test_a_sample_is_the_same_whatever_is_drawn_with_it(monkeypatch):
             np.testing.assert_array_equal(a[0], b[3])
             np.testing.assert_array_equal(a[3], b[1])
             assert (a[0] != a[1]).any()
+
+
+def test_dynamic_thresholding_scales_by_a_quantile_and_leaves_images_within_bounds_alone():
+    process = JointProcess(GaussianProcess(Schedule("cosine")), None)
+    bounded = Sampler(process, None, threshold=0.75)._bounded
+    inside = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 2, 2, 3)
+    np.testing.assert_array_equal(bounded(inside), inside)
+    for scale in (2.0, 5.0):  # examples are scaled apart, the largest quarter is clipped
+        both = np.concatenate([inside, scale * inside])
+        largest = np.quantile(np.abs(scale * inside), 0.75)
+        expected = np.concatenate([inside, np.clip(scale * inside, -largest, largest) / largest])
+        np.testing.assert_allclose(bounded(both), expected, rtol=1e-6)
+        assert largest > 1 and np.abs(expected).max() == 1
