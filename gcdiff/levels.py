@@ -7,6 +7,9 @@
    `pieces` a region of the layout stands at a level of its own.
 3. Void pixels are unknown: level 1.
 
+An example without a layout, or without an image, is asked only what its other side can answer: that side stands at t
+and the missing one at 1. The shares between such questions are the same as for whole examples.
+
 `LevelShares.shared()` is the paper's model (Park et al. 2023): one level for everything.
 """
 
@@ -61,19 +64,23 @@ class Levels(NamedTuple):
     known: Pair
 
 
-def draw(key: Array, shares: LevelShares, layout: Array, image_size: tuple[int, int]) -> Levels:
-    """Levels for a batch of clean layouts int32 (B, H, W), whose grid is a multiple of `image_size`."""
+def draw(
+    key: Array, shares: LevelShares, layout: Array, image_size: tuple[int, int], has_image: Array | None = None
+) -> Levels:
+    """Levels for a batch of clean layouts int32 (B, H, W), whose grid is a multiple of `image_size`; a layout of VOID
+    alone is missing, and where `has_image` bool (B,) is False the image is."""
     batch, height, width = layout.shape
     factor = height // image_size[0]
     k_base, k_t, k_rest = jax.random.split(key, 3)
     # Stratified over the batch: the sum over examples varies less than with independent draws.
     t = _stratified(k_t, batch)
-    base = jax.vmap(lambda k, t: _base(k, t, shares))(jax.random.split(k_base, batch), t)
+    there = Pair(jnp.ones((batch,), bool) if has_image is None else has_image, (layout != VOID).any(axis=(1, 2)))
+    base = jax.vmap(lambda k, t, there: _base(k, t, shares, there))(jax.random.split(k_base, batch), t, there)
     image, lay, known = jax.vmap(lambda k, b, y: _regions(k, b, y, shares))(
         jax.random.split(k_rest, batch), base, layout
     )
-    lay = jnp.where(layout == VOID, 1.0, lay)
-    known = Pair(known.image, known.layout & (layout != VOID))
+    image, lay = jnp.where(there.image[:, None, None], image, 1.0), jnp.where(layout == VOID, 1.0, lay)
+    known = Pair(known.image & there.image[:, None, None], known.layout & (layout != VOID))
     if factor > 1:
         image, known = image[:, ::factor, ::factor], known._replace(image=known.image[:, ::factor, ::factor])
     return Levels(Pair(image, lay), known)
@@ -84,11 +91,19 @@ def _stratified(key: Array, batch: int) -> Array:
     return jax.random.permutation(k2, (jnp.arange(batch) + jax.random.uniform(k1, (batch,))) / batch)
 
 
-def _base(key: Array, t: Array, shares: LevelShares) -> Pair:
-    """One pair of scalar levels."""
+# Which questions say something where the image, or the layout, is missing.
+_WITHOUT_IMAGE = tuple(name in ("joint", "layout", "layout_given_image", "independent") for name in QUESTIONS)
+_WITHOUT_LAYOUT = tuple(name in ("joint", "image_given_layout", "image", "independent") for name in QUESTIONS)
+
+
+def _base(key: Array, t: Array, shares: LevelShares, there: Pair) -> Pair:
+    """One pair of scalar levels, for an example of which these sides are there."""
     k_which, k_other, k_one = jax.random.split(key, 3)
-    edges = jnp.cumsum(jnp.asarray(shares.base()))
-    which = jnp.searchsorted(edges[:-1], jax.random.uniform(k_which), side="right")
+    says = (there.image | jnp.asarray(_WITHOUT_IMAGE)) & (there.layout | jnp.asarray(_WITHOUT_LAYOUT))
+    weights = jnp.asarray(shares.base())
+    weights = jnp.where((weights * says).any(), weights * says, weights)
+    edges = jnp.cumsum(weights)
+    which = jnp.searchsorted(edges[:-1], jax.random.uniform(k_which) * edges[-1], side="right")
     other = jax.random.uniform(k_other)
     segment = jnp.where(jax.random.uniform(k_one) < shares.one_call, 1.0, t)
     image = jnp.stack([t, t, jnp.ones(()), jnp.zeros(()), t, t])[which]

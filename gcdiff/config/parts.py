@@ -24,7 +24,7 @@ from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
 from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
-from gcdiff.text.tokenizer import Vocabulary
+from gcdiff.text.tokenizer import PAD, Vocabulary
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
 from gcdiff.training.loop import TrainConfig
@@ -125,9 +125,13 @@ def label_floor(config: ConfigDict) -> float:
 
 
 def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
-    """A batch of the pipeline with its captions as token ids."""
-    tokens = None if vocabulary is None else vocabulary.encode(batch.captions)
-    return TrainBatch(batch.image, batch.layout, tokens)
+    """A batch of the pipeline with its captions as token ids, nothing but padding where there is none."""
+    tokens = None
+    if vocabulary is not None:
+        tokens = np.full((len(batch.captions), vocabulary.length), PAD, np.int32)
+        told = np.array([caption != "" for caption in batch.captions])
+        tokens[told] = vocabulary.encode([caption for caption in batch.captions if caption])
+    return TrainBatch(batch.image, batch.layout, tokens, batch.has_image)
 
 
 def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> JointTask:
@@ -141,7 +145,10 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
 
     def some(dataset) -> TrainBatch:
         indices = np.linspace(0, len(dataset) - 1, min(config.data.heldout, len(dataset))).astype(int)
-        return to_train_batch(whole(dataset, indices, data.heldout_transform), specs.vocabulary)
+        batch = to_train_batch(whole(dataset, indices, data.heldout_transform), specs.vocabulary)
+        if not batch.has_image.any():
+            raise ValueError(f"{dataset.name}: none of {len(indices)} examples has an image, expected some that have")
+        return jax.tree.map(lambda a: a[batch.has_image], batch)  # numbers are about images
 
     built = build(config, specs)
     return JointTask(
@@ -168,15 +175,19 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
 
 
 def examples(data: Splits, num: int):
-    """At most `num` held-out examples, evenly spread: images uint8 (N, h, w, C), layouts int32 (N, H, W), captions."""
+    """At most `num` held-out examples, evenly spread, those without an image left out: images uint8 (N, h, w, C),
+    layouts int32 (N, H, W), captions ("" for none)."""
     from gcdiff.data.dataset import Example
 
     found = []
     for i in np.unique(np.linspace(0, len(data.heldout) - 1, min(num, len(data.heldout))).astype(int)):
         example = data.heldout[int(i)]
-        found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+        if example.has_image:
+            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
     return Example(
-        np.stack([e.image for e in found]), np.stack([e.layout for e in found]), tuple(e.captions[0] for e in found)
+        np.stack([e.image for e in found]),
+        np.stack([e.layout for e in found]),
+        tuple(e.captions[0] if e.captions else "" for e in found),
     )
 
 

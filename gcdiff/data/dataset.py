@@ -10,11 +10,15 @@ from gcdiff.types import ImageSpec, LabelSpec
 
 
 class Example(NamedTuple):
-    """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, captions to choose from."""
+    """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, captions to choose from.
+
+    What is missing is a layout of VOID alone, an image of zeros with `has_image` False, no captions.
+    """
 
     image: np.ndarray
     layout: np.ndarray
     captions: tuple[str, ...]
+    has_image: bool = True
 
 
 class Dataset(Protocol):

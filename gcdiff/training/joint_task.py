@@ -28,11 +28,17 @@ RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 
 class TrainBatch(NamedTuple):
     """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T), or what a
-    text encoder reads instead, or None."""
+    text encoder reads instead, or None; has_image bool (B,), or None where no image is missing."""
 
     image: Any
     layout: Any
     tokens: Any
+    has_image: Any = None
+
+    @property
+    def no_image(self) -> Any:
+        """Whose image is missing, bool (B, 1, 1), or False."""
+        return False if self.has_image is None else ~self.has_image[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +104,7 @@ class JointTask:
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
         """The mean loss of a batch and its parts."""
         k_levels, k_noise, k_drop, k_vary, k_features = jax.random.split(key, 5)
-        levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3])
+        levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3], batch.has_image)
         # Questions about a whole given image are mostly asked without a caption; and its colours, which carry no loss
         # there, may vary without the model learning to draw such colours.
         given = known.image.all(axis=(1, 2))
@@ -109,12 +115,12 @@ class JointTask:
             )
         lowres = None
         if self.lowres is not None:
-            lowres = self.lowres.draw(jax.random.fold_in(key, 5), self.process, Pair(batch.image, batch.layout))
+            lowres = self.lowres.draw(jax.random.fold_in(key, 5), self.process, batch)
         image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features, lowres)
         parts = {"image": image.mean(), "layout": layout.mean()}
         if self.loss.balance:
             floor = self.process.layout.schedule.level(self.label_precision)
-            counted = Pair(~known.image, (levels.layout > floor) & (batch.layout != VOID))
+            counted = Pair(~(known.image | batch.no_image), (levels.layout > floor) & (batch.layout != VOID))
             weights = Pair(**params["balance"])
             image, layout = pair_map(balance.balanced, Pair(image, layout), weights, levels, counted)
         loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
@@ -139,7 +145,7 @@ class JointTask:
         self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None,
         lowres: LowRes | None = None,
     ) -> Pair:  # fmt: skip
-        """Per-example losses (B,) of a batch at given levels. `drop` (B,) says whose text is dropped, the key `dropout`
+        """Per-example losses (B,) of a batch at given levels; a missing image has none. `drop` (B,) says whose text is dropped, the key `dropout`
         which features of the network are; without it none are. `lowres` is what a stage is given."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy, kappa = self.process.corrupt(key, clean, levels), 1.0
@@ -158,7 +164,7 @@ class JointTask:
         output = denoise(noisy, levels, dataclasses.replace(told, lowres=lowres))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(
-            self.process.image, output.image, clean.image, noisy.image, levels.image, known.image,
+            self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
             self.loss.image_weight, channels,
         )  # fmt: skip
         layout = losses.layout_loss(
@@ -207,14 +213,13 @@ class JointTask:
         """Both losses (B,) on the diagonal at levels t (B,), void pixels unknown."""
         t = t[:, None, None]
         levels = Pair(
-            jnp.broadcast_to(t, batch.image.shape[:3]),
+            jnp.where(batch.no_image, 1.0, jnp.broadcast_to(t, batch.image.shape[:3])),
             jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
         )
         nothing = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
         lowres = None
         if self.lowres is not None:
-            clean = Pair(batch.image, batch.layout)
-            lowres = self.lowres.draw(jax.random.fold_in(key, 3), self.process, clean, self.lowres.level)
+            lowres = self.lowres.draw(jax.random.fold_in(key, 3), self.process, batch, self.lowres.level)
         return self.losses(params, batch, levels, nothing, key, lowres=lowres)
 
     def _told(self, params: Any, batch: TrainBatch, keys: Array, drop=None) -> Condition:
@@ -284,11 +289,12 @@ def init_params(process: JointProcess, network: Any, text_encoder: Any | None, k
 
 
 def condition(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None) -> Condition:
-    """The condition a network is given: encoded captions, and which of them are dropped."""
+    """The condition a network is given: encoded captions, and which of them are dropped; an empty one always is."""
     if text_encoder is None or tokens is None:
         return Condition()
     text: Text = text_encoder.apply({"params": params.get("text", {})}, jax.tree.map(jnp.asarray, tokens))
-    return Condition(text=text, drop_text=jnp.zeros((len(text.mask),), bool) if drop is None else drop)
+    without = ~text.mask.any(axis=1)
+    return Condition(text=text, drop_text=without if drop is None else without | drop)
 
 
 encode = jax.jit(condition, static_argnums=0)

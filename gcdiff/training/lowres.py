@@ -9,6 +9,7 @@ every pixel, and that is noised.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,12 +43,17 @@ class LowResInput:
         """The low-resolution pair, image float32 (B, h, w, C) and layout int32 (B, h, w), of a pair."""
         return Pair(area(clean.image, self.factor), LAYOUT_OPERATORS[self.layout](clean.layout, self.factor))
 
-    def draw(self, key: Array, process: JointProcess, clean: Pair, level: float | None = None) -> LowRes:
-        """What a batch of clean pairs is trained on: each example at a level of its own, or all at `level`."""
+    def draw(self, key: Array, process: JointProcess, batch: Any, level: float | None = None) -> LowRes:
+        """What a batch (with `image`, `layout` and `no_image`) is trained on: each example at a level of its own, or
+        all at `level`. Where the image is missing its place is taken by noise, as that of void pixels is."""
         k_level, k_noise = jax.random.split(key)
-        shape = clean.layout.shape[:1]
+        shape = batch.layout.shape[:1]
         levels = self.highest * jax.random.uniform(k_level, shape) if level is None else jnp.full(shape, level)
-        return process.augment(k_noise, self._prepared(self.reduce(clean), levels))
+        low = process.augment(k_noise, self._prepared(self.reduce(Pair(batch.image, batch.layout)), levels))
+        if batch.has_image is None:
+            return low
+        noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
+        return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
     def told(self, process: JointProcess, keys: Array, pair: Pair) -> LowRes:
         """What examples with `keys` (B,) are told in sampling of a low-resolution pair, whose layout may be shares

@@ -16,6 +16,7 @@ from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import JointProcess
 from gcdiff.samplers.sample import example_keys
 from gcdiff.schedules import Schedule
+from gcdiff.training.joint_task import TrainBatch
 from gcdiff.training.lowres import LowResInput
 from gcdiff.types import VOID, Condition, LowRes, Pair
 
@@ -85,7 +86,7 @@ def test_what_an_example_is_told_depends_on_its_own_key_alone():
 
 def test_levels_in_training_differ_between_examples_and_stay_below_the_highest():
     stage, (image, layout) = LowResInput(2, highest=0.4), pairs(64, (4, 8))
-    drawn = jax.jit(lambda k: stage.draw(k, PROCESS, Pair(image, layout)))(jax.random.key(0))
+    drawn = jax.jit(lambda k: stage.draw(k, PROCESS, TrainBatch(image, layout, None)))(jax.random.key(0))
     assert drawn.image.shape == (64, 2, 4, 3) and drawn.layout.shape == (64, 2, 4)
     assert len(np.unique(drawn.level)) == 64 and 0.3 < drawn.level.max() < 0.4 and drawn.level.min() < 0.1
 
