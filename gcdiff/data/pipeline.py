@@ -1,7 +1,8 @@
 """Batches in an order that depends on a seed alone, made in the background.
 
 Batch n is a pure function of (data set, transform, seed, n): a run that starts again at n sees what an uninterrupted
-run sees. The examples are shuffled anew in every epoch; epochs follow one another without a gap.
+run sees. The examples are shuffled anew in every epoch; epochs follow one another without a gap. Of several processes
+each reads its own rows of every batch, which are the same rows whoever reads them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ Transform = Callable[[Example, np.random.Generator], Example]
 
 
 class Batch(NamedTuple):
-    """Examples side by side: image float32 (B, H, W, C) in [-1, 1], layout int32 (B, H, W), one caption for each ("" for
-    none), has_image bool (B,)."""
+    """Examples side by side: image float32 (B, H, W, C) in [-1, 1], layout int32 (B, H, W), one caption for each (""
+    for none), has_image bool (B,)."""
 
     image: np.ndarray
     layout: np.ndarray
@@ -33,16 +34,27 @@ class Batch(NamedTuple):
 
 
 def batches(
-    dataset: Dataset, batch_size: int, seed: int, transform: Transform | None = None, start: int = 0
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    transform: Transform | None = None,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
+    threads: int = 1,
 ) -> Iterator[Batch]:
     """Training batches number `start`, `start` + 1, ... without end; a caption is drawn from each example's.
 
-    seed: 0 to 2^32 - 1. What reading or transforming an example raises is raised here. Closing the iterator (or
-    letting go of it) ends its thread.
+    seed: 0 to 2^32 - 1. `share` (i, n) asks for the i-th of n equal parts of every batch, in the order of its rows;
+    `threads` read examples side by side. What reading or transforming an example raises is raised here. Closing the
+    iterator (or letting go of it) ends its threads.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0)):
+    checks = ("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0), ("threads", threads, 1)
+    for name, value, least in checks:
         if value < least:
             raise ValueError(f"{name} is {value}, expected at least {least}")
+    part, parts = share
+    if batch_size % parts:
+        raise ValueError(f"batch_size is {batch_size}, expected a multiple of the {parts} processes that read it")
     if len(dataset) == 0:
         raise ValueError(f"the data set {dataset.name} is empty")
     from grain import MapDataset  # half a second that inference does not need
@@ -53,8 +65,16 @@ def batches(
         return example._replace(captions=example.captions[chosen : chosen + 1])
 
     examples = MapDataset.source(dataset).seed(seed).shuffle().random_map(prepare).repeat()
-    stream = examples.batch(batch_size, batch_fn=_batch)
-    return _ahead(lambda n: stream[n], start)
+    size = batch_size // parts
+
+    def rows(n: int) -> range:
+        first = n * batch_size + part * size
+        return range(first, first + size)
+
+    if threads == 1:
+        return _ahead(lambda n: _batch([examples[i] for i in rows(n)]), start)
+    readers = ThreadPoolExecutor(threads, thread_name_prefix="batches")
+    return _closing(readers, _ahead(lambda n: _batch(list(readers.map(examples.__getitem__, rows(n)))), start))
 
 
 def whole(dataset: Dataset, indices: Sequence[int] | np.ndarray, transform: Transform | None = None) -> Batch:
@@ -72,6 +92,14 @@ def _batch(examples: Sequence[Example]) -> Batch:
     image = np.stack([e.image for e in examples]).astype(np.float32) / 127.5 - 1.0
     captions = tuple(e.captions[0] if e.captions else "" for e in examples)
     return Batch(image, np.stack([e.layout for e in examples]), captions, np.array([e.has_image for e in examples]))
+
+
+def _closing(readers: ThreadPoolExecutor, stream: Iterator[Batch]) -> Iterator[Batch]:
+    """The stream, with which its readers end."""
+    try:
+        yield from stream
+    finally:
+        readers.shutdown(cancel_futures=True)
 
 
 def _ahead(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:

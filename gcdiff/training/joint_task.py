@@ -145,8 +145,9 @@ class JointTask:
         self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None,
         lowres: LowRes | None = None,
     ) -> Pair:  # fmt: skip
-        """Per-example losses (B,) of a batch at given levels; a missing image has none. `drop` (B,) says whose text is dropped, the key `dropout`
-        which features of the network are; without it none are. `lowres` is what a stage is given."""
+        """Per-example losses (B,) of a batch at given levels; a missing image has none. `drop` (B,) says whose text is
+        dropped, the key `dropout` which features of the network are; without it none are. `lowres` is what a stage is
+        given."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy, kappa = self.process.corrupt(key, clean, levels), 1.0
         if self.label_precision < 1:

@@ -51,7 +51,7 @@ def assert_equal(a, b):
     assert a.captions == b.captions
 
 
-def threads():
+def threading_left():
     return [t for t in threading.enumerate() if t.name.startswith("batches")]
 
 
@@ -59,7 +59,8 @@ def test_a_batch():
     batch = take(1, Numbers(), 4, 0)[0]
     assert batch.image.shape == (4, 2, 3, 3) and batch.image.dtype == np.float32
     assert batch.layout.shape == (4, 2, 3) and batch.layout.dtype == np.int32
-    for image, layout, caption in zip(*batch, strict=True):
+    assert batch.has_image.all()
+    for image, layout, caption in zip(*batch[:3], strict=True):
         index = layout[0, 0]
         np.testing.assert_allclose(image, index / 127.5 - 1, rtol=1e-6)
         assert caption in (f"{index} a", f"{index} b")
@@ -70,6 +71,16 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(start):
     whole_run = take(20, Numbers(), 4, 7, jitter)
     for a, b in zip(take(20 - start, Numbers(), 4, 7, jitter, start=start), whole_run[start:], strict=True):
         assert_equal(a, b)
+
+
+@pytest.mark.parametrize(("parts", "threads"), [(2, 1), (4, 1), (1, 3), (2, 2)])
+def test_processes_read_the_rows_of_one(parts, threads):
+    shares = [take(6, Numbers(), 8, 7, jitter, share=(i, parts), threads=threads) for i in range(parts)]
+    for n, one in enumerate(take(6, Numbers(), 8, 7, jitter)):
+        for side in ("image", "layout", "captions"):
+            joined = np.concatenate([getattr(share[n], side) for share in shares])
+            np.testing.assert_array_equal(joined, getattr(one, side))
+    assert not threading_left()
 
 
 def test_every_epoch_has_every_example_once_in_another_order():
@@ -97,15 +108,15 @@ def test_an_exception_arrives_with_its_batch_and_ends_the_thread():
     with pytest.raises(ValueError, match="example 4 is broken"):
         for _ in range(10):
             next(stream)
-    assert not threads()
+    assert not threading_left()
 
 
 def test_closing_ends_the_thread():
     stream = pipeline.batches(Numbers(), 2, 0)
     next(stream)
-    assert threads()
+    assert threading_left()
     stream.close()
-    assert not threads()
+    assert not threading_left()
 
 
 def test_no_more_than_the_depth_is_made_ahead():
@@ -116,10 +127,23 @@ def test_no_more_than_the_depth_is_made_ahead():
     assert max(made) <= 5 + pipeline.DEPTH
 
 
-@pytest.mark.parametrize(("field", "kwargs"), [("batch_size", {"batch_size": 0}), ("start", {"start": -1})])
+@pytest.mark.parametrize(
+    ("field", "kwargs"),
+    [("batch_size", {"batch_size": 0}), ("start", {"start": -1}), ("batch_size", {"batch_size": 2, "share": (0, 3)})],
+)
 def test_bad_numbers_are_named_at_once(field, kwargs):
     with pytest.raises(ValueError, match=f"{field} is"):
         pipeline.batches(Numbers(), **{"batch_size": 2, "seed": 0, **kwargs})
+
+
+def test_what_is_missing_is_said():
+    class Incomplete(Numbers):
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(captions=(), has_image=index % 2 == 0)
+
+    batch = take(1, Incomplete(), 10, 0)[0]
+    np.testing.assert_array_equal(batch.has_image, batch.layout[:, 0, 0] % 2 == 0)
+    assert batch.captions == ("",) * 10
 
 
 def test_whole_keeps_the_order_and_repeats_itself():
