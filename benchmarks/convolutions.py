@@ -14,10 +14,13 @@ GFLOP per second of the nominal work, 2 B h w k k C F, whatever a formulation re
 Gradient of the kernel:
 
     direct      XLA's: a convolution whose kernel is as large as the picture
+    forward     the same, written as a forward convolution of the channels by the features (`convolve` on a CPU)
     shifts      k x k matrix products
     rows        k matrix products with k columns of the input beside each other
     dy rows     the same with the columns of the output's gradient
     patches     one matrix product
+
+The same gradients in the body of a loop come last, for two shapes.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gcdiff.models.layers import LAYOUTS
+from gcdiff.models.layers import LAYOUTS, _kernel_gradient
 
 SHAPES = (  # B, h, w, C, F, k
     (8, 64, 64, 64, 64, 3),
@@ -48,6 +51,9 @@ SHAPES = (  # B, h, w, C, F, k
     (8, 64, 64, 6, 16, 7),
     (8, 64, 64, 6, 16, 15),
 )
+
+
+IN_LOOPS, TURNS, LOOP = (SHAPES[1], SHAPES[6]), 2, "the same in a loop"
 
 
 def direct(x, w):
@@ -122,6 +128,10 @@ def direct_dw(x, dy, k: int):
     return jax.linear_transpose(lambda w: direct(x, w), w)(dy)[0]
 
 
+def forward_dw(x, dy, k: int):
+    return _kernel_gradient(x, jax.ShapeDtypeStruct((k, k), x.dtype), dy)
+
+
 def shifts_dw(x, dy, k: int):
     b, h, w, c = x.shape
     xp, d = padded(x, k), dy.reshape(-1, dy.shape[-1])
@@ -155,8 +165,15 @@ FORWARD = {
     "winograd": winograd,
 }
 KERNEL_GRADIENT = {
-    "direct": direct_dw, "shifts": shifts_dw, "rows": rows_dw, "dy rows": dy_rows_dw, "patches": patches_dw,
+    "direct": direct_dw, "forward": forward_dw, "shifts": shifts_dw, "rows": rows_dw, "dy rows": dy_rows_dw,
+    "patches": patches_dw,
 }  # fmt: skip
+
+
+def looped(f, x, dy, k: int):
+    """The gradient in the body of a loop that runs twice; what it is given depends on the turn."""
+    start = jnp.zeros((k, k, x.shape[-1], dy.shape[-1]))
+    return jax.lax.fori_loop(0, TURNS, lambda i, sum_: sum_ + f(x * (1 + i), dy, k=k), start)
 
 
 def measure(shape, rounds: int) -> dict:
@@ -169,6 +186,8 @@ def measure(shape, rounds: int) -> dict:
     for name, f in KERNEL_GRADIENT.items():
         if fits(name, k):
             programs["kernel's gradient", name] = jax.jit(functools.partial(f, k=k)), (x, dy)
+            if shape in IN_LOOPS:
+                programs[LOOP, name] = jax.jit(functools.partial(looped, f, k=k)), (x, dy)
     best, exact = {}, {}
     for key, (f, arguments) in programs.items():
         out = np.asarray(f(*arguments))
@@ -180,7 +199,11 @@ def measure(shape, rounds: int) -> dict:
             start = time.perf_counter()
             f(*arguments).block_until_ready()
             best[key] = min(best[key], time.perf_counter() - start)
-    return {what: {n: round(gflop / s, 1) for (w, n), s in best.items() if w == what} for what, _ in programs}
+    turns = {what: TURNS if what == LOOP else 1 for what, _ in programs}
+    return {
+        what: {n: round(times * gflop / s, 1) for (w, n), s in best.items() if w == what}
+        for what, times in turns.items()
+    }
 
 
 def fits(name: str, k: int) -> bool:

@@ -23,7 +23,8 @@ def convolve(x: Array, w: Array) -> Array:
 
     On a CPU, kernels to 64 features and large kernels use half of the machine. For them two rows of the result are
     computed as one with twice the features, by a kernel that is one row taller: k + 1 over k times the work at twice
-    the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution of that kind.
+    the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution of that kind,
+    and so is that of the kernel: XLA's own takes a hundred times as long in the body of a loop.
     """
     return _convolve(x, w)
 
@@ -54,8 +55,22 @@ def _convolve_forward(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _convolve_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, w = kept
-    dw = jax.linear_transpose(lambda w: _directly(x, w), w)(dy)[0]
+    dw = jax.lax.platform_dependent(x, w, dy, cpu=_kernel_gradient, default=_kernel_gradient_directly)
     return _convolve(dy, jnp.flip(w, (0, 1)).swapaxes(2, 3)), dw
+
+
+def _kernel_gradient_directly(x: Array, w: Array, dy: Array) -> Array:
+    return jax.linear_transpose(lambda w: _directly(x, w), w)(dy)[0]
+
+
+def _kernel_gradient(x: Array, w: Array, dy: Array) -> Array:
+    """The same as a convolution of the channels of x by the features of dy, in the order of axes that the CPU's fast
+    convolution takes: XLA brings others into it, but not in the body of a loop."""
+    pad = w.shape[0] // 2
+    dw = jax.lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), (1, 1), [(pad, pad)] * 2, dimension_numbers=LAYOUTS
+    )
+    return dw.transpose(1, 2, 0, 3)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)

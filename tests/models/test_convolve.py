@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,17 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(shape):
 
     for ours, exact in zip(*both(x, w, dy), strict=True):
         assert np.linalg.norm(ours - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+def test_a_loop_gets_convolutions_in_the_order_of_axes_that_is_fast_in_one():
+    def gradients(x, w):
+        return jax.lax.scan(lambda s, x: (s, jax.grad(lambda x, w: convolve(x, w).sum(), (0, 1))(x, w)), 0.0, x)[1]
+
+    for features in (3, 64):
+        shapes = (2, 1, 4, 6, 5), (3, 3, 5, features)
+        lowered = jax.jit(gradients).lower(*(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes))
+        orders = re.findall(r"dim_numbers = (\S.*?->\[.*?\])", lowered.as_text())
+        assert len(orders) >= 2 and set(orders) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 def test_the_type_is_kept():
