@@ -83,7 +83,7 @@ def convert(weights: Mapping[str, np.ndarray], plan: Plan, where: str) -> dict:
     """
     module, table = plan.module, plan.table
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *plan.inputs))["params"]
-    expected: dict[tuple[str, ...], jax.ShapeDtypeStruct] = flatten_dict(shapes)
+    expected: Any = flatten_dict(shapes)
     sources = {path: _present(source, weights) for path, source in table.items()}
     names = {name for source in sources.values() for name in source.names}
     if missing := sorted(names - set(weights)):
