@@ -32,7 +32,7 @@ T5_LIMIT = 256
 """The paper's number of tokens. T5 itself has no limit: `load_encoder(..., limit=)`."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TextEncoder:
     """An encoder with its weights and its tokenizer, from `load_encoder`.
 

@@ -35,7 +35,12 @@ class Preparation:
 
 
 def prepare(image: np.ndarray, how: Preparation) -> np.ndarray:
-    """An image uint8 (H, W, 3) -> float32 (crop, crop, 3): resized by its shorter edge, cut, normalised."""
+    """An image uint8 (H, W, 3) -> float32 (crop, crop, 3): resized by its shorter edge, cut, normalised.
+
+    Raises ValueError, in one line, for an image of another form.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
     height, width = image.shape[:2]
     short = min(height, width)
     size = (int(how.edge * width / short), int(how.edge * height / short))
@@ -80,7 +85,7 @@ def _edge(read: Fields, name: str, key: str) -> int:
     return read.part(name).count(key, 224) if isinstance(value, dict) else read.count(name, 224)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ImageEncoder:
     """An image tower with its weights, from `load_image_encoder`.
 
@@ -101,7 +106,10 @@ class ImageEncoder:
         return self.module.projection
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Images uint8 (H, W, 3), of one size or of several -> vectors float32 (N, features), not normalised."""
+        """Images uint8 (H, W, 3), of one size or of several -> vectors float32 (N, features), not normalised.
+
+        Raises ValueError, in one line, for an image of another form.
+        """
         out = np.zeros((len(images), self.features), np.float32)
         for where, size in batches(np.arange(len(images))):
             batch = np.zeros((size, self.module.size, self.module.size, 3), np.float32)

@@ -226,6 +226,8 @@ def test_images_are_prepared_as_the_checkpoint_says(clip):
     fields = json.loads(file.read_text())
     file.write_text(json.dumps({**fields, "size": 12, "crop_size": 12}))
     np.testing.assert_array_equal(prepare(wanted["photo"], read_preparation(clip)), found)
+    with pytest.raises(ValueError, match=r"an image is float32 \(12, 12, 3\), expected uint8 \(H, W, 3\)"):
+        load_image_encoder(clip).encode(found[None])
     file.rename(clip / "other.json")
     with pytest.raises(FileNotFoundError, match="preprocessor_config.json: no such file"):
         load_image_encoder(clip)
