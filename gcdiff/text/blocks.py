@@ -18,6 +18,14 @@ MASKED = -1e9
 """Added to the score of a token that may not be seen: finite, so that a row without any token stays finite."""
 
 
+def compute_dtype(dtype: Any) -> Any:
+    """The dtype of matrix products. Raises ValueError for another than float32 and bfloat16: T5 overflows float16."""
+    name = dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
+    if name not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype is {name!r}, expected float32 or bfloat16")
+    return jnp.dtype(name)
+
+
 class Dense(nn.Module):
     """x (..., I) -> float32 (..., features)."""
 

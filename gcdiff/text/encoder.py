@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gcdiff.text import clip, t5
 from gcdiff.text.batches import batches
+from gcdiff.text.blocks import compute_dtype
 from gcdiff.text.checkpoint import Checkpoint, find
 from gcdiff.text.convert import convert
 from gcdiff.text.fields import Fields
@@ -165,7 +165,7 @@ def load_encoder(
     checkpoint = find(source, revision)
     config, where = checkpoint.config(), str(checkpoint.config_file)
     kind = Fields(config, where).choice("model_type", "nothing", ("t5", "clip", "clip_text_model"))
-    weights, dtype = checkpoint.weights(), jnp.dtype(dtype)
+    weights, dtype = checkpoint.weights(), compute_dtype(dtype)
     plan = t5.plan(config, where, dtype) if kind == "t5" else clip.text_plan(config, where, weights.keys(), dtype)
     if limit is None:
         limit = T5_LIMIT if plan.most is None else plan.most

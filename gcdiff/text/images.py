@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from gcdiff.text import clip
 from gcdiff.text.batches import batches
+from gcdiff.text.blocks import compute_dtype
 from gcdiff.text.checkpoint import Checkpoint, find, read_json
 from gcdiff.text.convert import convert
 from gcdiff.text.fields import Fields
@@ -129,7 +129,7 @@ def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: 
     config, where = checkpoint.config(), str(checkpoint.config_file)
     Fields(config, where).choice("model_type", "nothing", ("clip", "clip_vision_model"))
     weights = checkpoint.weights()
-    plan = clip.image_plan(config, where, weights.keys(), jnp.dtype(dtype))
+    plan = clip.image_plan(config, where, weights.keys(), compute_dtype(dtype))
     how = read_preparation(checkpoint.directory)
     if how.crop != plan.module.size:
         raise ValueError(f"{source}: images are cut to {how.crop}, expected {plan.module.size} as config.json tells")

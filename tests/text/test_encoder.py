@@ -93,6 +93,8 @@ def test_captions_are_never_cut(name):
 def test_a_limit_may_be_asked_for_where_positions_allow():
     assert load_encoder(FIXTURES / "t5_relu", limit=600).limit == 600
     assert load_encoder(FIXTURES / "clip_gelu", limit=20).limit == 20
+    with pytest.raises(ValueError, match="dtype is 'float16', expected float32 or bfloat16"):
+        load_encoder(FIXTURES / "clip_gelu", dtype="float16")
     with pytest.raises(ValueError, match="limit is 78 tokens, expected at most 77"):
         load_encoder(FIXTURES / "clip_gelu", limit=78)
 
