@@ -37,6 +37,7 @@ setup(
         "clu>=0.0.12",
         "transformers>=5.17,<6",
         "tokenizers",
+        "huggingface_hub",
         "safetensors>=0.8",
         "sentencepiece",
         "protobuf",

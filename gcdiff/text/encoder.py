@@ -1,0 +1,176 @@
+"""Captions and phrases to features, with a T5 or CLIP encoder that stays as it is.
+
+    encoder = load_encoder("google-t5/t5-large")                  # or a directory
+    text = encoder.encode(["a foggy street with two red cars"])   # gcdiff.Text, for any network
+    vectors = encoder.phrases(["a red car", "the sky"])           # one vector for each region
+
+Captions run in batches of a few fixed sizes, padded to a few fixed lengths, so that few programs are compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gcdiff.text import clip, t5
+from gcdiff.text.batches import batches
+from gcdiff.text.blocks import compute_dtype
+from gcdiff.text.checkpoint import Checkpoint, find
+from gcdiff.text.convert import convert
+from gcdiff.text.fields import Fields
+from gcdiff.text.subwords import Subwords, read_subwords
+from gcdiff.types import Text
+
+LENGTHS = (32, 64, 128, 256, 512)
+T5_LIMIT = 256
+"""The paper's number of tokens. T5 itself has no limit: `load_encoder(..., limit=)`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """An encoder with its weights and its tokenizer, from `load_encoder`.
+
+    `module.apply({"params": params}, ids, mask)` is the encoder itself, for a function under jit: ids int32 (B, T) and
+    mask bool (B, T) from `tokens` -> features float32 (B, T, features), zero where the mask is False;
+    `method="phrases"` gives float32 (B, phrase_features) instead.
+    """
+
+    module: t5.T5Encoder | clip.ClipTextEncoder
+    params: Any
+    subwords: Subwords
+    limit: int  # the most tokens of a caption, the end token included
+    checkpoint: Checkpoint
+
+    @property
+    def model_id(self) -> str:
+        """The directory or the id of the hub, as it was asked for."""
+        return self.checkpoint.source
+
+    @property
+    def revision(self) -> str:
+        """The hub's commit; of a directory the sha256 of its files of weights (`cat FILES | sha256sum`)."""
+        return self.checkpoint.revision
+
+    @property
+    def features(self) -> int:
+        """The number of features of a token."""
+        return self.module.features
+
+    @property
+    def phrase_features(self) -> int:
+        """The number of features of a phrase."""
+        return getattr(self.module, "projection", None) or self.module.features
+
+    def lengths(self, captions: Sequence[str]) -> np.ndarray:
+        """The number of tokens of each caption, the end token included: int32 (N,)."""
+        return np.array([len(ids) for ids in self.subwords.ids(_several(captions))], np.int32)
+
+    def tokens(self, captions: Sequence[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids int32 (N, T), 0 where there is none, and a mask bool (N, T) that is True on tokens.
+
+        T is `length`, or the smallest of a few that holds the longest caption. Raises ValueError for a caption that is
+        longer than `length` or `limit`: nothing is cut.
+        """
+        rows = self._checked(captions, length)
+        return _padded(rows, self._length(rows) if length is None else length)
+
+    def encode(self, captions: Sequence[str], length: int | None = None) -> Text:
+        """Features float32 (N, T, features), zero on padding, and mask bool (N, T), as numpy arrays; T as in `tokens`.
+
+        Raises ValueError, in one line, for a caption that is longer than `length` or `limit`: nothing is cut.
+        """
+        rows = self._checked(captions, length)
+        mask = _padded(rows, self._length(rows) if length is None else length)[1]
+        tokens = np.zeros((*mask.shape, self.features), np.float32)
+        for where, found in self._run(_encode, rows):
+            told = min(found.shape[1], mask.shape[1])
+            tokens[where, :told] = found[:, :told]
+        return Text(tokens, mask)
+
+    def phrases(self, phrases: Sequence[str]) -> np.ndarray:
+        """One vector for each phrase, float32 (N, phrase_features): the mean of its tokens' features for T5, the
+        projected vector of the text for CLIP.
+
+        Raises ValueError, in one line, for a phrase that is longer than `limit`.
+        """
+        rows = self._checked(phrases, None)
+        vectors = np.zeros((len(rows), self.phrase_features), np.float32)
+        for where, found in self._run(_phrases, rows):
+            vectors[where] = found
+        return vectors
+
+    def _checked(self, captions: Sequence[str], length: int | None) -> list[list[int]]:
+        """The token ids of each caption."""
+        limit = self.limit if length is None else min(length, self.limit)
+        rows = self.subwords.ids(_several(captions))
+        for caption, ids in zip(captions, rows, strict=True):
+            if len(ids) > limit:
+                raise ValueError(f"caption has {len(ids)} tokens, the limit is {limit}: {caption!r}")
+        return rows
+
+    def _length(self, rows: list[list[int]]) -> int:
+        """The smallest fixed length that holds these token ids."""
+        longest = max(map(len, rows), default=1)
+        return min([n for n in LENGTHS if n >= longest] + [self.limit])
+
+    def _run(self, program: Callable, rows: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The outputs for batches of about equally long texts, with the numbers of their rows."""
+        fixed = np.array([self._length([ids]) for ids in rows], np.int32)
+        for length in sorted(set(fixed.tolist())):
+            for where, size in batches(np.flatnonzero(fixed == length)):
+                ids, mask = _padded([rows[i] for i in where] + [[]] * (size - len(where)), length)
+                yield where, np.asarray(program(self.module, self.params, ids, mask))[: len(where)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(module: Any, params: Any, ids: Any, mask: Any) -> Any:
+    return module.apply({"params": params}, ids, mask)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _phrases(module: Any, params: Any, ids: Any, mask: Any) -> Any:
+    return module.apply({"params": params}, ids, mask, method="phrases")
+
+
+def _several(captions: Sequence[str]) -> list[str]:
+    if isinstance(captions, str):
+        raise ValueError(f"captions are one text, {captions!r}, expected a list of texts")
+    return list(captions)
+
+
+def _padded(rows: list[list[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.array([len(ids) for ids in rows], np.int32)
+    mask = np.arange(length) < counts[:, None]
+    ids = np.zeros(mask.shape, np.int32)
+    ids[mask] = [i for row in rows for i in row]
+    return ids, mask
+
+
+def load_encoder(
+    source: str | Path, *, dtype: Any = "float32", limit: int | None = None, revision: str | None = None
+) -> TextEncoder:
+    """The T5 or CLIP text encoder of a directory or of an id of the Hugging Face hub.
+
+    `dtype` is that of matrix products and of their weights, float32 or bfloat16. `limit` is the most tokens of a
+    caption, if nothing is said T5_LIMIT for T5 and the number of positions (77) for CLIP. `revision` is a commit of the
+    hub, or the sha256 that a directory's weights must have. Raises FileNotFoundError or ValueError, in one line, where
+    a part of the checkpoint is missing or does not fit another.
+    """
+    checkpoint = find(source, revision)
+    config, where = checkpoint.config(), str(checkpoint.config_file)
+    kind = Fields(config, where).choice("model_type", "nothing", ("t5", "clip", "clip_text_model"))
+    weights, dtype = checkpoint.weights(), compute_dtype(dtype)
+    plan = t5.plan(config, where, dtype) if kind == "t5" else clip.text_plan(config, where, weights.keys(), dtype)
+    if limit is None:
+        limit = T5_LIMIT if plan.most is None else plan.most
+    elif plan.most is not None and limit > plan.most:
+        raise ValueError(f"limit is {limit} tokens, expected at most {plan.most}, the positions of {checkpoint.source}")
+    family = "t5" if kind == "t5" else "clip"
+    subwords = read_subwords(checkpoint.directory, family, plan.module.vocabulary, plan.end)
+    return TextEncoder(plan.module, convert(weights, plan, checkpoint.source), subwords, limit, checkpoint)

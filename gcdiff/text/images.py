@@ -1,0 +1,137 @@
+"""Images to vectors that compare with those of texts, by the image tower of CLIP."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from gcdiff.text import clip
+from gcdiff.text.batches import batches
+from gcdiff.text.blocks import compute_dtype
+from gcdiff.text.checkpoint import Checkpoint, find, read_json
+from gcdiff.text.convert import convert
+from gcdiff.text.fields import Fields
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How images are brought to the tower, as preprocessor_config.json says."""
+
+    edge: int = 224  # the shorter edge after resizing
+    crop: int = 224
+    resample: int = Image.Resampling.BICUBIC
+    factor: float = 1 / 255
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+
+def prepare(image: np.ndarray, how: Preparation) -> np.ndarray:
+    """An image uint8 (H, W, 3) -> float32 (crop, crop, 3): resized by its shorter edge, cut, normalised.
+
+    Raises ValueError, in one line, for an image of another form.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+    height, width = image.shape[:2]
+    short = min(height, width)
+    size = (int(how.edge * width / short), int(how.edge * height / short))
+    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling(how.resample)))
+    top, left = (resized.shape[0] - how.crop) // 2, (resized.shape[1] - how.crop) // 2
+    cut = resized[top : top + how.crop, left : left + how.crop].astype(np.float32) * np.float32(how.factor)
+    return (cut - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
+
+
+def read_preparation(directory: Path) -> Preparation:
+    """How the checkpoint in `directory` wants its images.
+
+    Read from preprocessor_config.json, or from image_processor in processor_config.json. Raises FileNotFoundError or
+    ValueError, in one line, for a file that is missing and for what is not done here.
+    """
+    file, whole = directory / "preprocessor_config.json", directory / "processor_config.json"
+    if file.is_file():
+        read = Fields(read_json(file), str(file))
+    elif whole.is_file() and "image_processor" in (found := read_json(whole)):
+        read = Fields(found, str(whole)).part("image_processor")
+    else:
+        raise FileNotFoundError(f"{file}: no such file, expected it to say how images are prepared")
+    for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+        if read.values.get(step, True) is not True:
+            raise ValueError(f"{read.where}: {step} is {read.values[step]!r}, expected true")
+    how = Preparation(
+        edge=_edge(read, "size", "shortest_edge"),
+        crop=_edge(read, "crop_size", "height"),
+        resample=read.count("resample", Image.Resampling.BICUBIC, least=0),
+        factor=read.number("rescale_factor", 1 / 255),
+        mean=read.numbers("image_mean", MEAN),
+        std=read.numbers("image_std", STD),
+    )
+    if how.crop > how.edge:
+        raise ValueError(f"{read.where}: crop_size is {how.crop}, expected at most {how.edge}, the size")
+    return how
+
+
+def _edge(read: Fields, name: str, key: str) -> int:
+    """A number of pixels, which old files have as it is and new ones under a key."""
+    value = read.values.get(name)
+    return read.part(name).count(key, 224) if isinstance(value, dict) else read.count(name, 224)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageEncoder:
+    """An image tower with its weights, from `load_image_encoder`.
+
+    `module.apply({"params": params}, images)` is the tower itself, for a function under jit: prepared images float32
+    (B, size, size, 3) -> float32 (B, features). `scale` multiplies the cosines of images and texts to logits, None
+    where the checkpoint has none.
+    """
+
+    module: clip.ClipImageEncoder
+    params: Any
+    preparation: Preparation
+    scale: float | None
+    checkpoint: Checkpoint
+
+    @property
+    def features(self) -> int:
+        """The number of features of an image."""
+        return self.module.projection
+
+    def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Images uint8 (H, W, 3), of one size or of several -> vectors float32 (N, features), not normalised.
+
+        Raises ValueError, in one line, for an image of another form.
+        """
+        out = np.zeros((len(images), self.features), np.float32)
+        for where, size in batches(np.arange(len(images))):
+            batch = np.zeros((size, self.module.size, self.module.size, 3), np.float32)
+            batch[: len(where)] = [prepare(images[i], self.preparation) for i in where]
+            out[where] = np.asarray(_encode(self.module, self.params, batch))[: len(where)]
+        return out
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(module: Any, params: Any, images: Any) -> Any:
+    return module.apply({"params": params}, images)
+
+
+def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: str | None = None) -> ImageEncoder:
+    """The image tower of a CLIP checkpoint, a directory or an id of the hub; arguments and errors as `load_encoder`."""
+    checkpoint = find(source, revision)
+    config, where = checkpoint.config(), str(checkpoint.config_file)
+    Fields(config, where).choice("model_type", "nothing", ("clip", "clip_vision_model"))
+    weights = checkpoint.weights()
+    plan = clip.image_plan(config, where, weights.keys(), compute_dtype(dtype))
+    how = read_preparation(checkpoint.directory)
+    if how.crop != plan.module.size:
+        raise ValueError(f"{source}: images are cut to {how.crop}, expected {plan.module.size} as config.json tells")
+    scale = float(np.exp(np.float32(weights["logit_scale"]))) if "logit_scale" in weights else None
+    return ImageEncoder(plan.module, convert(weights, plan, checkpoint.source), how, scale, checkpoint)
