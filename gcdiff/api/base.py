@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +18,27 @@ from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts
 from gcdiff.codecs import check_images, check_layouts, to_uint8
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
-from gcdiff.types import ImageSpec, LabelSpec, Pair
+from gcdiff.types import ImageSpec, LabelSpec, Pair, Text
+
+if TYPE_CHECKING:
+    from gcdiff.text.encoder import TextEncoder
 
 UNSEEN_WORDS = "words this model has never seen"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width)."""
+    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width);
+    `encoder` is where the text encoder is, if it is not where it was when captions were encoded."""
 
     config: Any
     specs: configs.Specs
     built: configs.Built
     params: Any
+    encoder: str | Path | None = None
 
     @classmethod
-    def restored(cls, workdir: str | Path, ema: float | None = None) -> Self:
+    def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
         """The model of a run directory, with its averaged (EMA) weights, or an average of another length.
 
         Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
@@ -43,7 +49,7 @@ class Base:
         params = configs.restore_params(workdir, built, config, specs, ema)
         # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile
         # anew.
-        return cls(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params))
+        return cls(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params), encoder)
 
     @property
     def labels(self) -> LabelSpec:
@@ -100,7 +106,26 @@ class Base:
         return False
 
     def _runner(self) -> Runner:
-        return Runner(self.built, self.params, self.specs.vocabulary, self.config.sample.chunk)
+        encode = self._encode if self.encoder is not None or self.specs.encoder is not None else None
+        return Runner(self.built, self.params, self.specs.vocabulary, self.config.sample.chunk, encode)
+
+    def _encode(self, captions: list[str]) -> Text:
+        """Captions as features of the pretrained encoder that encoded those of the training."""
+        trained, length = self.specs.encoder, self.config.text.length
+        source = trained.model if self.encoder is None else str(self.encoder)
+        try:
+            found = loaded(source, trained.revision if self.encoder is None else None)
+        except (OSError, ValueError) as error:
+            if self.encoder is not None:
+                raise
+            raise ValueError(
+                f"captions of this model are encoded by {source} (revision {trained.revision}), which is not there "
+                f"({error}): expected encoder= (--encoder) to say where it is, or features as gcdiff.Text"
+            ) from None
+        if found.features != self.config.text.features:
+            said = f"{source} has {found.features} features a token"
+            raise ValueError(f"{said}, expected {self.config.text.features} as this model reads")
+        return found.encode(captions, length)
 
     def _run(self, grid: np.ndarray, question: Question, guidance: Scales, progress: Progress) -> Pair:
         """The pairs (uint8, int32) at the end of a path."""
@@ -123,6 +148,14 @@ class Base:
             return Pair(to_uint8(state.image), np.asarray(self.built.process.layout.decode(state.layout)))
 
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(chunk, question, progress))
+
+
+@functools.lru_cache(maxsize=2)
+def loaded(source: str, revision: str | None) -> TextEncoder:
+    """The pretrained text encoder of a directory or of the hub."""
+    from gcdiff.text.encoder import load_encoder
+
+    return load_encoder(source, revision=revision)
 
 
 def window_ids(ids, window: int):

@@ -216,11 +216,13 @@ class Model(Segments, Fills):
         return report(bound(measure, params, chunks(progress), legs, draws, log_snr_max, progress), log_snr_max)
 
 
-def load(workdir: str | Path, ema: float | None = None) -> Model:
+def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:
     """The model of a run directory, with its averaged (EMA) weights.
 
     `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
+    `encoder` is the directory or hub id of the pretrained text encoder, where it is not the one the run remembers; it
+    is read when the first caption is asked for.
     Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
     """
-    return Model.restored(workdir, ema)
+    return Model.restored(workdir, ema, encoder)

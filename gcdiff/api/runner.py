@@ -68,12 +68,13 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
-    """The parts of a model that a chunk needs."""
+    """The parts of a model that a chunk needs; `encode` makes features of captions where an encoder beside it does."""
 
     built: configs.Built
     params: Any
     vocabulary: Any
     chunk: int
+    encode: Callable[[list[str]], Text] | None = None
 
     def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
         """The results of `function(given, condition)` on chunks, one after the other, without the padding."""
@@ -127,6 +128,8 @@ class Runner:
     def _tokens(self, text: Texts, num: int) -> tuple[Any, bool]:
         """What the text encoder reads, for `num` examples, and whether the text is dropped because there is none."""
         if isinstance(self.built.text_encoder, GivenText):
+            if self.encode is not None and text is not None and not isinstance(text, Text):
+                text = self._encoded(text, num)
             return self.built.text_encoder.prepare(text, num), text is None
         if isinstance(text, Text):
             raise ValueError("this model encodes captions itself: expected them as strings")
@@ -136,15 +139,29 @@ class Runner:
             return None, True
         if text is None:
             return np.zeros((num, self.vocabulary.length), np.int32), True
-        texts = [text] * num if isinstance(text, str) else list(text)
-        if len(texts) != num:
-            raise ValueError(f"{len(texts)} captions for {num} examples: expected one, or one for each")
-        return self.vocabulary.encode(texts), False
+        return self.vocabulary.encode(_each(text, num)), False
+
+    def _encoded(self, text: str | Sequence[str], num: int) -> Text:
+        """The features of one caption for all, or of one for each."""
+        texts = _each(text, num)
+        if "" in texts:
+            raise ValueError("empty caption '': expected at least one word, or no text")
+        distinct = list(dict.fromkeys(texts))
+        found, rows = self.encode(distinct), [distinct.index(t) for t in texts]
+        return Text(found.tokens[rows], found.mask[rows])
 
     def _condition(self, tokens, drop: bool) -> Condition:
         if tokens is None:
             return Condition()
         return encode(self.built.text_encoder, self.params, tokens, jnp.full((self.chunk,), drop))
+
+
+def _each(text: str | Sequence[str], num: int) -> list[str]:
+    """One caption for each of `num` examples."""
+    texts = [text] * num if isinstance(text, str) else list(text)
+    if len(texts) != num:
+        raise ValueError(f"{len(texts)} captions for {num} examples: expected one, or one for each")
+    return texts
 
 
 def two(name: str, value: Any) -> tuple[float, float]:

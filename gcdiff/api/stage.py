@@ -29,7 +29,9 @@ class Stage(Base):
 
         Raises ValueError, in one line, where the two do not fit: another size, other classes or channels.
         """
-        stage = type(self).restored(upsample) if isinstance(upsample, str | Path) else upsample
+        stage = upsample
+        if isinstance(upsample, str | Path):
+            stage = type(self).restored(upsample, encoder=self.encoder)
         if self.built.lowres is not None:
             raise ValueError("upsample: this model is a super-resolution stage itself, expected a base")
         if stage.built.lowres is None:

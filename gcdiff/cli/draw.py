@@ -148,7 +148,7 @@ def load_model(arguments):
     """The run's model, with the fields of config.sample that the command line sets."""
     from gcdiff import config as configs
 
-    model = gcdiff.load(arguments.workdir, arguments.ema)
+    model = gcdiff.load(arguments.workdir, arguments.ema, arguments.encoder)
     for field, text in arguments.overrides:
         configs.override(model.config, field, text)
     return model.sampling() if arguments.overrides else model

@@ -17,7 +17,6 @@ def evaluate(arguments) -> int:
     from gcdiff import config as configs
     from gcdiff.evaluation.report import segmentation
     from gcdiff.training.writer import progress_bar
-    from gcdiff.types import Pair
 
     if arguments.num < 1 or arguments.draws < 1:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
@@ -48,12 +47,13 @@ def evaluate(arguments) -> int:
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
-        total = -(-len(batch.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
+        pair, text = _captioned(config, model, batch)
+        total = -(-len(pair.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
         total *= min(arguments.grid or 1, 2)  # on a grid a draw is two steps, unless there is but one
         with progress_bar(total) as advance:
             report = model.likelihood(
-                Pair(batch.image, batch.layout),
-                None if model.specs.vocabulary is None else batch.captions,
+                pair,
+                text,
                 arguments.draws,
                 arguments.seed,
                 lambda n: advance(n) if n else None,
@@ -65,6 +65,20 @@ def evaluate(arguments) -> int:
     _write(out, found)
     print(f"written to {out}")
     return 0
+
+
+def _captioned(config, model, batch):
+    """The pairs that have a caption, and their captions as the model takes them; all of them, and None, if none has."""
+    from gcdiff import config as configs
+    from gcdiff.types import Pair
+
+    told = [i for i, caption in enumerate(batch.captions) if caption]
+    unheard = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
+    if not told or unheard:
+        return Pair(batch.image, batch.layout), None
+    captions, stored = [batch.captions[i] for i in told], configs.embeddings(config)
+    text = captions if stored is None or model.encoder is not None else stored.batch(captions, config.text.length)
+    return Pair(batch.image[told], batch.layout[told]), text
 
 
 def _lines(found: dict) -> str:

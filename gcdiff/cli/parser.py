@@ -153,6 +153,8 @@ def make_parser() -> argparse.ArgumentParser:
     length = "average the weights over another length: its standard deviation over the training's, as in 0.07 (default:"
     for sub in (evaluate, sample, segment, synthesize, outpaint):
         sub.add_argument("--ema", type=float, metavar="S", help=f"{length} the usual average)")
+        encoder = "where the pretrained text encoder is, a directory or a hub id (default: where the run found it)"
+        sub.add_argument("--encoder", metavar="DIR", help=encoder)
         sub.add_argument(
             "--lowres-level", type=float, metavar="T", help="noise on what --upsample goes on from (default: its run's)"
         )

@@ -5,7 +5,7 @@ data: data sets and their specs.  parts: everything else a run is built from.  r
 """
 
 from gcdiff.config.checks import check
-from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, splits
+from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, embeddings, splits
 from gcdiff.config.fields import default
 from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import (
@@ -20,7 +20,7 @@ from gcdiff.config.parts import (
     resampled,
     restore_params,
     sample_path,
-    to_train_batch,
+    train_batches,
     train_config,
 )
 from gcdiff.config.rundir import load_run, save_run
@@ -36,6 +36,7 @@ __all__ = [
     "build_task",
     "check",
     "default",
+    "embeddings",
     "examples",
     "initial_from",
     "initial_params",
@@ -48,7 +49,7 @@ __all__ = [
     "sample_path",
     "save_run",
     "splits",
-    "to_train_batch",
+    "train_batches",
     "train_config",
     "with_fields",
 ]

@@ -15,7 +15,7 @@ CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
     "process.lowres_schedule": ("", *CURVES),
     "process.output": ("eps", "x0", "v", "preconditioned"),
-    "text.encoder": ("learned", "given", "none"),
+    "text.encoder": ("learned", "pretrained", "given", "none"),
     "levels.kind": ("free", "shared"),
     "sample.path": ("joint", "layout_first", "image_first"),
     "sample.image_step": tuple(IMAGE_STEPS),
@@ -37,6 +37,7 @@ SMALLEST = {
     "sample.steps": 1,
     "sample.chunk": 4,
     "data.heldout": 1,
+    "data.threads": 1,
 }
 PROBABILITIES = ("data.label_precision", "network.dropout", "text.drop", "text.drop_given_image", "sample.share")
 PROBABILITIES += ("sample.threshold",)
@@ -76,6 +77,9 @@ def check(config: ConfigDict) -> None:
             f"config.data.label_precision is {config.data.label_precision}, expected 1 for process.layout="
             f"{config.process.layout} and loss.layout_weight={config.loss.layout_weight}"
         )
+    if (config.text.encoder == "pretrained") != bool(config.data.embeddings):
+        said = f"config.data.embeddings is {config.data.embeddings!r} and config.text.encoder {config.text.encoder!r}"
+        raise ValueError(f"{said}: expected a directory of gcdiff embed with pretrained, and with nothing else")
     if config.text.encoder == "none" and tuple(config.sample.guidance) != (1.0, 1.0):
         raise ValueError(f"config.sample.guidance is {tuple(config.sample.guidance)}, expected (1, 1) without a text")
     low, high = config.sample.interval

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gcdiff.data.dataset import Dataset
+from gcdiff.data.embeddings import Embeddings, Encoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
 
@@ -22,12 +23,14 @@ class Splits(NamedTuple):
 
 
 class Specs(NamedTuple):
-    """What a run needs to know of its data once it is trained."""
+    """What a run needs to know of its data once it is trained: `vocabulary` is that of a learned text encoder,
+    `encoder` says which pretrained one it was."""
 
     image: ImageSpec
     labels: LabelSpec
     vocabulary: Vocabulary | None
     licence: str
+    encoder: Encoder | None = None
 
 
 def splits(config: ConfigDict) -> Splits:
@@ -39,11 +42,31 @@ def splits(config: ConfigDict) -> Splits:
 
 def build_specs(config: ConfigDict, train: Dataset) -> Specs:
     """The specs of a data set; the vocabulary is read off its captions (at most 2,000 examples, evenly spread)."""
-    vocabulary = None
+    vocabulary = encoder = None
+    if config.text.encoder == "pretrained":
+        encoder = embeddings(config).encoder
     if config.text.encoder == "learned":
         indices = np.unique(np.linspace(0, len(train) - 1, 2000).astype(int))
         vocabulary = Vocabulary.build((c for i in indices for c in train[int(i)].captions), config.text.length)
-    return Specs(train.image, train.labels, vocabulary, train.licence)
+    return Specs(train.image, train.labels, vocabulary, train.licence, encoder)
+
+
+def embeddings(config: ConfigDict) -> Embeddings | None:
+    """The captions' features that a config reads. Raises ValueError where they are wider or longer than it says."""
+    if not config.data.embeddings:
+        return None
+    found = Embeddings(config.data.embeddings)
+    if found.encoder.features != config.text.features:
+        raise ValueError(
+            f"config.text.features is {config.text.features}, expected {found.encoder.features}, those of "
+            f"{found.encoder.model} in {config.data.embeddings}"
+        )
+    if found.longest > config.text.length:
+        raise ValueError(
+            f"config.text.length is {config.text.length} tokens, expected at least {found.longest}, those of the "
+            f"longest caption in {config.data.embeddings}"
+        )
+    return found
 
 
 def _streets(config: ConfigDict) -> Splits:

@@ -34,6 +34,8 @@ def default() -> ConfigDict:
         "data": {
             "name": "streets",
             "root": "",  # where the files are; empty for embedded data
+            "embeddings": "",  # with text.encoder=pretrained: the features of the captions, from gcdiff embed
+            "threads": 1,  # how many read examples side by side
             "size": (32, 64),  # height, width of what the network sees
             "num": 100_000,  # examples of an embedded world
             "heldout": 128,  # held-out examples looked at while training

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gcdiff import paths
-from gcdiff.config.data import Specs, Splits
+from gcdiff.config.data import Specs, Splits, embeddings
 from gcdiff.config.rundir import load_run
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
@@ -24,7 +24,7 @@ from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
 from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
-from gcdiff.text.tokenizer import PAD, Vocabulary
+from gcdiff.text.tokenizer import PAD
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
 from gcdiff.training.loop import TrainConfig
@@ -66,7 +66,7 @@ def build(config: ConfigDict, specs: Specs) -> Built:
     text_encoder = None
     if c.text.encoder == "learned":
         text_encoder = LearnedTextEncoder(len(specs.vocabulary), c.text.features, c.text.layers)
-    elif c.text.encoder == "given":
+    elif c.text.encoder in ("given", "pretrained"):
         text_encoder = GivenText(c.text.features, c.text.length)
     if c.levels.kind == "shared":
         levels = LevelShares.shared()
@@ -124,14 +124,24 @@ def label_floor(config: ConfigDict) -> float:
     return float(schedule.level(config.data.label_precision))
 
 
-def to_train_batch(batch, vocabulary: Vocabulary | None) -> TrainBatch:
-    """A batch of the pipeline with its captions as token ids, nothing but padding where there is none."""
-    tokens = None
-    if vocabulary is not None:
-        tokens = np.full((len(batch.captions), vocabulary.length), PAD, np.int32)
-        told = np.array([caption != "" for caption in batch.captions])
-        tokens[told] = vocabulary.encode([caption for caption in batch.captions if caption])
-    return TrainBatch(batch.image, batch.layout, tokens, batch.has_image)
+def train_batches(config: ConfigDict, specs: Specs) -> Callable[[Any], TrainBatch]:
+    """What makes training batches of the pipeline's: captions as token ids, or as features where an encoder has made
+    them, nothing but padding where there is no caption."""
+    encode = _caption_reader(config, specs)
+    return lambda batch: TrainBatch(batch.image, batch.layout, encode(batch.captions), batch.has_image)
+
+
+def _caption_reader(config: ConfigDict, specs: Specs) -> Callable[[Sequence[str]], Any]:
+    vocabulary, stored = specs.vocabulary, embeddings(config)
+
+    def ids(captions: Sequence[str]) -> np.ndarray:
+        tokens = np.full((len(captions), vocabulary.length), PAD, np.int32)
+        tokens[[caption != "" for caption in captions]] = vocabulary.encode([c for c in captions if c])
+        return tokens
+
+    if stored is not None:
+        return lambda captions: stored.batch(captions, config.text.length)
+    return ids if vocabulary is not None else lambda captions: None
 
 
 def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> JointTask:
@@ -140,12 +150,15 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
 
     if config.text.encoder == "given":
         raise ValueError(
-            "config.text.encoder is given: data bring captions that nothing encodes, expected learned or none"
+            "config.text.encoder is given: data bring captions that nothing encodes, expected learned, pretrained or "
+            "none"
         )
+
+    to_batch = train_batches(config, specs)
 
     def some(dataset) -> TrainBatch:
         indices = np.linspace(0, len(dataset) - 1, min(config.data.heldout, len(dataset))).astype(int)
-        batch = to_train_batch(whole(dataset, indices, data.heldout_transform), specs.vocabulary)
+        batch = to_batch(whole(dataset, indices, data.heldout_transform))
         if not batch.has_image.any():
             raise ValueError(f"{dataset.name}: none of {len(indices)} examples has an image, expected some that have")
         return jax.tree.map(lambda a: a[batch.has_image], batch)  # numbers are about images
@@ -232,9 +245,12 @@ def batches(config: ConfigDict, specs: Specs, data: Splits):
     """A function from a first step to an iterator over training batches from that step on."""
     from gcdiff.data.pipeline import batches as pipeline
 
+    to_batch = train_batches(config, specs)
+
     def start(step: int):
-        stream = pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, start=step)
-        return (to_train_batch(batch, specs.vocabulary) for batch in stream)
+        options = {"start": step, "threads": config.data.threads}
+        stream = pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, **options)
+        return map(to_batch, stream)
 
     return start
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gcdiff.config.data import Specs
 from gcdiff.config.fields import assign, default, flatten, leaves
+from gcdiff.data.embeddings import Encoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
 
@@ -49,8 +50,8 @@ def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> Non
             )
     # The data may have moved, but they must still be the same.
     trained, now = _read(workdir / "specs.json"), json.loads(json.dumps(specs))
-    for part in ("image", "labels", "vocabulary"):
-        if trained[part] != now[part]:
+    for part in ("image", "labels", "vocabulary", "encoder"):
+        if trained.get(part) != now[part]:
             raise ValueError(
                 f"{workdir} was trained on other data: data.root={config.data.root!r} has another {part} than "
                 f"{workdir / 'specs.json'}; choose another --workdir"
@@ -61,7 +62,9 @@ def _may_change(field: str) -> bool:
     """Data may move, and training and drawing go on in another way; where a run stands in its data depends on seed and
     batch size."""
     section = field.split(".")[0]
-    return field == "data.root" or (section in ("train", "sample") and field not in ("train.seed", "train.batch_size"))
+    if section == "data":
+        return field in ("data.root", "data.embeddings", "data.threads")
+    return section in ("train", "sample") and field not in ("train.seed", "train.batch_size")
 
 
 def _load_config(file: Path) -> ConfigDict:
@@ -77,14 +80,15 @@ def _specs_to_dict(specs: Specs) -> dict[str, Any]:
         "labels": specs.labels.to_dict(),
         "vocabulary": None if specs.vocabulary is None else specs.vocabulary.to_dict(),
         "licence": specs.licence,
+        "encoder": None if specs.encoder is None else specs.encoder._asdict(),
     }
 
 
 def _specs_from_dict(fields: dict[str, Any]) -> Specs:
+    image, labels = ImageSpec.from_dict(fields["image"]), LabelSpec.from_dict(fields["labels"])
     vocabulary = fields["vocabulary"] and Vocabulary.from_dict(fields["vocabulary"])
-    return Specs(
-        ImageSpec.from_dict(fields["image"]), LabelSpec.from_dict(fields["labels"]), vocabulary, fields["licence"]
-    )
+    encoder = fields.get("encoder") and Encoder(**fields["encoder"])
+    return Specs(image, labels, vocabulary, fields["licence"], encoder)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class GivenText:
         return {"params": {}}
 
     def apply(self, variables: Any, text: Text) -> Text:
-        """The text itself."""
-        return Text(*map(jnp.asarray, text))
+        """The text itself, its features float32."""
+        return Text(jnp.asarray(text.tokens, jnp.float32), jnp.asarray(text.mask))
 
     def prepare(self, text: Text | None, num: int) -> Text:
         """Features float32 (num, length, features) and mask bool (num, length) of `text`; nothing but padding for None.
@@ -40,7 +40,8 @@ class GivenText:
             return Text(tokens, mask)
         wanted = f"gcdiff.Text of features ({num}, T, {self.features}) and a mask ({num}, T) with T <= {self.length}"
         if not isinstance(text, Text):
-            raise ValueError(f"this model's captions are encoded elsewhere: expected {wanted}, or no text")
+            expected = f"{wanted}, or no text, or its encoder by encoder= (--encoder)"
+            raise ValueError(f"this model's captions are encoded elsewhere: expected {expected}")
         found, told = np.asarray(text.tokens), np.asarray(text.mask)
         rows, features = found.shape[:1] + told.shape[:1], found.shape[2:]
         if rows != (num, num) or features != (self.features,) or found.shape[:2] != told.shape or told.ndim != 2:
