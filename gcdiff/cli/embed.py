@@ -1,0 +1,83 @@
+"""gcdiff embed: the captions of a prepared data set as features of a pretrained encoder, once and for all."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from gcdiff.cli.files import writable
+
+EPILOG = """\
+what is written to --out: every distinct caption and its features in bfloat16, of its tokens alone, with the encoder's
+id and revision (embeddings.json). Training reads it:
+  gcdiff train --config FILE.py --workdir RUN --config.text.encoder=pretrained --config.data.embeddings=OUT
+No caption is cut: one that is longer than --limit is an error. It may be interrupted: the same command goes on."""
+
+
+def add_parser(commands, formatter) -> None:
+    """Enter the command and its arguments."""
+    text = "Encode the captions of a prepared data set by T5 or CLIP"
+    sub = commands.add_parser("embed", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
+    sub.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="what gcdiff prepare has written")
+    sub.add_argument(
+        "--encoder", required=True, metavar="ID", help="a directory, or an id of the hub such as google/t5-v1_1-large"
+    )
+    sub.add_argument("--out", type=Path, metavar="DIR", help="the folder to write (default: embeddings in --dataset)")
+    sub.add_argument("--limit", type=int, metavar="N", help="the most tokens of a caption (default: 256; CLIP: 77)")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the encoder's products")
+
+
+def embed(arguments) -> int:
+    """Write the features of all captions, or go on with them."""
+    from gcdiff.data.embeddings import Encoder, write_embeddings
+    from gcdiff.text.encoder import load_encoder
+    from gcdiff.training.writer import Progress
+
+    out = arguments.dataset / "embeddings" if arguments.out is None else arguments.out
+    captions, counts = _captions(arguments.dataset)
+    writable(out)
+    encoder = load_encoder(arguments.encoder, dtype=arguments.dtype, limit=arguments.limit)
+    longest = _check_lengths(encoder, captions)
+    print(f"{counts}, {len(captions)} distinct ones; the longest has {longest} tokens, the limit is {encoder.limit}")
+    spec = Encoder(str(encoder.model_id), encoder.revision, encoder.features)
+    with contextlib.ExitStack() as shown:
+        progress = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal progress
+            progress = progress or shown.enter_context(contextlib.closing(Progress(total, "caption")))
+            progress.update(done, {})
+
+        try:
+            write_embeddings(out, captions, spec, encoder.encode, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
+    print(f"written to {out}")
+    return 0
+
+
+def _captions(root: Path) -> tuple[list[str], str]:
+    """The distinct captions of all splits, sorted, and a line that says how many examples have some."""
+    from gcdiff.data.prepared import Prepared, read_spec
+
+    spec, found, told, total = read_spec(root), set(), 0, 0
+    for name in spec.splits:
+        data = Prepared(root, name, spec)
+        for i in range(len(data)):
+            captions = data.record(i).captions
+            found.update(captions)
+            told += bool(captions)
+        total += len(data)
+    if not found:
+        raise ValueError(f"{root}: none of {total} examples has a caption")
+    return sorted(found), f"{told} of {total} examples have captions"
+
+
+def _check_lengths(encoder, captions: list[str]) -> int:
+    """The tokens of the longest caption. Raises ValueError where it has more than the limit."""
+    lengths = encoder.lengths(captions)
+    worst, over = int(lengths.argmax()), int((lengths > encoder.limit).sum())
+    if over:
+        said = f"{over} of {len(captions)} captions have more than {encoder.limit} tokens"
+        raise ValueError(f"{said}, none is cut; the longest has {lengths[worst]}: {captions[worst]!r}")
+    return int(lengths[worst])
