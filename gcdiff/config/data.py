@@ -56,13 +56,13 @@ def _streets(config: ConfigDict) -> Splits:
 
 
 def _camvid(config: ConfigDict) -> Splits:
-    from gcdiff.data.builders.camvid import CamVid, recaption
+    from gcdiff.data.builders.camvid import CAPTIONS, CamVid
 
     train = CamVid(config.data.root, ("train", "val"))
     augment = _augment(config, train.labels)
 
     def transform(example, rng):
-        return recaption(augment(example, rng), rng)  # a crop may have lost a class
+        return CAPTIONS.recaption(augment(example, rng), rng)  # a crop may have lost a class
 
     return Splits(train, CamVid(config.data.root, ("test",)), transform, _full_frame(config))
 

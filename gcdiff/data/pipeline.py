@@ -23,7 +23,10 @@ Transform = Callable[[Example, np.random.Generator], Example]
 
 
 class Batch(NamedTuple):
-    """Examples side by side: image float32 (B, H, W, C) in [-1, 1], layout int32 (B, H, W), one caption for each."""
+    """Examples side by side: image float32 (B, H, W, C) in [-1, 1], layout int32 (B, H, W), one caption for each.
+
+    The caption of an example that has none is "".
+    """
 
     image: np.ndarray
     layout: np.ndarray
@@ -47,7 +50,8 @@ def batches(
 
     def prepare(example: Example, rng: np.random.Generator) -> Example:
         example = example if transform is None else transform(example, rng)
-        return example._replace(captions=(example.captions[rng.integers(len(example.captions))],))
+        chosen = rng.integers(len(example.captions)) if example.captions else 0
+        return example._replace(captions=example.captions[chosen : chosen + 1])
 
     examples = MapDataset.source(dataset).seed(seed).shuffle().random_map(prepare).repeat()
     stream = examples.batch(batch_size, batch_fn=_batch)
@@ -67,7 +71,8 @@ def whole(dataset: Dataset, indices: Sequence[int] | np.ndarray, transform: Tran
 
 def _batch(examples: Sequence[Example]) -> Batch:
     image = np.stack([e.image for e in examples]).astype(np.float32) / 127.5 - 1.0
-    return Batch(image, np.stack([e.layout for e in examples]), tuple(e.captions[0] for e in examples))
+    captions = tuple(e.captions[0] if e.captions else "" for e in examples)
+    return Batch(image, np.stack([e.layout for e in examples]), captions)
 
 
 def _ahead(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
