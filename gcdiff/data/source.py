@@ -92,10 +92,12 @@ def numbered(files: Iterable[Path], fault: Fault) -> dict[int, Path]:
     """Files by the number that their name is, sorted; others are faults."""
     found = {}
     for file in files:
-        if file.stem.isdecimal():
-            found[int(file.stem)] = file
-        else:
+        if not file.stem.isdecimal():
             fault(f"{file}: expected a number for a name")
+        elif int(file.stem) in found:
+            fault(f"{file}: same number as {found[int(file.stem)].name}")
+        else:
+            found[int(file.stem)] = file
     return dict(sorted(found.items()))
 
 
