@@ -162,3 +162,8 @@ def _open(path: Path) -> Image.Image:
     # Pillow's decoders raise what they come across: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise ValueError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error
+
+
+def size_of(array: np.ndarray) -> str:
+    """Width and height of an image or a layout, as people write them: '512x256'."""
+    return f"{array.shape[1]}x{array.shape[0]}"

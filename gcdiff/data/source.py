@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gcdiff.data.captions import ClassCaptions
-from gcdiff.data.reader import list_files, read_image
+from gcdiff.data.reader import list_files, read_image, size_of
 from gcdiff.types import LabelSpec
 
 Fault = Callable[[str], None]
@@ -106,11 +106,11 @@ def read_sides(item: Item, read_layout: Callable[[tuple[Path, ...]], np.ndarray]
     image = None if item.image is None else read_image(item.image)
     layout = read_layout(item.layout) if item.layout else None
     if image is not None and layout is not None and image.shape[:2] != layout.shape:
-        (height, width), (rows, columns) = image.shape[:2], layout.shape
         if not larger:
-            expected = f"expected {width}x{height} like its image {item.image}"
-            raise ValueError(f"{item.layout[0]}: size {columns}x{rows}, {expected}")
+            expected = f"expected {size_of(image)} like its image {item.image}"
+            raise ValueError(f"{item.layout[0]}: size {size_of(layout)}, {expected}")
+        (height, width), (rows, columns) = image.shape[:2], layout.shape
         if height % rows or width % columns or height // rows != width // columns:
-            expected = f"expected a multiple of {columns}x{rows}, the size of {item.layout[0]}"
-            raise ValueError(f"{item.image}: size {width}x{height}, {expected}")
+            expected = f"expected a multiple of {size_of(layout)}, the size of {item.layout[0]}"
+            raise ValueError(f"{item.image}: size {size_of(image)}, {expected}")
     return Sides(image, layout)

@@ -23,7 +23,7 @@ import numpy as np
 
 from gcdiff.data.captions import read_jsonl, read_lines
 from gcdiff.data.labels import CELEBA
-from gcdiff.data.reader import list_files, read_image, read_layout
+from gcdiff.data.reader import list_files, read_image, read_layout, size_of
 from gcdiff.data.source import Fault, Item, Sides, numbered, pairs, read_sides
 
 SPLITS_BY = ("official", "ids")
@@ -145,7 +145,6 @@ def _read_layout(files: tuple[Path, ...]) -> np.ndarray:
     layout = np.zeros_like(masks[0], np.int32)
     for (label, file), mask in zip(parts, masks, strict=True):
         if mask.shape != layout.shape:
-            (height, width), (rows, columns) = mask.shape, layout.shape
-            raise ValueError(f"{file}: size {width}x{height}, expected {columns}x{rows} like {parts[0][1]}")
+            raise ValueError(f"{file}: size {size_of(mask)}, expected {size_of(layout)} like {parts[0][1]}")
         layout[mask] = label
     return layout
