@@ -81,6 +81,11 @@ def id_table(labels: LabelSpec) -> np.ndarray:
     return table
 
 
+def to_ids(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
+    """A layout int32 (H, W) with VOID as the uint8 values of a label file: what `id_table` takes back."""
+    return np.where((layout == VOID) | (layout == void_label(labels)), labels.void_id, layout).astype(np.uint8)
+
+
 def expected_ids(labels: LabelSpec) -> str:
     return f"0 to {labels.num_classes - 1} or {labels.void_id} (void)"
 
