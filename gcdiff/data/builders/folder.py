@@ -124,7 +124,7 @@ def _table(fields: Any) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
         raise ValueError(f"the colour {next(c for c in colors if colors.count(c) > 1)} is that of two classes")
     swaps = _swaps(fields.get("swaps", []), names)
     void, void_color = fields.get("void", "missing"), fields.get("void_color")
-    void_id = fields.get("void_id", 255 if void == "missing" else len(names) - 1)
+    void_id = fields.get("void_id", len(names) - 1 if void == "class" else 255)
     if not isinstance(void_id, int) or not len(names) - (void == "class") <= void_id < 256:
         raise ValueError(f"void_id is {void_id!r}, expected {len(names) - (void == 'class')} to 255")
     if void_color is not None:
@@ -183,9 +183,11 @@ def _listed(path: Path, items: dict[str, Item], fault: Fault) -> dict[str, list[
     """The splits that a splits.json lists; an example that stands in none or in two is a fault."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-        chosen = {split: [_stem(str(name)) for name in lists[split]] for split in lists}
-    except (ValueError, TypeError) as error:
+        if not isinstance(lists, dict) or not all(isinstance(names, list) for names in lists.values()):
+            raise ValueError('expected {"train": [...], ...}')
+    except ValueError as error:
         raise ValueError(f"{path}: not lists of names by split ({error})") from None
+    chosen = {split: [_stem(str(name)) for name in names] for split, names in lists.items()}
     if not chosen.keys() <= set(SPLITS):
         raise ValueError(f"{path}: splits {', '.join(sorted(chosen))}, expected some of {', '.join(SPLITS)}")
     split_of: dict[str, str] = {}

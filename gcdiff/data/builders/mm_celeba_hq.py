@@ -86,13 +86,12 @@ class MMCelebAHQ:
             return {i: (file,) for i, file in files.items()}, lambda i: merged / f"{i}.png"
         parts: dict[int, list[Path]] = {}
         for folder in range(_FOLDERS):
-            if (masks / str(folder)).is_dir():
-                for file in list_files(masks / str(folder), (".png",)):
-                    match = _PART_FILE.fullmatch(file.name)
-                    if match and match[2] in CELEBA.names[1:] and int(match[1]) // _IN_FOLDER == folder:
-                        parts.setdefault(int(match[1]), []).append(file)
-                    else:
-                        fault(f"{file}: expected the name of a part, as {folder * _IN_FOLDER:05d}_skin.png")
+            for file in sorted((masks / str(folder)).glob("[!.]*.png")):
+                match = _PART_FILE.fullmatch(file.name)
+                if match and match[2] in CELEBA.names[1:] and int(match[1]) // _IN_FOLDER == folder:
+                    parts.setdefault(int(match[1]), []).append(file)
+                else:
+                    fault(f"{file}: expected the name of a part, as {folder * _IN_FOLDER:05d}_skin.png")
         if not parts:
             raise FileNotFoundError(f"{masks}: expected the folder preprocessed, or the folders 0 to {_FOLDERS - 1}")
         return {i: tuple(files) for i, files in parts.items()}, lambda i: masks / f"{i // _IN_FOLDER}/{i:05d}_skin.png"
