@@ -55,8 +55,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     try:
         clear_unfinished(out)
-        kept = {f: logged[f] for _, f, jobs in shards if f in logged and logged[f].holds(out, len(jobs), skip_bad)}
-        entries = _write(source, out, options, shards, kept, header, skip_bad, lambda done: progress(done, total))
+        entries = _write(source, out, options, shards, logged, header, skip_bad, lambda done: progress(done, total))
     except BaseException:
         if created and not any(out.iterdir()):
             out.rmdir()
@@ -68,12 +67,13 @@ def prepare(
     return finish(out, source, plan, options, found, faults, picture)
 
 
-def _write(source, out, options, shards, kept, header, skip_bad, progress) -> dict[str, Entry]:
-    """Write the shards that are not kept; the log names them one by one, in order at the end."""
+def _write(source, out, options, shards, logged, header, skip_bad, progress) -> dict[str, Entry]:
+    """Write the shards that are not there yet; the log names them one by one, in order at the end."""
     entries: dict[str, Entry] = {}
+    kept = {f: logged[f] for _, f, jobs in shards if f in logged and logged[f].holds(out, len(jobs), skip_bad)}
     done = sum(len(jobs) for _, file, jobs in shards if file in kept)
-    if kept:
-        write_log(out, header, kept.values())
+    if logged:
+        write_log(out, header, logged.values())  # without the line that was being written when it was stopped
         progress(done)
 
     def counted(results: Iterator) -> Iterator[tuple[str, tuple[bytes, Tally] | str]]:
@@ -96,7 +96,7 @@ def _write(source, out, options, shards, kept, header, skip_bad, progress) -> di
                 entries[file] = kept[file]
                 continue
             entries[file] = write_shard(out / file, counted(in_order(pool, made, jobs)), source.labels, skip_bad)
-            if kept or len(entries) > 1:
+            if logged or len(entries) > 1:
                 append_to_log(out, entries[file])
             else:
                 write_log(out, header, entries.values())
