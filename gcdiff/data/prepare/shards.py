@@ -152,9 +152,10 @@ def sha256(path: Path) -> str:
 
 
 def _compare(folder: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for field in now.keys() | begun.keys():
-        if begun.get(field) != now.get(field):
-            said = f"{folder} was begun with {field} {begun.get(field)!r}, now it is {now.get(field)!r}"
-            if field == "listing":
-                said = f"{folder} was begun when the source listed other examples"
-            raise ValueError(f"{said}: expected the same, or another folder")
+    """Raise ValueError for the first field that differs; for the listing, which options change too, last of all."""
+    others = [field for field in {**now, **begun} if begun.get(field) != now.get(field)]
+    for field in sorted(others, key="listing".__eq__):
+        said = f"{folder} was begun with {field} {begun.get(field)!r}, now it is {now.get(field)!r}"
+        if field == "listing":
+            said = f"{folder} was begun when the source listed other examples"
+        raise ValueError(f"{said}: expected the same, or another folder")
