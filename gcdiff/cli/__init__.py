@@ -1,7 +1,7 @@
-"""The command line: gcdiff train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
+"""The command line: gcdiff prepare | train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
 
-parser: the commands and their arguments.  train: training.  evaluate: measuring.  draw: all that a trained model draws.
-files: the places that are written to.
+parser: the commands and their arguments.  prepare: data.  train: training.  evaluate: measuring.  draw: all that a
+trained model draws.  files: the places that are written to.
 
 Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
 """
@@ -17,9 +17,11 @@ from gcdiff.cli.draw import outpaint, sample, segment, synthesize
 from gcdiff.cli.evaluate import evaluate
 from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
+from gcdiff.cli.prepare import prepare
 from gcdiff.cli.train import train
 
 COMMANDS = {
+    "prepare": prepare,
     "import-gcdp": import_gcdp,
     "evaluate": evaluate,
     "sample": sample,
@@ -27,6 +29,8 @@ COMMANDS = {
     "synthesize": synthesize,
     "outpaint": outpaint,
 }
+
+NO_CONFIG = ("prepare", "import-gcdp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for word in rest:
         field, equals, value = word.removeprefix("--config.").partition("=")
         allowed = "--config." if arguments.command == "train" else "--config.sample."
-        if not word.startswith(allowed) or not equals:
+        if not word.startswith(allowed) or not equals or arguments.command in NO_CONFIG:
             parser.error(f"unknown argument {word}")
         overrides.append((field, value))
     try:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import gcdiff
+from gcdiff.cli.prepare import add_parser as add_prepare
 
 EXAMPLES = """\
   gcdiff train --config configs/streets.py --workdir runs/streets --config.train.steps=2000
@@ -72,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--size", type=int, nargs=2, metavar=("H", "W"), help="of what it draws (default: the data set's)"
     )
     imported.add_argument("--unet", type=int, metavar="N", help="which network, where the file has several")
+
+    add_prepare(commands, raw)
 
     evaluate = command(
         "evaluate",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Dataset
 from gcdiff.data.embeddings import Embeddings, Encoder
 from gcdiff.text.tokenizer import Vocabulary
@@ -79,18 +81,26 @@ def _streets(config: ConfigDict) -> Splits:
 
 
 def _camvid(config: ConfigDict) -> Splits:
-    from gcdiff.data.builders.camvid import CamVid, recaption
+    from gcdiff.data.builders.camvid import CAPTIONS, CamVid
 
     train = CamVid(config.data.root, ("train", "val"))
-    augment = _augment(config, train.labels)
-
-    def transform(example, rng):
-        return recaption(augment(example, rng), rng)  # a crop may have lost a class
-
-    return Splits(train, CamVid(config.data.root, ("test",)), transform, _full_frame(config))
+    heldout = CamVid(config.data.root, ("test",))
+    return Splits(train, heldout, _augment(config, train.labels, CAPTIONS), _full_frame(config))
 
 
-DATASETS = {"streets": _streets, "camvid": _camvid}
+def _prepared(config: ConfigDict) -> Splits:
+    """The split train of a prepared directory, and its val, heldout or test; train again where nothing is held out."""
+    from gcdiff.data.prepared import Prepared, heldout_split
+
+    train = Prepared(config.data.root, "train")
+    split = heldout_split(train.spec)
+    if split == "train":
+        warnings.warn(f"{config.data.root} holds nothing out: held-out numbers are of training examples", stacklevel=2)
+    augment = _augment(config, train.labels, train.class_captions)
+    return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
+
+
+DATASETS = {"streets": _streets, "camvid": _camvid, "prepared": _prepared}
 
 
 def _full_frame(config: ConfigDict):
@@ -100,7 +110,8 @@ def _full_frame(config: ConfigDict):
     return lambda example, rng: transforms.resize(example, size)
 
 
-def _augment(config: ConfigDict, labels: LabelSpec):
+def _augment(config: ConfigDict, labels: LabelSpec, captions: ClassCaptions | None = None):
+    """Crops, flips; `captions` are made of the classes anew, of which a crop may have lost some."""
     from gcdiff.data import transforms
 
     size, scale = tuple(config.data.size), tuple(config.data.scale)
@@ -110,6 +121,7 @@ def _augment(config: ConfigDict, labels: LabelSpec):
             example = transforms.random_crop_scale(example, rng, size, scale, config.data.aspect)
         else:
             example = transforms.resize(example, size)
-        return transforms.flip(example, rng, labels.swaps) if config.data.flip else example
+        example = transforms.flip(example, rng, labels.swaps) if config.data.flip else example
+        return example if captions is None else captions.recaption(example, rng)
 
     return augment

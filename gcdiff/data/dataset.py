@@ -12,7 +12,8 @@ from gcdiff.types import ImageSpec, LabelSpec
 class Example(NamedTuple):
     """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, captions to choose from.
 
-    What is missing is a layout of VOID alone, an image of zeros with `has_image` False, no captions.
+    A side may be missing: then the image is all zeros and `has_image` is False, the layout is all VOID, the captions
+    are ().
     """
 
     image: np.ndarray
@@ -22,10 +23,13 @@ class Example(NamedTuple):
 
 
 class Dataset(Protocol):
-    """Examples by index. Index i always gives the same example; all have the size (H, W)."""
+    """Examples by index. Index i always gives the same example; all have the size (H, W), or differ where it is None.
+
+    Examples of differing sizes are brought to one by a transform before they are put side by side.
+    """
 
     name: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     image: ImageSpec
     labels: LabelSpec
     licence: str

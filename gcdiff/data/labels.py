@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from gcdiff.types import LabelSpec
 
+
+def bit_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Up to 255 colours that all differ, none of them black: those of PASCAL VOC (Everingham et al. 2010), in order.
+
+    Bits 0, 3, 6 of a class's number, counted from 1, are the highest bits of its red, bits 1, 4, 7 of its green, bits
+    2, 5 of its blue.
+    """
+
+    def level(number: int, channel: int) -> int:
+        return sum(((number >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3))
+
+    return tuple((level(number, 0), level(number, 1), level(number, 2)) for number in range(1, count + 1))
+
+
 CELEBA = LabelSpec(
     names=(
         "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
@@ -32,3 +46,31 @@ CITYSCAPES = LabelSpec(
     void_id=19,
 )  # fmt: skip
 """Cityscapes (Cordts et al. 2016) as the paper models it: the 19 classes of the benchmark, and void as the last."""
+
+_THINGS = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+_STUFF = (
+    "banner", "blanket", "branch", "bridge", "building-other", "bush", "cabinet", "cage", "cardboard", "carpet",
+    "ceiling-other", "ceiling-tile", "cloth", "clothes", "clouds", "counter", "cupboard", "curtain", "desk-stuff",
+    "dirt", "door-stuff", "fence", "floor-marble", "floor-other", "floor-stone", "floor-tile", "floor-wood", "flower",
+    "fog", "food-other", "fruit", "furniture-other", "grass", "gravel", "ground-other", "hill", "house", "leaves",
+    "light", "mat", "metal", "mirror-stuff", "moss", "mountain", "mud", "napkin", "net", "paper", "pavement",
+    "pillow", "plant-other", "plastic", "platform", "playingfield", "railing", "railroad", "river", "road", "rock",
+    "roof", "rug", "salad", "sand", "sea", "shelf", "sky-other", "skyscraper", "snow", "solid-other", "stairs",
+    "stone", "straw", "structural-other", "table", "tent", "textile-other", "towel", "tree", "vegetable",
+    "wall-brick", "wall-concrete", "wall-other", "wall-panel", "wall-stone", "wall-tile", "wall-wood", "water-other",
+    "waterdrops", "window-blind", "window-other", "wood",
+)  # fmt: skip
+NUM_COCO_THINGS = len(_THINGS)
+"""The first so many classes of COCO_STUFF are things, the others stuff."""
+
+COCO_STUFF = LabelSpec(_THINGS + _STUFF, bit_colors(len(_THINGS + _STUFF)))
+"""COCO-Stuff (Caesar, Uijlings and Ferrari 2018): 80 things and 91 kinds of stuff."""

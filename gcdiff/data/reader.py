@@ -1,7 +1,8 @@
 """Images, label maps and masks from files, each checked: every error is one line that names the file.
 
-A label map is an index PNG (8-bit grey or palette): the value of a pixel is its class, `LabelSpec.void_id` is void.
-Colour codes are not read: a resized or recompressed colour map has colours that are no class's.
+A label map is an index PNG (8-bit grey or palette): the value of a pixel is its class, `LabelSpec.void_id` is void, or
+a table says which value is which class. `read_colored_layout` takes maps in colours too, where every colour is exactly
+one of the table's: a resized or recompressed colour map has others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from gcdiff.types import VOID, LabelSpec
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)
+NO_CLASS = -2
+"""In a table of label values: this one means nothing."""
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -30,38 +33,73 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_layout(path: Path, labels: LabelSpec) -> np.ndarray:
     """A label file as int32 (H, W). Raises ValueError for a broken file and for a label outside the table."""
+    return _from_ids(path, _open(path), id_table(labels), expected_ids(labels))
+
+
+def read_ids(path: Path, table: np.ndarray, expected: str) -> np.ndarray:
+    """A label file int32 (H, W) whose values a `table` int (256,) translates into classes or VOID.
+
+    Values that the table gives as NO_CLASS are refused in a ValueError that says what was `expected`.
+    """
+    return _from_ids(path, _open(path), table, expected)
+
+
+def read_colored_layout(path: Path, labels: LabelSpec, void_color: tuple[int, int, int] | None) -> np.ndarray:
+    """A label file as int32 (H, W), of indices or in exactly the colours of the classes and of void (None: has none).
+
+    Raises ValueError for a broken file, a label outside the table and a colour that is no class's.
+    """
     image = _open(path)
+    if image.mode != "RGB":
+        return _from_ids(path, image, id_table(labels), expected_ids(labels))
+    known = {color: label for label, color in enumerate(labels.palette)}
+    if void_color is not None:
+        known[void_color] = void_label(labels)
+    codes = np.array([(r << 16) + (g << 8) + b for r, g, b in known])
+    order = np.argsort(codes)
+    pixels = np.array(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    found = order[np.minimum(np.searchsorted(codes, pixels, sorter=order), len(codes) - 1)]
+    unknown = np.argwhere(codes[found] != pixels)
+    if len(unknown):
+        row, column = unknown[0]
+        color = image.getpixel((int(column), int(row)))
+        raise ValueError(f"{path}: colour {color} at row {row}, column {column}, expected a colour of the table")
+    return np.array(list(known.values()), np.int32)[found]
+
+
+def void_label(labels: LabelSpec) -> int:
+    """What void is in a layout that was read: VOID, or the last class where void is modelled."""
+    return VOID if labels.void == "missing" else labels.num_classes - 1
+
+
+def id_table(labels: LabelSpec) -> np.ndarray:
+    """What the 256 values of a label file mean: a class, VOID, or NO_CLASS; int32 (256,)."""
+    table = np.full(256, NO_CLASS, np.int32)
+    table[: labels.num_classes] = np.arange(labels.num_classes)
+    if 0 <= labels.void_id < 256:
+        table[labels.void_id] = void_label(labels)
+    return table
+
+
+def to_ids(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
+    """A layout int32 (H, W) with VOID as the uint8 values of a label file: what `id_table` takes back."""
+    return np.where((layout == VOID) | (layout == void_label(labels)), labels.void_id, layout).astype(np.uint8)
+
+
+def expected_ids(labels: LabelSpec) -> str:
+    return f"0 to {labels.num_classes - 1} or {labels.void_id} (void)"
+
+
+def _from_ids(path: Path, image: Image.Image, table: np.ndarray, expected: str) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise ValueError(f"{path}: mode {image.mode}, expected an index PNG (8-bit grey or palette)")
-    values = np.array(image, np.int32)
-    void = values == labels.void_id
-    outside = np.argwhere((values >= labels.num_classes) & ~void)
+    values = np.array(image)
+    layout = table[values]
+    outside = np.argwhere(layout == NO_CLASS)
     if len(outside):
         row, column = outside[0]
-        expected = f"0 to {labels.num_classes - 1} or {labels.void_id} (void)"
         raise ValueError(f"{path}: label {values[row, column]} at row {row}, column {column}, expected {expected}")
-    return np.where(void, VOID if labels.void == "missing" else labels.num_classes - 1, values).astype(np.int32)
-
-
-def read_pair(image: Path, layout: Path, labels: LabelSpec) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (H, W, 3) and int32 (H, W) from two files. Raises ValueError where their sizes differ."""
-    x, y = read_image(image), read_layout(layout, labels)
-    if x.shape[:2] != y.shape:
-        raise ValueError(f"{layout}: size {_size(y)}, expected {_size(x)} like its image {image}")
-    return x, y
-
-
-def pair_files(images: Path, layouts: Path) -> list[tuple[Path, Path]]:
-    """The files of two folders with the same names on both sides, sorted.
-
-    Raises FileNotFoundError for a folder that is missing or empty and for a file without its partner.
-    """
-    sides = [{file.name: file for file in list_files(folder, LABEL_SUFFIXES)} for folder in (images, layouts)]
-    for files, partners, folder in ((sides[0], sides[1], layouts), (sides[1], sides[0], images)):
-        for name in files:
-            if name not in partners:
-                raise FileNotFoundError(f"{files[name]}: no partner, expected {folder / name}")
-    return [(file, sides[1][name]) for name, file in sides[0].items()]
+    return layout.astype(np.int32)
 
 
 def image_files(folder: Path) -> dict[str, Path]:
@@ -131,5 +169,6 @@ def _open(path: Path) -> Image.Image:
         raise ValueError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error
 
 
-def _size(array: np.ndarray) -> str:
+def size_of(array: np.ndarray) -> str:
+    """Width and height of an image or a layout, as people write them: '512x256'."""
     return f"{array.shape[1]}x{array.shape[0]}"

@@ -3,7 +3,8 @@
 Both sides of an example are divided into the same cells: a source pixel belongs to the cell that its centre lies in
 (on a border, to the cell before it). A cell's colour is the mean of its pixels; its label is the label that most of
 them have. Void counts as a label of its own; of labels with equally many pixels the lowest wins, and void is below
-all. Where a side is enlarged, labels are those of the nearest pixel and colours are interpolated linearly.
+all. Where a side is enlarged, labels are those of the nearest pixel and colours are interpolated linearly. In place of
+the mean there is an antialiased Lanczos filter, in place of the majority the pixel nearest to a cell's centre.
 
 Randomness is an explicit generator. Captions are left as they are.
 """
@@ -17,12 +18,44 @@ from PIL import Image
 
 from gcdiff.data.dataset import Example
 
+IMAGE_METHODS = ("area", "lanczos")
+LAYOUT_METHODS = ("majority", "nearest")
+"""How images and layouts are resized; the first is the default."""
+
 
 def resize(example: Example, size: tuple[int, int]) -> Example:
     """The whole example at `size` (H, W): colours by area, labels by majority."""
     if example.layout.shape == tuple(size):
         return example
-    return example._replace(image=_resize_image(example.image, size), layout=_resize_layout(example.layout, size))
+    return example._replace(image=resize_image(example.image, size), layout=resize_layout(example.layout, size))
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], method: str = "area") -> np.ndarray:
+    """An image uint8 (h, w, C) at `size` (H, W), by a method of IMAGE_METHODS."""
+    if image.shape[:2] == tuple(size):
+        return image
+    if method == "lanczos":
+        kernel = Image.Resampling.LANCZOS
+    else:
+        reduces = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+        kernel = Image.Resampling.BOX if reduces else Image.Resampling.BILINEAR
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(c.resize((size[1], size[0]), kernel)) for c in channels], axis=-1)
+
+
+def resize_layout(layout: np.ndarray, size: tuple[int, int], method: str = "majority") -> np.ndarray:
+    """A layout int32 (h, w) with VOID at `size` (H, W), by a method of LAYOUT_METHODS."""
+    if layout.shape == tuple(size):
+        return layout
+    if method == "nearest":
+        rows, columns = ((2 * np.arange(m) + 1) * n // (2 * m) for n, m in zip(layout.shape, size, strict=True))
+        return layout[rows[:, None], columns]
+    (rows, row_cells), (columns, column_cells) = (_cells(n, m) for n, m in zip(layout.shape, size, strict=True))
+    labels = layout[rows[:, None], columns] + 1  # void counts as 0
+    count = int(labels.max()) + 1
+    cells = row_cells[:, None] * size[1] + column_cells
+    votes = np.bincount((cells * count + labels).ravel(), minlength=size[0] * size[1] * count)
+    return votes.reshape(*size, count).argmax(axis=-1).astype(np.int32) - 1
 
 
 def random_crop_scale(
@@ -58,22 +91,6 @@ def mirror(example: Example, swaps: Sequence[tuple[int, int]]) -> Example:
     for left, right in swaps:
         layout = np.select([layout == left, layout == right], [right, left], layout).astype(np.int32)
     return example._replace(image=example.image[:, ::-1].copy(), layout=layout)
-
-
-def _resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    reduces = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    method = Image.Resampling.BOX if reduces else Image.Resampling.BILINEAR
-    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(c.resize((size[1], size[0]), method)) for c in channels], axis=-1)
-
-
-def _resize_layout(layout: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    (rows, row_cells), (columns, column_cells) = (_cells(n, m) for n, m in zip(layout.shape, size, strict=True))
-    labels = layout[rows[:, None], columns] + 1  # void counts as 0
-    count = int(labels.max()) + 1
-    cells = row_cells[:, None] * size[1] + column_cells
-    votes = np.bincount((cells * count + labels).ravel(), minlength=size[0] * size[1] * count)
-    return votes.reshape(*size, count).argmax(axis=-1).astype(np.int32) - 1
 
 
 def _cells(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:

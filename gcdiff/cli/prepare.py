@@ -1,0 +1,131 @@
+"""gcdiff prepare: a data set as it is distributed, or a folder, as examples to train on."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from gcdiff.cli.files import writable
+
+DATASETS = ("mm_celeba_hq", "cityscapes", "coco_stuff", "camvid", "folder")
+OF = {  # options of some data sets alone
+    "captions": ("mm_celeba_hq", "cityscapes"),
+    "split_by": ("mm_celeba_hq",),
+    "void": ("cityscapes",),
+    "train_val": ("cityscapes",),
+    "heldout": ("folder",),
+}
+SHOWN, CELL = 8, 128
+"""How many examples the contact sheet shows, and how large at most."""
+EPILOG = """\
+where the files of each data set have to be, and what folder takes, is in docs/data.md. Any side of an example of a
+folder may be missing. What is written to --out:
+  NAME-SPLIT.array_record-*    the examples; gcdiff train reads them with data.name=prepared, data.root=DIR,
+                               tensorflow_datasets.builder_from_directory(DIR) without TensorFlow, too
+  report.json                  how many there are of what, shares of the classes, what was left out
+  contact_sheet.png            some examples: images over layouts
+  splits.json, subset.json     the names of the examples of each split, and of a subset
+It may be interrupted: the same command goes on, and writes the same bytes."""
+
+
+def add_parser(commands, formatter) -> None:
+    """Enter the command and its arguments."""
+    text = "Prepare a data set for training: read, check and write every example"
+    sub = commands.add_parser("prepare", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
+    sub.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
+    sub.add_argument("--source", required=True, type=Path, metavar="DIR", help="the folder with the files as they come")
+    sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
+    sub.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="bring all to a size (default: their own)")
+    sub.add_argument("--resize", choices=("area", "lanczos"), default="area", help="how images are resized")
+    sub.add_argument("--layout", choices=("majority", "nearest"), default="majority", help="how layouts are resized")
+    sub.add_argument("--limit", type=int, metavar="N", help="the first N examples of each split (default: all)")
+    sub.add_argument(
+        "--subset", type=int, default=100, metavar="P", help="P per cent of the training examples; 25 lies within 50"
+    )
+    sub.add_argument(
+        "--subset-of",
+        choices=("examples", "captions", "layouts"),
+        default="examples",
+        help="what the others lose: all, or that side (default: examples)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the subset and of held-out examples (default: 0)")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out examples that are wrong, and list them")
+    sub.add_argument(
+        "--captions",
+        metavar="FILE",
+        help="captions as .jsonl (default: cityscapes makes them from the classes; mm_celeba_hq has celeba-caption/, "
+        "and takes another folder of text files, or none)",
+    )
+    sub.add_argument("--split-by", choices=("official", "ids"), help="mm_celeba_hq: 24183/2993/2824, or 24000/6000")
+    sub.add_argument("--void", choices=("missing", "class"), help="cityscapes: 19 classes, or 20 with void as one")
+    sub.add_argument("--train-val", action="store_true", help="cityscapes: val is trained on too, as in the paper")
+    sub.add_argument("--heldout", type=float, metavar="SHARE", help="folder: held out at random (default: 0.1)")
+
+
+def prepare(arguments) -> int:
+    """Write a directory of prepared data, or go on with one."""
+    from gcdiff.data.prepare import Options, table
+    from gcdiff.data.prepare import prepare as run
+    from gcdiff.training.writer import Progress
+
+    options = Options(
+        size=None if arguments.size is None else tuple(arguments.size),
+        **{name: getattr(arguments, name) for name in ("resize", "layout", "limit", "subset", "subset_of", "seed")},
+    )
+    source = open_source(arguments)
+    writable(arguments.out)
+    progress = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal progress
+        progress = progress or shown.enter_context(contextlib.closing(Progress(total, "example")))
+        progress.update(done, {})
+
+    try:
+        with contextlib.ExitStack() as shown:
+            report = run(source, arguments.out, options, arguments.skip_bad, show, contact_sheet)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
+    print(table(report))
+    print(f"written to {arguments.out}: look at {arguments.out / 'contact_sheet.png'}")
+    return 0
+
+
+def open_source(arguments):
+    """The source of a data set. Raises ValueError for options of another one."""
+    given = {option: value for option in OF if (value := getattr(arguments, option)) not in (None, False)}
+    for option in given:
+        if arguments.name not in OF[option]:
+            flag = f"--{option.replace('_', '-')}"
+            raise ValueError(f"{flag} is of {' and '.join(OF[option])}, expected none for {arguments.name}")
+    if not arguments.source.is_dir():
+        raise ValueError(f"{arguments.source}: no such folder")
+    if arguments.name == "mm_celeba_hq":
+        from gcdiff.data.builders.mm_celeba_hq import MMCelebAHQ as Builder
+    elif arguments.name == "cityscapes":
+        from gcdiff.data.builders.cityscapes import Cityscapes as Builder
+    elif arguments.name == "coco_stuff":
+        from gcdiff.data.builders.coco_stuff import CocoStuff as Builder
+    elif arguments.name == "camvid":
+        from gcdiff.data.builders.camvid import CamVidSource as Builder
+    else:
+        from gcdiff.data.builders.folder import Folder as Builder
+
+        given["seed"] = arguments.seed
+    return Builder(arguments.source, **given)
+
+
+def contact_sheet(data):
+    """Some examples of a data set, evenly spread, their images over their layouts in colours: uint8 (h, w, 3)."""
+    import numpy as np
+
+    from gcdiff.codecs import colorize, sheet
+    from gcdiff.data.transforms import resize
+
+    found = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
+    height, width = found[0].layout.shape
+    scale = min(1.0, CELL / max(height, width))
+    cell = max(1, round(height * scale)), max(1, round(width * scale))
+    shown = [resize(example, cell) for example in found]
+    rows = [[e.image for e in shown], [colorize(e.layout, data.labels) for e in shown]]
+    return sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))

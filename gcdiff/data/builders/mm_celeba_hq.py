@@ -1,0 +1,149 @@
+"""MM-CelebA-HQ: 30,000 faces with 19 parts and ten captions each.
+
+Images of CelebA-HQ (Karras et al. 2018), masks of CelebAMask-HQ (Lee et al., MaskGAN, 2020), captions of Multi-Modal
+CelebA-HQ (Xia et al., TediGAN, 2021). The root is the unpacked CelebAMask-HQ, with the captions beside it:
+
+    CelebA-HQ-img/0.jpg ... 29999.jpg                            1024x1024
+    CelebAMask-HQ-mask-anno/0/00000_skin.png ... 14/29999_*.png  one mask a part, 512x512, or merged already:
+    CelebAMask-HQ-mask-anno/preprocessed/0.png ...               values 0 to 18
+    CelebA-HQ-to-CelebA-mapping.txt                              for the official split
+    celeba-caption/0.txt ...                                     one caption a line
+
+Part masks are painted over one another in the order of the classes, as CelebAMask-HQ's own program does; what none of
+them covers is background. An image is brought to its mask's size by area.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gcdiff.data.captions import read_jsonl, read_lines
+from gcdiff.data.labels import CELEBA
+from gcdiff.data.reader import list_files, read_image, read_layout, size_of
+from gcdiff.data.source import Fault, Item, Sides, numbered, pairs, read_sides
+
+SPLITS_BY = ("official", "ids")
+VAL_FROM, TEST_FROM = 162771, 182638
+"""The numbers in CelebA of the first validation and test images of the official split: 24,183, 2,993 and 2,824."""
+IDS_TEST_FROM = 24000
+"""With `ids`: 24,000 for training and 6,000 for testing, as the captions were released."""
+
+_FOLDERS, _IN_FOLDER = 15, 2000
+_PART_FILE = re.compile(r"(\d{5})_(\w+)\.png")
+
+
+class MMCelebAHQ:
+    """MM-CelebA-HQ as a `Source`.
+
+    captions: a folder of text files, a .jsonl file, or "none"; the folder celeba-caption of the root by default.
+    split_by: "official" (train, val, test; needs CelebA-HQ-to-CelebA-mapping.txt) or "ids" (train, test).
+    """
+
+    name = "mm_celeba_hq"
+    labels = CELEBA
+    licence = (
+        "CelebA-HQ, CelebAMask-HQ and Multi-Modal-CelebA-HQ: for non-commercial research and education only; "
+        "the images belong to their owners."
+    )
+    note = ""
+    class_captions = None
+
+    def __init__(self, root: str | Path, captions: str | Path | None = None, split_by: str = "official"):
+        if split_by not in SPLITS_BY:
+            raise ValueError(f"split_by is {split_by!r}, expected {', '.join(SPLITS_BY)}")
+        self._root, self._by_ids = Path(root), split_by == "ids"
+        self._captions = self._root / "celeba-caption" if captions is None else Path(captions)
+        self.options = {"split_by": split_by, "captions": str(captions) != "none"}
+
+    def splits(self, fault: Fault) -> dict[str, list[Item]]:
+        split_of = self._split_of()
+        images = self._root / "CelebA-HQ-img"
+        layouts, layout_of = self._layouts(fault)
+        files = numbered(list_files(images, (".jpg",)), fault)
+        found = pairs(files, layouts, lambda i: images / f"{i}.jpg", layout_of, fault)
+        captions_of = self._captions_of(fault)
+        splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
+        for i, image, files in found:
+            try:
+                splits[split_of(i)].append(Item(str(i), image, files, captions_of(i)))
+            except (ValueError, FileNotFoundError) as error:
+                fault(str(error))
+        return {name: items for name, items in splits.items() if items}
+
+    def read(self, item: Item) -> Sides:
+        return read_sides(item, _read_layout, larger=True)
+
+    def _layouts(self, fault: Fault) -> tuple[dict[int, tuple[Path, ...]], Callable[[int], Path]]:
+        """The files of each layout, and which file is expected for a number."""
+        masks = self._root / "CelebAMask-HQ-mask-anno"
+        merged = masks / "preprocessed"
+        if merged.is_dir():
+            files = numbered(list_files(merged, (".png",)), fault)
+            return {i: (file,) for i, file in files.items()}, lambda i: merged / f"{i}.png"
+        parts: dict[int, list[Path]] = {}
+        for folder in range(_FOLDERS):
+            for file in sorted((masks / str(folder)).glob("[!.]*.png")):
+                match = _PART_FILE.fullmatch(file.name)
+                if match and match[2] in CELEBA.names[1:] and int(match[1]) // _IN_FOLDER == folder:
+                    parts.setdefault(int(match[1]), []).append(file)
+                else:
+                    fault(f"{file}: expected the name of a part, as {folder * _IN_FOLDER:05d}_skin.png")
+        if not parts:
+            raise FileNotFoundError(f"{masks}: expected the folder preprocessed, or the folders 0 to {_FOLDERS - 1}")
+        return {i: tuple(files) for i, files in parts.items()}, lambda i: masks / f"{i // _IN_FOLDER}/{i:05d}_skin.png"
+
+    def _captions_of(self, fault: Fault) -> Callable[[int], tuple[str, ...]]:
+        where = self._captions
+        if not self.options["captions"]:
+            return lambda i: ()
+        if where.is_dir():
+            return lambda i: read_lines(where / f"{i}.txt")
+        if where.suffix != ".jsonl":
+            raise FileNotFoundError(f"{where}: no such folder, expected text files, a .jsonl file or none")
+        found = {Path(name).stem: texts for name, texts in read_jsonl(where, fault).items()}
+
+        def captions(i: int) -> tuple[str, ...]:
+            if str(i) not in found:
+                raise ValueError(f"{where}: no captions for {i}.jpg")
+            return found[str(i)]
+
+        return captions
+
+    def _split_of(self) -> Callable[[int], str]:
+        if self._by_ids:
+            return lambda i: "train" if i < IDS_TEST_FROM else "test"
+        path = self._root / "CelebA-HQ-to-CelebA-mapping.txt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file, which the official split needs; --split-by ids does not")
+        originals = {}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            words = line.split()
+            if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
+                originals[int(words[0])] = int(words[1])
+            elif words and number > 1:
+                raise ValueError(f"{path}: line {number} is {line!r}, expected the numbers in CelebA-HQ and CelebA")
+
+        def split(i: int) -> str:
+            if i not in originals:
+                raise ValueError(f"{path}: no line for image {i}")
+            return "train" if originals[i] < VAL_FROM else "val" if originals[i] < TEST_FROM else "test"
+
+        return split
+
+
+def _read_layout(files: tuple[Path, ...]) -> np.ndarray:
+    """One merged mask, or part masks painted in the order of the classes."""
+    if len(files) == 1 and not _PART_FILE.fullmatch(files[0].name):
+        return read_layout(files[0], CELEBA)
+    parts = sorted((CELEBA.names.index(file.stem.partition("_")[2]), file) for file in files)
+    masks = [read_image(file).any(axis=-1) for _, file in parts]
+    layout = np.zeros_like(masks[0], np.int32)
+    for (label, file), mask in zip(parts, masks, strict=True):
+        if mask.shape != layout.shape:
+            raise ValueError(f"{file}: size {size_of(mask)}, expected {size_of(layout)} like {parts[0][1]}")
+        layout[mask] = label
+    return layout

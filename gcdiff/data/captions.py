@@ -1,0 +1,95 @@
+"""Captions: read from files, or made from the classes of a layout in the form of Park et al. (Learning to Generate
+Semantic Layouts for Higher Text-Image Correspondence, 2023, section 4.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gcdiff.data.dataset import Example
+from gcdiff.types import VOID
+
+NAMED_FROM = 1e-3
+"""The share of all pixels from which on a caption names a class: 3 pixels of 48x64."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassCaptions:
+    """Captions that name the classes of a layout: one noun for each class, None for a class that is never named."""
+
+    nouns: tuple[str | None, ...]
+    start: str = "An image of an urban street view"
+
+    def caption(self, layout: np.ndarray, rng: np.random.Generator) -> str:
+        """'An image of an urban street view with Buildings, Roads and Cars.': the classes of a layout int (H, W) that
+        have at least NAMED_FROM of its pixels, in random order."""
+        counts = np.bincount(layout.ravel() + 1, minlength=len(self.nouns) + 1)[1:]
+        present = rng.permutation(np.flatnonzero(counts >= NAMED_FROM * layout.size))
+        names = [noun for noun in (self.nouns[i] for i in present) if noun is not None]
+        if not names:
+            return f"{self.start}."
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{self.start} with {listed}."
+
+    def recaption(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example with the caption of its own layout: for after a crop, which may have lost classes.
+
+        An example without captions stays without, and one without labels keeps those it has.
+        """
+        if not example.captions or (example.layout == VOID).all():
+            return example
+        return example._replace(captions=(self.caption(example.layout, rng),))
+
+
+def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str, ...]]:
+    """The captions of a file with one object a line, {"file_name": "3.jpg", "text": ["one", "another"]}, by file_name.
+
+    Lines that are wrong go to `fault`, one message each, and are left out.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if line.strip():
+            try:
+                name, texts = _caption_line(line)
+                if name in found:
+                    raise ValueError(f"file_name {name!r} for the second time")
+                found[name] = texts
+            except ValueError as error:
+                fault(f"{path}: line {number}: {error}")
+    return found
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The captions of a text file, one a line. Raises ValueError for an empty one."""
+    lines = tuple(line.strip() for line in _text(path).splitlines() if line.strip())
+    if not lines:
+        raise ValueError(f"{path}: empty, expected a caption a line")
+    return lines
+
+
+def _caption_line(line: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("file_name"), str) or "text" not in fields:
+        raise ValueError('expected {"file_name": "...", "text": ["...", ...]}')
+    texts = fields["text"]
+    if isinstance(texts, str):
+        raise ValueError(f"text of {fields['file_name']} is a string, expected a list of strings")
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise ValueError(f"text of {fields['file_name']} is {texts!r}, expected a list of captions")
+    return fields["file_name"], tuple(t.strip() for t in texts)
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 (byte {error.start})") from None
