@@ -95,7 +95,8 @@ def _prepared(config: ConfigDict) -> Splits:
     train = Prepared(config.data.root, "train")
     split = heldout_split(train.spec)
     if split == "train":
-        warnings.warn(f"{config.data.root} holds nothing out: held-out numbers are of training examples", stacklevel=2)
+        said = f"{config.data.root} has no layouts that are held out: held-out numbers are of training examples"
+        warnings.warn(said, stacklevel=2)
     augment = _augment(config, train.labels, train.class_captions)
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 

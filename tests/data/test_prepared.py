@@ -131,7 +131,7 @@ def test_batches_of_examples_that_lack_sides(tmp_path):
 def test_data_that_hold_nothing_out_say_so(tmp_path):
     miniatures.camvid(tmp_path / "source")
     prepare(CamVidSource(tmp_path / "source", ("train",)), tmp_path / "out")
-    with pytest.warns(UserWarning, match="holds nothing out: held-out numbers are of training examples"):
+    with pytest.warns(UserWarning, match="no layouts that are held out: held-out numbers are of training examples"):
         assert splits(tmp_path / "out", (6, 8)).heldout.split == "train"
 
 
