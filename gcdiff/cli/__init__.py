@@ -1,7 +1,7 @@
-"""The command line: gcdiff prepare | train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
+"""The command line: gcdiff prepare | embed | train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
 
-parser: the commands and their arguments.  prepare: data.  train: training.  evaluate: measuring.  draw: all that a
-trained model draws.  files: the places that are written to.
+parser: the commands and their arguments.  prepare: data.  embed: captions.  train: training.  evaluate: measuring.
+draw: all that a trained model draws.  files: the places that are written to.
 
 Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
 """
@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
+from gcdiff.cli.embed import embed
 from gcdiff.cli.evaluate import evaluate
 from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
@@ -22,6 +23,7 @@ from gcdiff.cli.train import train
 
 COMMANDS = {
     "prepare": prepare,
+    "embed": embed,
     "import-gcdp": import_gcdp,
     "evaluate": evaluate,
     "sample": sample,
@@ -30,7 +32,7 @@ COMMANDS = {
     "outpaint": outpaint,
 }
 
-NO_CONFIG = ("prepare", "import-gcdp")
+NO_CONFIG = ("prepare", "embed", "import-gcdp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

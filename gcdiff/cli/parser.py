@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import gcdiff
+from gcdiff.cli.embed import add_parser as add_embed
 from gcdiff.cli.prepare import add_parser as add_prepare
 
 EXAMPLES = """\
@@ -75,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     imported.add_argument("--unet", type=int, metavar="N", help="which network, where the file has several")
 
     add_prepare(commands, raw)
+    add_embed(commands, raw)
 
     evaluate = command(
         "evaluate",
