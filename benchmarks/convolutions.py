@@ -2,10 +2,11 @@
 
     python benchmarks/convolutions.py [--rounds 7] [--json FILE]
 
-GFLOP per second of the nominal work, 2 B h w k k C F, whatever a formulation really computes. Forward:
+GFLOP per second of the nominal work, 2 B h w k k C F, whatever a formulation really computes.
+`gcdiff.models.layers.convolve` chooses between direct, two rows and winograd. Forward:
 
     direct      the plain convolution
-    two rows    two rows of the result as one with twice the features (`gcdiff.models.layers.convolve`)
+    two rows    two rows of the result as one with twice the features
     two columns the same with two columns
     rows        k matrix products with k columns of the input beside each other
     patches     one matrix product with all k x k neighbours beside each other
@@ -36,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gcdiff.models.layers import LAYOUTS, _kernel_gradient
+from gcdiff.models.winograd import winograd
 
 SHAPES = (  # B, h, w, C, F, k
     (8, 64, 64, 64, 64, 3),
@@ -44,6 +46,8 @@ SHAPES = (  # B, h, w, C, F, k
     (8, 24, 32, 48, 48, 3),
     (8, 32, 32, 96, 96, 3),
     (16, 32, 64, 32, 32, 3),
+    (8, 64, 64, 128, 128, 3),
+    (8, 32, 32, 128, 128, 3),
     (8, 16, 16, 128, 128, 3),
     (8, 16, 16, 256, 128, 3),
     (8, 8, 8, 256, 256, 3),
@@ -53,7 +57,7 @@ SHAPES = (  # B, h, w, C, F, k
 )
 
 
-IN_LOOPS, TURNS, LOOP = (SHAPES[1], SHAPES[6]), 2, "the same in a loop"
+IN_LOOPS, TURNS, LOOP = (SHAPES[1], SHAPES[8]), 2, "the same in a loop"
 
 
 def direct(x, w):
@@ -97,30 +101,6 @@ def neighbours(x, k: int):
 
 def patches(x, w):
     return (neighbours(x, w.shape[0]) @ w.reshape(-1, w.shape[-1])).reshape(*x.shape[:3], -1)
-
-
-BEFORE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-AFTER = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-
-
-def combined(matrix, parts: list) -> list:
-    """The matrix, of 0 and +-1, times a vector of arrays: sums and differences alone."""
-    return [sum(p if m > 0 else -p for m, p in zip(row, parts, strict=True) if m) for row in matrix]
-
-
-def winograd(x, w):
-    b, height, width, c = x.shape
-    xp, t, s = padded(x, 3), height // 2, width // 2
-    tiles = [[xp[:, i : i + 2 * t - 1 : 2, j : j + 2 * s - 1 : 2] for i in range(4)] for j in range(4)]
-    down = [combined(BEFORE, column) for column in tiles]
-    whole = [combined(BEFORE, [down[j][i] for j in range(4)]) for i in range(4)]
-    v = jnp.stack([whole[i][j] for i in range(4) for j in range(4)]).reshape(16, -1, c)
-    u = jnp.einsum("ik,jl,klco->ijco", KERNEL, KERNEL, w).reshape(16, c, -1)
-    m = jnp.einsum("knc,kco->kno", v, u).reshape(4, 4, b, t, s, -1)
-    up = [combined(AFTER, [m[i, j] for i in range(4)]) for j in range(4)]
-    y = [combined(AFTER, [up[j][i] for j in range(4)]) for i in range(2)]
-    return jnp.stack([jnp.stack(row, axis=3) for row in y], axis=2).reshape(b, height, width, -1)
 
 
 def direct_dw(x, dy, k: int):

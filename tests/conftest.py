@@ -1,9 +1,13 @@
-"""Tests run on the CPU; compiled programs are kept in .cache/jax from one run of the tests to the next."""
+"""Tests run on the CPU; compiled programs are kept in .cache/jax from one run of the tests to the next.
+
+They are compiled with few optimisations: of what tests take, most is compiling.
+"""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gcdiff.models.winograd import winograd
+
 LAYOUTS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -21,19 +23,31 @@ LAYOUTS = ("NHWC", "HWIO", "NHWC")
 def convolve(x: Array, w: Array) -> Array:
     """The convolution of x (B, h, w, C) with an odd kernel (k, k, C, F), same padding: (B, h, w, F).
 
-    On a CPU, kernels to 64 features and large kernels use half of the machine. For them two rows of the result are
-    computed as one with twice the features, by a kernel that is one row taller: k + 1 over k times the work at twice
-    the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution of that kind,
-    and so is that of the kernel: XLA's own takes a hundred times as long in the body of a loop.
+    On a CPU, 3x3 kernels from 48 channels on over 512 pixels or more go by `winograd`, with less than half of the
+    multiplications. Large kernels, and others to 64 features, use half of the machine: for them two rows of the result
+    are computed as one with twice the features, by a kernel that is one row taller, k + 1 over k times the work at
+    twice the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution like
+    these, and that of the kernel is one too: XLA's own takes a hundred times as long in the body of a loop.
     """
     return _convolve(x, w)
 
 
 def _convolve(x: Array, w: Array) -> Array:
-    size, features = w.shape[0], w.shape[-1]
-    if x.shape[1] % 2 or (features != 64 and size < 7):
+    (height, width), (size, _, channels, features) = x.shape[1:3], w.shape
+    many = height * width >= 512
+    if (
+        size == 3
+        and many
+        and min(channels, features) >= 48
+        and not (height % 2 or width % 2)
+        and x.dtype == jnp.float32
+    ):
+        on_cpu = winograd
+    elif height % 2 == 0 and (size >= 7 or (features == 64 and many)):
+        on_cpu = _two_rows_at_once
+    else:
         return _directly(x, w)
-    return jax.lax.platform_dependent(x, w, cpu=_two_rows_at_once, default=_directly)
+    return jax.lax.platform_dependent(x, w, cpu=on_cpu, default=_directly)
 
 
 def _directly(x: Array, w: Array) -> Array:
