@@ -1,11 +1,14 @@
 """The paper's base network for streets, 128x256, 697 million parameters (Park et al. 2023).
 
-    gcdiff train --config configs/gcdp_base_128x256.py --config.data.name=camvid --config.data.root=DIR --workdir RUN
+    gcdiff prepare cityscapes --source cityscapes --out prepared/cityscapes --size 128 256 --void class
+    gcdiff embed --dataset prepared/cityscapes --encoder google-t5/t5-large
+    gcdiff train --config configs/gcdp_base_128x256.py --workdir RUN
 
 For a GPU with 80 GB or several; the paper trains 300,000 steps of 8 examples. Not trained here: weights that were
-released come by gcdiff import-gcdp. Captions are read by a small encoder of T5-large's width, which is trained along.
-Both modalities have one noise level; --config.levels.kind=free --config.network.level_inputs=both gives each its own,
-also after --init from weights of the paper.
+released come by gcdiff import-gcdp. Captions are features of T5-large, written once; with
+--config.text.encoder=learned --config.data.embeddings= a small encoder of the same width is trained along instead. Both
+modalities have one noise level; --config.levels.kind=free --config.network.level_inputs=both gives each its own, also
+after --init from weights of the paper.
 """
 
 from gcdiff.config.gcdp import BASE, gcdp
@@ -14,4 +17,6 @@ from gcdiff.config.gcdp import BASE, gcdp
 def get_config():
     c = gcdp(BASE, (128, 256))
     c.name = "gcdp_base_128x256"
+    c.data.update(name="prepared", root="prepared/cityscapes", embeddings="prepared/cityscapes/embeddings")
+    c.text.encoder = "pretrained"
     return c

@@ -39,7 +39,9 @@ def embed(arguments) -> int:
     encoder = load_encoder(arguments.encoder, dtype=arguments.dtype, limit=arguments.limit)
     longest = _check_lengths(encoder, captions)
     print(f"{counts}, {len(captions)} distinct ones; the longest has {longest} tokens, the limit is {encoder.limit}")
-    spec = Encoder(str(encoder.model_id), encoder.revision, encoder.features)
+    here = Path(arguments.encoder)
+    model = str(here.resolve()) if here.is_dir() else encoder.model_id
+    spec = Encoder(model, encoder.revision, encoder.features)
     with contextlib.ExitStack() as shown:
         progress = None
 

@@ -85,7 +85,7 @@ def _camvid(config: ConfigDict) -> Splits:
 
     train = CamVid(config.data.root, ("train", "val"))
     heldout = CamVid(config.data.root, ("test",))
-    return Splits(train, heldout, _augment(config, train.labels, CAPTIONS), _full_frame(config))
+    return Splits(train, heldout, _augment(config, train.labels, _made_anew(config, CAPTIONS)), _full_frame(config))
 
 
 def _prepared(config: ConfigDict) -> Splits:
@@ -97,11 +97,16 @@ def _prepared(config: ConfigDict) -> Splits:
     if split == "train":
         said = f"{config.data.root} has no layouts that are held out: held-out numbers are of training examples"
         warnings.warn(said, stacklevel=2)
-    augment = _augment(config, train.labels, train.class_captions)
+    augment = _augment(config, train.labels, _made_anew(config, train.class_captions))
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 
 
 DATASETS = {"streets": _streets, "camvid": _camvid, "prepared": _prepared}
+
+
+def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:
+    """How captions are made after a crop: not at all where features of the captions are read, which it has none of."""
+    return None if config.data.embeddings else captions
 
 
 def _full_frame(config: ConfigDict):
