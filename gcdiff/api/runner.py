@@ -129,7 +129,7 @@ class Runner:
         """What the text encoder reads, for `num` examples, and whether the text is dropped because there is none."""
         if isinstance(self.built.text_encoder, GivenText):
             if self.encode is not None and text is not None and not isinstance(text, Text):
-                text = self._encoded(text, num)
+                text = _encoded(self.encode, _each(text, num))
             return self.built.text_encoder.prepare(text, num), text is None
         if isinstance(text, Text):
             raise ValueError("this model encodes captions itself: expected them as strings")
@@ -141,19 +141,19 @@ class Runner:
             return np.zeros((num, self.vocabulary.length), np.int32), True
         return self.vocabulary.encode(_each(text, num)), False
 
-    def _encoded(self, text: str | Sequence[str], num: int) -> Text:
-        """The features of one caption for all, or of one for each."""
-        texts = _each(text, num)
-        if "" in texts:
-            raise ValueError("empty caption '': expected at least one word, or no text")
-        distinct = list(dict.fromkeys(texts))
-        found, rows = self.encode(distinct), [distinct.index(t) for t in texts]
-        return Text(found.tokens[rows], found.mask[rows])
-
     def _condition(self, tokens, drop: bool) -> Condition:
         if tokens is None:
             return Condition()
         return encode(self.built.text_encoder, self.params, tokens, jnp.full((self.chunk,), drop))
+
+
+def _encoded(encode: Callable[[list[str]], Text], texts: list[str]) -> Text:
+    """The features of captions, each distinct one encoded once."""
+    if "" in texts:
+        raise ValueError("empty caption '': expected at least one word, or no text")
+    distinct = list(dict.fromkeys(texts))
+    found, rows = encode(distinct), [distinct.index(t) for t in texts]
+    return Text(found.tokens[rows], found.mask[rows])
 
 
 def _each(text: str | Sequence[str], num: int) -> list[str]:
