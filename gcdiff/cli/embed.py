@@ -29,7 +29,8 @@ def add_parser(commands, formatter) -> None:
 
 def embed(arguments) -> int:
     """Write the features of all captions, or go on with them."""
-    from gcdiff.data.embeddings import Encoder, write_embeddings
+    from gcdiff.data.embeddings import Encoder
+    from gcdiff.data.prepare.embed import write_embeddings
     from gcdiff.text.encoder import load_encoder
     from gcdiff.training.writer import Progress
 

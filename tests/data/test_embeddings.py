@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gcdiff.data import embeddings
-from gcdiff.data.embeddings import Embeddings, Encoder, write_embeddings
+from gcdiff.data.embeddings import Embeddings, Encoder
+from gcdiff.data.prepare import embed
+from gcdiff.data.prepare.embed import write_embeddings
 from gcdiff.types import Text
 
 ENCODER = Encoder("some/encoder", "abc", 3)
@@ -30,7 +31,7 @@ def encode(captions):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(embeddings, "PER_SHARD", 4)
+    monkeypatch.setattr(embed, "PER_SHARD", 4)
 
 
 @pytest.fixture
