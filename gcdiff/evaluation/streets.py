@@ -25,12 +25,14 @@ class CaptionScores(NamedTuple):
     car_color: the share of captions with car colours (attribute form, at least one car) for which the set of colours
         of the cars shown is the set asked for.
     weather: the share of captions with a weather (attribute form) for which the oracle reads that weather.
+    recall: of the optional classes that captions name, the share that is shown.
     """
 
     f1: Score
     f1_shuffled: Score
     car_color: Score
     weather: Score
+    recall: Score
 
 
 def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
@@ -49,6 +51,7 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
         score(_outcomes(wanted[_others(len(captions), shuffle_seed)], shown), _f1, shuffle_seed),
         score(_car_color_outcomes(asked, reading), _rate, shuffle_seed),
         score(_weather_outcomes(asked, reading), _rate, shuffle_seed),
+        score(_outcomes(wanted, shown), _recall, shuffle_seed),
     )
 
 
@@ -73,6 +76,11 @@ def _others(num: int, seed: int) -> np.ndarray:
 def _outcomes(wanted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """True positives, false positives and false negatives of every scene, int (N, 3), from bool (N, classes)."""
     return np.stack([(wanted & shown).sum(1), (~wanted & shown).sum(1), (wanted & ~shown).sum(1)], -1)
+
+
+def _recall(outcomes: np.ndarray) -> float:
+    hits, _, missed = outcomes
+    return hits / max(hits + missed, 1)
 
 
 def _f1(outcomes: np.ndarray) -> float:

@@ -28,9 +28,10 @@ def captions(streets):
 
 def test_true_renders_score_near_one(images, captions):
     scores = caption_scores(images, captions)
-    for part in (scores.f1, scores.car_color, scores.weather):
+    for part in (scores.f1, scores.recall, scores.car_color, scores.weather):
         assert part.value >= 0.98 and part.low <= part.value <= part.high
     assert scores.f1_shuffled.high < 0.7 < scores.f1.low
+    assert caption_scores(np.roll(images, 1, axis=0), captions).recall.high < scores.recall.low
     assert scores.f1.examples == 64 and scores.weather.examples == 32
     assert 0 < scores.car_color.examples < 32
 
