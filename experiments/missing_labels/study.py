@@ -3,9 +3,9 @@
     python experiments/missing_labels/study.py --runs runs/missing_labels [--scenes 600] [--steps 600]
 
 Writes scenes as a folder, prepares it by `gcdiff prepare folder` with all, half or a quarter of the layouts (all images
-kept), with half of the layouts and half of the captions, and with half or a quarter of the examples (the incomplete ones
-dropped), trains the same network for the same number of steps on each, and measures it on held-out scenes. Runs that are
-there go on or are kept; results.json is written into --out (default: this folder) after each.
+kept), with half of the layouts and half of the captions, and with half or a quarter of the examples (the incomplete
+ones dropped), trains the same network for the same number of steps on each, and measures it on held-out scenes. Runs
+that are there go on or are kept; results.json is written into --out (default: this folder) after each.
 """
 
 from __future__ import annotations

@@ -248,9 +248,8 @@ def batches(config: ConfigDict, specs: Specs, data: Splits):
     to_batch = train_batches(config, specs)
 
     def start(step: int):
-        options = {"start": step, "threads": config.data.threads}
-        stream = pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, **options)
-        return map(to_batch, stream)
+        options = {"start": step, "threads": config.data.threads, "finish": to_batch}
+        return pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, **options)
 
     return start
 

@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,11 +41,12 @@ def batches(
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     threads: int = 1,
-) -> Iterator[Batch]:
+    finish: Callable[[Batch], Any] = lambda batch: batch,
+) -> Iterator[Any]:
     """Training batches number `start`, `start` + 1, ... without end; a caption is drawn from each example's.
 
     seed: 0 to 2^32 - 1. `share` (i, n) asks for the i-th of n equal parts of every batch, in the order of its rows;
-    `threads` read examples side by side. What reading or transforming an example raises is raised here. Closing the
+    `threads` read examples side by side; `finish` makes of a batch what is yielded. What reading or transforming an example raises is raised here. Closing the
     iterator (or letting go of it) ends its threads.
     """
     checks = ("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0), ("threads", threads, 1)
@@ -72,9 +73,10 @@ def batches(
         return range(first, first + size)
 
     if threads == 1:
-        return _ahead(lambda n: _batch([examples[i] for i in rows(n)]), start)
+        return _ahead(lambda n: finish(_batch([examples[i] for i in rows(n)])), start)
     readers = ThreadPoolExecutor(threads, thread_name_prefix="batches")
-    return _closing(readers, _ahead(lambda n: _batch(list(readers.map(examples.__getitem__, rows(n)))), start))
+    stream = _ahead(lambda n: finish(_batch(list(readers.map(examples.__getitem__, rows(n))))), start)
+    return _closing(readers, stream)
 
 
 def whole(dataset: Dataset, indices: Sequence[int] | np.ndarray, transform: Transform | None = None) -> Batch:
@@ -94,7 +96,7 @@ def _batch(examples: Sequence[Example]) -> Batch:
     return Batch(image, np.stack([e.layout for e in examples]), captions, np.array([e.has_image for e in examples]))
 
 
-def _closing(readers: ThreadPoolExecutor, stream: Iterator[Batch]) -> Iterator[Batch]:
+def _closing(readers: ThreadPoolExecutor, stream: Iterator[Any]) -> Iterator[Any]:
     """The stream, with which its readers end."""
     try:
         yield from stream
@@ -102,7 +104,7 @@ def _closing(readers: ThreadPoolExecutor, stream: Iterator[Batch]) -> Iterator[B
         readers.shutdown(cancel_futures=True)
 
 
-def _ahead(make: Callable[[int], Batch], start: int) -> Iterator[Batch]:
+def _ahead(make: Callable[[int], Any], start: int) -> Iterator[Any]:
     """make(start), make(start + 1), ..., with DEPTH of them under way in one thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:

@@ -99,6 +99,14 @@ def test_seeds_epochs_and_captions_differ():
     assert 100 < letters.count("a") < 200
 
 
+def test_what_is_yielded_may_be_finished_behind_the_scenes():
+    def name(batch):
+        return threading.current_thread().name, batch.captions
+
+    for (thread, captions), batch in zip(take(3, Numbers(), 4, 0, finish=name), take(3, Numbers(), 4, 0), strict=True):
+        assert thread.startswith("batches") and captions == batch.captions
+
+
 def test_a_batch_larger_than_the_data_set():
     assert np.bincount(take(1, Numbers(3), 9, 0)[0].layout[:, 0, 0]).tolist() == [3, 3, 3]
 
