@@ -46,8 +46,8 @@ def batches(
     """Training batches number `start`, `start` + 1, ... without end; a caption is drawn from each example's.
 
     seed: 0 to 2^32 - 1. `share` (i, n) asks for the i-th of n equal parts of every batch, in the order of its rows;
-    `threads` read examples side by side; `finish` makes of a batch what is yielded. What reading or transforming an example raises is raised here. Closing the
-    iterator (or letting go of it) ends its threads.
+    `threads` read examples side by side; `finish` makes of a batch what is yielded. What reading, transforming or
+    finishing raises is raised here. Closing the iterator (or letting go of it) ends its threads.
     """
     checks = ("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0), ("threads", threads, 1)
     for name, value, least in checks:
