@@ -52,7 +52,7 @@ def embed(arguments) -> int:
             progress.update(done, {})
 
         try:
-            write_embeddings(out, captions, spec, encoder.encode, show)
+            write_embeddings(out, captions, spec, encoder.encode, show, arguments.dtype)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
     print(f"written to {out}")

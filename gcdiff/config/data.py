@@ -97,6 +97,11 @@ def _prepared(config: ConfigDict) -> Splits:
     if split == "train":
         said = f"{config.data.root} has no layouts that are held out: held-out numbers are of training examples"
         warnings.warn(said, stacklevel=2)
+    found = train.spec.splits["train"]
+    without = found.examples - found.images, found.examples - found.layouts
+    if any(without) and config.network.level_inputs == "image":
+        said = f"{config.data.root}: {without[0]} training examples have no image and {without[1]} no layout"
+        warnings.warn(f"{said}, which config.network.level_inputs=image cannot tell: expected both", stacklevel=2)
     augment = _augment(config, train.labels, _made_anew(config, train.class_captions))
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 

@@ -197,6 +197,8 @@ def examples(data: Splits, num: int):
         example = data.heldout[int(i)]
         if example.has_image:
             found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    if not found:
+        raise ValueError(f"{data.heldout.name}: none of the held-out examples has an image, expected some that have")
     return Example(
         np.stack([e.image for e in found]),
         np.stack([e.layout for e in found]),

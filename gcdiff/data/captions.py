@@ -51,7 +51,7 @@ def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str,
     Lines that are wrong go to `fault`, one message each, and are left out.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             try:
                 name, texts = _caption_line(line)
@@ -65,7 +65,7 @@ def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str,
 
 def read_lines(path: Path) -> tuple[str, ...]:
     """The captions of a text file, one a line. Raises ValueError for an empty one."""
-    lines = tuple(line.strip() for line in _text(path).splitlines() if line.strip())
+    lines = tuple(line.strip() for line in _lines(path) if line.strip())
     if not lines:
         raise ValueError(f"{path}: empty, expected a caption a line")
     return lines
@@ -86,10 +86,11 @@ def _caption_line(line: str) -> tuple[str, tuple[str, ...]]:
     return fields["file_name"], tuple(t.strip() for t in texts)
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file: a line ends where a text editor ends it, and a byte order mark is none of the text."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 (byte {error.start})") from None

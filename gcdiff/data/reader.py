@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
@@ -20,15 +20,27 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)
 NO_CLASS = -2
 """In a table of label values: this one means nothing."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (H, W, 3). Raises ValueError for a file that is broken or not of 8 bits a channel."""
+    """An image file as uint8 (H, W, 3), turned as its EXIF says. Raises ValueError for a file that is broken, and for
+    numbers that are not brought to 8 bits a channel."""
     image = _open(path)
     if image.mode not in _EIGHT_BIT:
         raise ValueError(f"{path}: mode {image.mode}, expected an image of 8 bits a channel")
+    if orientation(image) != 1:
+        ImageOps.exif_transpose(image, in_place=True)
     return np.array(image.convert("RGB"))
+
+
+def orientation(image: Image.Image) -> int:
+    """How the rows and columns of an image lie, as its EXIF says: 1 as they are seen, or where nothing is said."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # its parser raises what it comes across; the pixels are whole
+        return 1
 
 
 def read_layout(path: Path, labels: LabelSpec) -> np.ndarray:
@@ -93,6 +105,12 @@ def expected_ids(labels: LabelSpec) -> str:
 def _from_ids(path: Path, image: Image.Image, table: np.ndarray, expected: str) -> np.ndarray:
     if image.mode not in ("L", "P"):
         raise ValueError(f"{path}: mode {image.mode}, expected an index PNG (8-bit grey or palette)")
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head[:8] != _PNG:
+        raise ValueError(f"{path}: not a PNG inside, expected an index PNG (8-bit grey or palette)")
+    if image.mode == "L" and head[24] != 8:  # its values are stretched to 0 to 255 when it is read
+        raise ValueError(f"{path}: grey of {head[24]} bits, expected an index PNG (8-bit grey or palette)")
     values = np.array(image)
     layout = table[values]
     outside = np.argwhere(layout == NO_CLASS)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 PAD, UNKNOWN = 0, 1
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def words(caption: str) -> list[str]:
-    """The lower-case words of a caption; punctuation separates."""
-    return _WORD.findall(caption.lower())
+    """The lower-case words of a caption, letters and digits of any script; all else separates."""
+    return _WORD.findall(unicodedata.normalize("NFC", caption.lower()))
 
 
 @dataclasses.dataclass(frozen=True)

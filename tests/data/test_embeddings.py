@@ -94,6 +94,8 @@ def test_what_does_not_fit_is_said_in_one_line(written, tmp_path):
         found.batch([CAPTIONS[2]], 8)
     with pytest.raises(ValueError, match="begun with model 'some/encoder', now it is 'other'"):
         write_embeddings(written, CAPTIONS, ENCODER._replace(model="other"), encode)
+    with pytest.raises(ValueError, match="begun with products 'float32', now it is 'bfloat16'"):
+        write_embeddings(written, CAPTIONS, ENCODER, encode, products="bfloat16")
     with pytest.raises(ValueError, match="begun for other captions"):
         write_embeddings(written, CAPTIONS[1:], ENCODER, encode)
     with pytest.raises(ValueError, match="no captions"):
@@ -101,6 +103,11 @@ def test_what_does_not_fit_is_said_in_one_line(written, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "photo.png").touch()
     with pytest.raises(ValueError, match="not empty"):
+        write_embeddings(tmp_path / "full", CAPTIONS, ENCODER, encode)
+    (tmp_path / "full" / "photo.png").rename(tmp_path / "full" / ".gcdiff-shards.jsonl")  # it was killed at once
+    assert write_embeddings(tmp_path / "full", CAPTIONS, ENCODER, encode)["captions"] == len(set(CAPTIONS))
+    (tmp_path / "full" / "shards.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"shards.jsonl: damaged, .* remove"):
         write_embeddings(tmp_path / "full", CAPTIONS, ENCODER, encode)
     with pytest.raises(FileNotFoundError, match="expected a directory that gcdiff embed has written"):
         Embeddings(tmp_path)

@@ -1,6 +1,7 @@
 """A folder of one's own, complete or not: what is read, how it is split, and one line for every fault."""
 
 import json
+import shutil
 
 import miniatures
 import numpy as np
@@ -92,6 +93,15 @@ def test_splits_by_folders(tmp_path):
     miniatures.save(tmp_path / "images" / "2.png", np.zeros((2, 2, 3), np.uint8))
     expected = f"{tmp_path}/images/train: a folder, expected files alone, or folders alone: train, val, test, heldout"
     assert message(keys, tmp_path) == expected
+    (tmp_path / "images" / "2.png").unlink()
+    miniatures.save(tmp_path / "layouts" / "1.png", np.zeros((2, 2), np.uint8))
+    shutil.rmtree(tmp_path / "layouts" / "train")
+    shutil.rmtree(tmp_path / "layouts" / "val")
+    expected = (
+        f"{tmp_path}/layouts/1.png: in no split, expected a folder of train, val, test, heldout, as others are in"
+    )
+    miniatures.jsonl(tmp_path / "captions.jsonl", {})
+    assert message(keys, tmp_path) == expected
 
 
 def test_splits_by_a_list(tmp_path):
@@ -129,6 +139,8 @@ def test_faults_of_a_folder(tmp_path):
     assert message(source.read, item) == expected
     miniatures.jsonl(tmp_path / "captions.jsonl", {"z.png": ["of nothing"]})
     assert message(keys, tmp_path) == f"{tmp_path}/captions.jsonl: z.png has neither image nor layout"
+    miniatures.jsonl(tmp_path / "captions.jsonl", {"x.png": ["one"], "x.jpg": ["another"]})
+    assert message(keys, tmp_path) == f"{tmp_path}/captions.jsonl: x.jpg has captions under another ending, too"
     (tmp_path / "captions.jsonl").unlink()
     miniatures.save(tmp_path / "images" / "x.jpg", np.zeros((2, 2, 3), np.uint8))
     assert message(keys, tmp_path).startswith(f"{image}: same name as x.jpg, expected names that differ")
@@ -161,3 +173,5 @@ def test_tables_that_are_wrong(tmp_path, fields, said):
 def test_a_table_that_is_no_json(tmp_path):
     (tmp_path / "labels.json").write_text("{names: }")
     assert message(Folder, tmp_path).startswith(f"{tmp_path}/labels.json: not JSON (")
+    (tmp_path / "labels.json").write_bytes(b'\xef\xbb\xbf{"names": ["a"]}\r\n')  # as Windows writes it
+    assert Folder(tmp_path).labels.names == ("a",)

@@ -16,6 +16,7 @@ from gcdiff.data.builders.mm_celeba_hq import MMCelebAHQ
 from gcdiff.data.prepare import Options, prepare, table
 from gcdiff.data.prepare.plan import draw
 from gcdiff.data.prepared import Prepared
+from gcdiff.data.reader import read_image
 from gcdiff.data.source import refuse
 from gcdiff.types import VOID
 
@@ -316,7 +317,14 @@ def test_sizes_and_limits(streets, tmp_path):
 def test_jpegs_keep_their_bytes_where_their_size_stays(tmp_path):
     root = tmp_path / "source"
     miniatures.coco(root)
+    turned, exif = root / "train2017" / "000000000009.jpg", Image.Exif()
+    kept, exif[0x0112] = turned.read_bytes(), 3
     prepare(CocoStuff(root), tmp_path / "own")
+    Image.open(turned).save(turned, exif=exif)
+    prepare(CocoStuff(root), tmp_path / "turned")
+    seen = read_image(turned)
+    np.testing.assert_array_equal(Prepared(tmp_path / "turned")[0].image, seen)
+    turned.write_bytes(kept)
     prepare(CocoStuff(root), tmp_path / "other", Options(size=(8, 8)))
     own, other = Prepared(tmp_path / "own"), Prepared(tmp_path / "other")
     assert own.size is None and other.size == (8, 8)

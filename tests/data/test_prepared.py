@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,29 @@ def test_data_that_hold_nothing_out_say_so(tmp_path):
     prepare(CamVidSource(tmp_path / "source", ("train",)), tmp_path / "out")
     with pytest.warns(UserWarning, match="no layouts that are held out: held-out numbers are of training examples"):
         assert splits(tmp_path / "out", (6, 8)).heldout.split == "train"
+
+
+def test_a_network_of_one_level_is_not_told_what_is_missing(tmp_path):
+    miniatures.folder(tmp_path / "source", num=24, size=(8, 8))
+    prepare(Folder(tmp_path / "source"), tmp_path / "out")
+    c = config.default()
+    c.data.update(name="prepared", root=str(tmp_path / "out"), size=(8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config.splits(c)
+    c.network.level_inputs = "image"
+    with pytest.warns(UserWarning, match="4 training examples have no image and 4 no layout, which .*level_inputs=im"):
+        config.splits(c)
+
+
+def test_numbers_are_about_images(streets):
+    class Imageless(Prepared):
+        def __getitem__(self, index):
+            return super().__getitem__(index)._replace(has_image=False)
+
+    found = splits(streets, (6, 8))._replace(heldout=Imageless(streets, "val"))
+    with pytest.raises(ValueError, match="camvid: none of the held-out examples has an image"):
+        config.examples(found, 2)
 
 
 def test_left_stays_left_in_a_mirrored_face(tmp_path):

@@ -1,5 +1,8 @@
 """Folders of images, layouts and masks: what is read, and one line for every bad file."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,3 +82,30 @@ def test_masks_are_white_where_known(tmp_path):
     assert read_masks(tmp_path)["m"].tolist() == [[False, True, True]]
     write(tmp_path / "n.png", np.array([[0, 1, 1]], np.uint8))
     assert "brightest value 1" in message(read_masks, tmp_path)
+
+
+def test_images_are_read_as_they_are_seen(tmp_path):
+    stored = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    for turn, seen in ((1, stored), (3, stored[::-1, ::-1]), (6, stored.transpose(1, 0, 2)[:, ::-1])):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+        np.testing.assert_array_equal(read_image(tmp_path / "x.png"), seen)
+    Image.fromarray(stored).save(tmp_path / "x.jpg", exif=b"Exif\0\0no such thing")
+    assert read_image(tmp_path / "x.jpg").shape == stored.shape
+
+
+def test_numbers_of_fewer_bits_are_no_labels(tmp_path):
+    """Pillow stretches them: label 1 of 4 bits would read as 17."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0\x01")), chunk(b"IEND", b"")
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    many = LabelSpec(tuple(map(str, range(20))), ((0, 0, 0),) * 20)
+    said = f"{tmp_path}/x.png: grey of 4 bits, expected an index PNG (8-bit grey or palette)"
+    assert message(read_layouts, tmp_path, many) == said
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png", format="JPEG")
+    assert "not a PNG inside, expected an index PNG" in message(read_layouts, tmp_path, many)

@@ -106,6 +106,10 @@ def test_the_captions_of_faces(faces):
         root / "c.jsonl", {f"{i}.jpg": [f"She is face {i}.", f"This is face {i}."] for i in miniatures.FACES}
     )
     assert listed(MMCelebAHQ(root, root / "c.jsonl"))["3"].captions == both
+    miniatures.jsonl(root / "c.jsonl", {"3.jpg": ["one"], "3.png": ["another"]})
+    assert first_fault(MMCelebAHQ(root, root / "c.jsonl")).startswith(f"{root}/c.jsonl: 3.png has captions under")
+    (root / "celeba-caption" / "3.txt").write_bytes("\ufeffShe is\u2028face\x853.\r\n\r\nThis is face 3.".encode())
+    assert listed(MMCelebAHQ(root))["3"].captions == ("She is\u2028face\x853.", both[1])
     assert first_fault(MMCelebAHQ(root, root / "x")).startswith(
         f"{root}/x: no such folder, expected text files, a .jsonl"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gcdiff.text.learned import LearnedTextEncoder
-from gcdiff.text.tokenizer import UNKNOWN, Vocabulary
+from gcdiff.text.tokenizer import UNKNOWN, Vocabulary, words
 
 CAPTIONS = ["A foggy street with two red cars.", "An image of Roads, Cars and Signs"]
 VOCABULARY = Vocabulary.build(CAPTIONS, 8)
@@ -19,6 +19,16 @@ def test_words_get_ids_from_two_on_in_sorted_order():
     assert ids[0, -1] == 0 and ids[ids > 0].min() >= 2 and ids.max() == len(VOCABULARY) - 1
     assert list(VOCABULARY.words) == sorted(set(VOCABULARY.words))
     assert VOCABULARY.encode(["CARS"])[0, 0] == VOCABULARY.encode(["cars,"])[0, 0]
+
+
+def test_words_of_any_script_are_whole():
+    assert words("Ein M\u00e4dchen, na\u0308her: \u5973\u5b69_2!") == [
+        "ein",
+        "m\u00e4dchen",
+        "n\u00e4her",
+        "\u5973\u5b69",
+        "2",
+    ]
 
 
 def test_a_vocabulary_survives_a_file():

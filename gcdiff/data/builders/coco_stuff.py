@@ -85,7 +85,7 @@ def _captions(path: Path) -> dict[int, tuple[str, ...]]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         found: dict[int, list[str]] = {}
-        for annotation in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
+        for annotation in json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]:
             found.setdefault(int(annotation["image_id"]), []).append(str(annotation["caption"]).strip())
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a file of COCO captions ({type(error).__name__}: {error})") from None

@@ -62,10 +62,13 @@ class Folder:
         path = self._root / "captions.jsonl"
         captions = {}
         for name, texts in (read_jsonl(path, fault) if path.exists() else {}).items():
-            if (key := _stem(name)) in images or key in layouts:
-                captions[key] = texts
-            else:
+            key = _stem(name)
+            if key not in images and key not in layouts:
                 fault(f"{path}: {name} has neither image nor layout")
+            elif key in captions:
+                fault(f"{path}: {name} has captions under another ending, too")
+            else:
+                captions[key] = texts
         items = {
             key: Item(key, images.get(key), (layouts[key],) if key in layouts else (), captions.get(key, ()))
             for key in sorted(images.keys() | layouts.keys())
@@ -79,6 +82,9 @@ class Folder:
 
     def _split(self, items: dict[str, Item], fault: Fault) -> dict[str, list[Item]]:
         if any("/" in key for key in items):
+            if outside := next((i for i in items.values() if "/" not in i.key), None):
+                file = outside.image or outside.layout[0]
+                raise ValueError(f"{file}: in no split, expected a folder of {', '.join(SPLITS)}, as others are in")
             return {split: [i for i in items.values() if i.key.startswith(f"{split}/")] for split in SPLITS}
         path = self._root / "splits.json"
         if path.exists():
@@ -100,7 +106,7 @@ def read_table(path: Path) -> tuple[LabelSpec, tuple[int, int, int] | None, str]
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, which names the classes")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     try:
@@ -182,7 +188,7 @@ def _names(folder: Path, suffixes: tuple[str, ...], fault: Fault) -> dict[str, P
 def _listed(path: Path, items: dict[str, Item], fault: Fault) -> dict[str, list[Item]]:
     """The splits that a splits.json lists; an example that stands in none or in two is a fault."""
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
+        lists = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(lists, dict) or not all(isinstance(names, list) for names in lists.values()):
             raise ValueError('expected {"train": [...], ...}')
     except ValueError as error:

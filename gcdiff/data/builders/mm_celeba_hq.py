@@ -104,7 +104,12 @@ class MMCelebAHQ:
             return lambda i: read_lines(where / f"{i}.txt")
         if where.suffix != ".jsonl":
             raise FileNotFoundError(f"{where}: no such folder, expected text files, a .jsonl file or none")
-        found = {Path(name).stem: texts for name, texts in read_jsonl(where, fault).items()}
+        found: dict[str, tuple[str, ...]] = {}
+        for name, texts in read_jsonl(where, fault).items():
+            if Path(name).stem in found:
+                fault(f"{where}: {name} has captions under another ending, too")
+            else:
+                found[Path(name).stem] = texts
 
         def captions(i: int) -> tuple[str, ...]:
             if str(i) not in found:
@@ -120,7 +125,7 @@ class MMCelebAHQ:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file, which the official split needs; --split-by ids does not")
         originals = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             words = line.split()
             if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
                 originals[int(words[0])] = int(words[1])

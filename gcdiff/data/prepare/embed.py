@@ -23,18 +23,21 @@ Progress = Callable[[int, int], None]
 
 
 def write_embeddings(
-    out: Path, captions: Iterable[str], encoder: Encoder, encode: Encode, progress: Progress = lambda done, total: None
-) -> dict:
+    out: Path, captions: Iterable[str], encoder: Encoder, encode: Encode, progress: Progress = lambda done, total: None,
+    products: str = "float32",
+) -> dict:  # fmt: skip
     """Encode captions and write them, or go on with a directory begun for the same; returns what embeddings.json says.
 
-    `encode` gives the `Text` of some captions, padded as it likes; each is encoded once. Raises ValueError for a
-    directory that holds something else or was begun with another encoder or other captions, and what `encode` raises.
+    `encode` gives the `Text` of some captions, padded as it likes, by `products` of that dtype; each is encoded once.
+    Raises ValueError for a directory that holds something else or was begun with another encoder, other products or
+    other captions, and what `encode` raises.
     """
     ordered = sorted(set(captions))
     if not ordered:
         raise ValueError("there are no captions to encode")
     fingerprint = hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
     header = {"version": VERSION, **encoder._asdict(), "per_shard": PER_SHARD, "captions": fingerprint}
+    header["products"] = products
     finished = _begin(out, header)
     count, done = -(-len(ordered) // PER_SHARD), 0
     shards: list[Shard] = []
@@ -55,18 +58,22 @@ def _begin(out: Path, header: dict) -> dict[str, Shard]:
     """The shards that are finished, by file; a directory that is new gets its log."""
     log = out / LOG_FILE
     if not log.exists():
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and not all(f.name.startswith(UNFINISHED) for f in out.iterdir()):
             raise ValueError(f"{out} is not empty and was not written by gcdiff embed, expected an empty folder")
         out.mkdir(parents=True, exist_ok=True)
-        log.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        _replace(log, (json.dumps(header) + "\n").encode())
         return {}
     clear_unfinished(out)
-    first, *lines = log.read_text(encoding="utf-8").splitlines()
-    for name, value in json.loads(first).items():
-        if header[name] != value:
+    try:
+        first, *lines = log.read_text(encoding="utf-8").splitlines()
+        begun = dict(json.loads(first))
+    except (ValueError, TypeError):
+        raise ValueError(f"{log}: damaged, expected what gcdiff embed has written; remove {out}") from None
+    for name, value in begun.items():
+        if header.get(name) != value:
             if name == "captions":
                 raise ValueError(f"{out} was begun for other captions: expected the same, or another folder")
-            said = f"{out} was begun with {name} {value!r}, now it is {header[name]!r}"
+            said = f"{out} was begun with {name} {value!r}, now it is {header.get(name)!r}"
             raise ValueError(f"{said}: expected the same, or another folder")
     found = {}
     for line in lines:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gcdiff.data.prepare.plan import Job, Options
 from gcdiff.data.prepare.tally import Tally
-from gcdiff.data.reader import to_ids
+from gcdiff.data.reader import orientation, to_ids
 from gcdiff.data.records import Record, encode, png
 from gcdiff.data.source import Source
 from gcdiff.data.transforms import resize_image, resize_layout
@@ -45,12 +45,13 @@ def make(source: Source, job: Job, options: Options) -> tuple[bytes, Tally]:
 
 
 def _encoded(image: np.ndarray | None, size: tuple[int, int], path: Path | None, method: str) -> bytes:
-    """The image's PNG, or the bytes of its file where that is a JPEG in colours whose size stays; black if missing."""
+    """The image's PNG, or the bytes of its file where that is a JPEG in colours, upright, whose size stays; black if
+    missing."""
     if image is None or path is None:
         return png(np.zeros((*size, 3), np.uint8))
     if image.shape[:2] == tuple(size) and path.suffix.lower() in (".jpg", ".jpeg"):
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:
-            if picture.format == "JPEG" and picture.mode == "RGB":
+            if picture.format == "JPEG" and picture.mode == "RGB" and orientation(picture) == 1:
                 return data
     return png(resize_image(image, size, method))
