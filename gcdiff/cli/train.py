@@ -37,10 +37,13 @@ def _check_trainable(config, task) -> None:
 
     from gcdiff.parallel import check_divisible
 
-    size, seed = config.train.batch_size, config.train.seed
+    size, seed, parts = config.train.batch_size, config.train.seed, config.train.accumulate
+    devices = jax.local_device_count()
     if not 0 <= seed < 2**32:
         raise ValueError(f"config.train.seed is {seed}, expected 0 to {2**32 - 1}")
-    check_divisible(size, jax.local_device_count())
+    check_divisible(size, devices)
+    if size % (devices * parts):
+        raise ValueError(f"batch {size} is not divisible by {devices} devices times config.train.accumulate {parts}")
     key = jax.random.key(0)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), task.heldout)
     try:

@@ -34,6 +34,7 @@ SMALLEST = {
     "network.tied_features": 1,
     "train.batch_size": 1,
     "train.steps": 1,
+    "train.accumulate": 1,
     "sample.steps": 1,
     "sample.chunk": 4,
     "data.heldout": 1,

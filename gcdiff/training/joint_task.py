@@ -41,6 +41,20 @@ class TrainBatch(NamedTuple):
         return False if self.has_image is None else ~self.has_image[:, None, None]
 
 
+class Drawn(NamedTuple):
+    """A batch and what a step has drawn for it, every array batch first: levels and known-masks, the noisy pair, whose
+    text is dropped (B,) (None: nobody's), what a stage is given, and keys (B,) of which the first says which features
+    of the network are dropped (None: none are)."""
+
+    batch: TrainBatch
+    levels: Pair
+    known: Pair
+    noisy: Pair
+    drop: Any = None
+    lowres: LowRes | None = None
+    features: Any = None
+
+
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of the two losses and their dependence on the level. `balance` divides each by what is expected of it at
@@ -101,8 +115,8 @@ class JointTask:
         params = self.initial(params) if self.initial is not None else params
         return {**params, **training_params(self.loss)}
 
-    def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
-        """The mean loss of a batch and its parts."""
+    def draw(self, batch: TrainBatch, key: Array) -> Drawn:
+        """What a step draws, before anything is computed from the parameters: levels, noise, whose text is dropped."""
         k_levels, k_noise, k_drop, k_vary, k_features = jax.random.split(key, 5)
         levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3], batch.has_image)
         # Questions about a whole given image are mostly asked without a caption; and its colours, which carry no loss
@@ -116,7 +130,13 @@ class JointTask:
         lowres = None
         if self.lowres is not None:
             lowres = self.lowres.draw(jax.random.fold_in(key, 5), self.process, batch)
-        image, layout = self.losses(params, batch, levels, known, k_noise, drop, k_features, lowres)
+        features = jax.random.split(k_features, len(batch.layout))
+        return Drawn(batch, levels, known, self.noised(batch, levels, k_noise), drop, lowres, features)
+
+    def loss_of(self, params: Any, drawn: Drawn) -> tuple[Array, dict[str, Array]]:
+        """The mean loss of what was drawn and its parts."""
+        batch, levels, known = drawn.batch, drawn.levels, drawn.known
+        image, layout = self.losses(params, drawn)
         parts = {"image": image.mean(), "layout": layout.mean()}
         if self.loss.balance:
             floor = self.process.layout.schedule.level(self.label_precision)
@@ -125,6 +145,10 @@ class JointTask:
             image, layout = pair_map(balance.balanced, Pair(image, layout), weights, levels, counted)
         loss = self.loss.image * image.mean() + self.loss.layout * layout.mean()
         return loss, {"loss": loss, **parts}
+
+    def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
+        """The mean loss of a batch and its parts."""
+        return self.loss_of(params, self.draw(batch, key))
 
     def _vary(self, key: Array, image: Array) -> Array:
         """Images with another saturation, and another gain and offset for each channel and in common, of strength
@@ -141,28 +165,39 @@ class JointTask:
         saturation = jnp.exp(2 * self.photometric * jax.random.normal(k_saturation, (batch, 1, 1, 1)))
         return jnp.clip((grey + saturation * (image - grey)) * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
 
-    def losses(
-        self, params, batch: TrainBatch, levels: Pair, known: Pair, key: Array, drop=None, dropout: Array | None = None,
-        lowres: LowRes | None = None,
-    ) -> Pair:  # fmt: skip
-        """Per-example losses (B,) of a batch at given levels; a missing image has none. `drop` (B,) says whose text is
-        dropped, the key `dropout` which features of the network are; without it none are. `lowres` is what a stage is
-        given."""
+    def noised(self, batch: TrainBatch, levels: Pair, key: Array) -> Pair:
+        """The noisy pair of a batch at given levels."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
-        noisy, kappa = self.process.corrupt(key, clean, levels), 1.0
+        noisy = self.process.corrupt(key, clean, levels)
         if self.label_precision < 1:
             # A label of this precision is itself a noisy label, of the level where keep is its precision: it is noised
             # from there, and stands nowhere below.
-            floor = jnp.float32(self.process.layout.schedule.level(self.label_precision))
-            levels = levels._replace(layout=jnp.maximum(levels.layout, floor))
-            again = self.process.layout.renoise(jax.random.fold_in(key, 2), clean.layout, floor, levels.layout)
-            noisy, kappa = noisy._replace(layout=again), self.process.layout.keep(floor)
+            levels = self._above_labels(levels)
+            again = self.process.layout.renoise(
+                jax.random.fold_in(key, 2), clean.layout, self._label_floor(), levels.layout
+            )
+            noisy = noisy._replace(layout=again)
+        return noisy
+
+    def _label_floor(self) -> Array:
+        return jnp.float32(self.process.layout.schedule.level(self.label_precision))
+
+    def _above_labels(self, levels: Pair) -> Pair:
+        """Levels with none of the layout below that of its own labels."""
+        return levels._replace(layout=jnp.maximum(levels.layout, self._label_floor()))
+
+    def losses(self, params: Any, drawn: Drawn) -> Pair:
+        """Per-example losses (B,) of what was drawn; a missing image has none."""
+        batch, known, noisy = drawn.batch, drawn.known, drawn.noisy
+        clean, levels, kappa = Pair(batch.image, batch.layout), self.process.clip_levels(drawn.levels), 1.0
+        if self.label_precision < 1:
+            levels, kappa = self._above_labels(levels), self.process.layout.keep(self._label_floor())
         apply = self.network.apply
-        if dropout is not None:
-            apply = functools.partial(apply, rngs={"dropout": dropout})
+        if drawn.features is not None:
+            apply = functools.partial(apply, rngs={"dropout": drawn.features[0]})
         denoise = self.process.denoiser(apply, params["network"])
-        told = condition(self.text_encoder, params, batch.tokens, drop)
-        output = denoise(noisy, levels, dataclasses.replace(told, lowres=lowres))
+        told = condition(self.text_encoder, params, batch.tokens, drawn.drop)
+        output = denoise(noisy, levels, dataclasses.replace(told, lowres=drawn.lowres))
         channels = losses.channel_weights(self.image)
         image = losses.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
@@ -221,7 +256,7 @@ class JointTask:
         lowres = None
         if self.lowres is not None:
             lowres = self.lowres.draw(jax.random.fold_in(key, 3), self.process, batch, self.lowres.level)
-        return self.losses(params, batch, levels, nothing, key, lowres=lowres)
+        return self.losses(params, Drawn(batch, levels, nothing, self.noised(batch, levels, key), lowres=lowres))
 
     def _told(self, params: Any, batch: TrainBatch, keys: Array, drop=None) -> Condition:
         """What a chunk of held-out examples is told in sampling."""

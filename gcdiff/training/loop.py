@@ -37,7 +37,8 @@ class TrainConfig:
 
     Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
-    and save come on top.
+    and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
+    and less memory; features that are dropped are others.
     """
 
     steps: int = 1000
@@ -48,10 +49,11 @@ class TrainConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    accumulate: int = 1
     optim: Optim = Optim()
 
     def __post_init__(self):
-        for name in ("steps", "keep", "log_every"):
+        for name in ("steps", "keep", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         for name in ("evaluate_every", "sample_every", "checkpoint_every"):
@@ -122,9 +124,8 @@ def train(
         progress.say(f"{workdir}: going on from step {start}")
 
     # The step.
-    step_fn = jax.jit(
-        functools.partial(train_step, task, config.optim, config.seed), donate_argnums=0, out_shardings=everywhere
-    )
+    update = functools.partial(train_step, task, config.optim, config.seed, accumulate=config.accumulate)
+    step_fn = jax.jit(update, donate_argnums=0, out_shardings=everywhere)
     writer = Writer(workdir, start)
     window = Window(meta["window"])
     unread: list[tuple[int, Mapping[str, jax.Array]]] = []

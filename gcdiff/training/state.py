@@ -28,6 +28,24 @@ class TrainState:
     profiles: tuple = ()
 
 
+def gradient(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Array, Any], Any]:
+    """((loss, metrics), gradient) of what was drawn, as means over equal parts of it, one part after the other.
+
+    A part takes every n-th example: where the batch is cut over devices, each device has its share of every part.
+    """
+    whole = jax.value_and_grad(task.loss_of, has_aux=True)
+    if parts == 1:
+        return whole(params, drawn)
+    cut = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0), drawn)
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, whole(params, part)), None
+
+    shapes = jax.eval_shape(whole, params, jax.tree.map(lambda a: a[0], cut))
+    total, _ = jax.lax.scan(add, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), cut)
+    return jax.tree.map(lambda a: a / parts, total)
+
+
 def create_state(task: Task, optim: Optim, seed: int) -> TrainState:
     """The state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs."""
     params = task.init(rng.stream(seed, "init"))
@@ -41,11 +59,14 @@ def create_state(task: Task, optim: Optim, seed: int) -> TrainState:
 
 
 def train_step(
-    task: Task, optim: Optim, seed: int, state: TrainState, batch: Any, progress: Array
+    task: Task, optim: Optim, seed: int, state: TrainState, batch: Any, progress: Array, accumulate: int = 1
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm and learning_rate."""
-    key = rng.stream(seed, "train", state.step)
-    (loss, metrics), grads = jax.value_and_grad(task.step, has_aux=True)(state.params, batch, key)
+    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm and learning_rate.
+
+    The batch goes through the network in `accumulate` parts; what is drawn for it does not depend on their number.
+    """
+    drawn = task.draw(batch, rng.stream(seed, "train", state.step))
+    (loss, metrics), grads = gradient(task, state.params, drawn, accumulate)
     with jax.numpy_dtype_promotion("standard"):  # optax's bias correction raises a float to an int
         updates, opt_state = transformation(optim).update(grads, state.opt_state, state.params)
     rate = learning_rate(optim, state.step, progress)

@@ -16,8 +16,13 @@ class Task(Protocol):
         """The parameters at the start of training. Pure; runs under jit."""
         ...
 
-    def step(self, params: Any, batch: Any, key: Array) -> tuple[Array, Mapping[str, Array]]:
-        """The scalar float32 loss of a batch and its metrics, float32 scalars by name. Pure; runs under jit."""
+    def draw(self, batch: Any, key: Array) -> Any:
+        """A batch with all random numbers of a step: a pytree of arrays, batch first. Pure; runs under jit."""
+        ...
+
+    def loss_of(self, params: Any, drawn: Any) -> tuple[Array, Mapping[str, Array]]:
+        """The scalar float32 loss of what was drawn and its metrics, float32 scalars by name, each a mean over
+        examples. Pure; runs under jit."""
         ...
 
     def sample(self, params: Any, step: int) -> Mapping[str, np.ndarray]:

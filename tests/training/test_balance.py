@@ -26,7 +26,10 @@ class Synthetic:
     def init(self, key):
         return balance.init()
 
-    def step(self, params, batch, key):
+    def draw(self, batch, key):
+        return key
+
+    def loss_of(self, params, key):
         k_level, k_one, k_counted, k_loss = jax.random.split(key, 4)
         level = jax.random.uniform(k_level, (32,))
         level = jnp.where(jax.random.bernoulli(k_one, 0.1, (32,)), 1.0, level)[:, None, None]

@@ -6,6 +6,7 @@ All but the last test is traced and not compiled: shapes and types must fit from
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
 from gcdiff.training import balance
-from gcdiff.training.joint_task import TrainBatch, encode
+from gcdiff.training.joint_task import Drawn, TrainBatch, encode
+from gcdiff.training.state import gradient
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import VOID, LabelSpec, Pair
 
@@ -85,6 +87,22 @@ def test_balanced_losses_start_as_they_are_and_charge_what_they_count():
     np.testing.assert_allclose(other, loss * np.exp(-0.6) + 0.6 * shares, rtol=1e-5)
 
 
+def test_a_batch_in_parts_has_the_gradient_of_the_whole():
+    task, rng = tiny("uniform", balanced=True), np.random.default_rng(0)
+    task = dataclasses.replace(task, photometric=0.1)
+    batch = jax.tree.map(jnp.asarray, task.heldout)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    params = jax.tree.map(lambda s: jnp.asarray(0.1 * rng.normal(size=s.shape), jnp.float32), shapes)
+    drawn = jax.jit(task.draw)(batch, jax.random.key(1))._replace(features=None)
+    (whole, other), (first, second) = zip(
+        *(jax.jit(lambda p, d, n=n: gradient(task, p, d, n))(params, drawn) for n in (1, 2)), strict=True
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), whole, other)
+    size = max(np.linalg.norm(a) for a in jax.tree.leaves(first))  # what a norm takes out again has no gradient
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a) + 1e-6 * size
+
+
 @pytest.mark.parametrize(("layout", "weight"), [("absorbing", "kl"), ("bits", "kl"), ("bits", "elbo")])
 def test_a_weight_that_a_process_does_not_have_is_refused(layout, weight):
     with pytest.raises(ValueError) as caught:
@@ -133,7 +151,8 @@ def test_imprecise_labels_are_noised_from_their_own_level():
 
     def loss(logits, level):
         levels = Pair(jnp.full(shape, 0.5), jnp.full(shape, level))
-        return task.losses({"network": logits}, batch, levels, nothing, keys[2]).layout.mean()
+        drawn = Drawn(batch, levels, nothing, task.noised(batch, levels, keys[2]))
+        return task.losses({"network": logits}, drawn).layout.mean()
 
     loss = jax.jit(loss)
     for level in (0.7, 1.0):

@@ -41,10 +41,12 @@ class Regression:
     def predict(self, params, x):
         return (jnp.tanh(x @ params["w1"] + params["b1"][None]) @ params["w2"])[:, 0]
 
-    def step(self, params, batch, key):
-        noise = 0.1 * jax.random.normal(key, batch["y"].shape)
-        loss = jnp.mean((self.predict(params, batch["x"]) - batch["y"] - noise) ** 2)
-        return loss, {"noise": noise.mean()}
+    def draw(self, batch, key):
+        return {**batch, "noise": 0.1 * jax.random.normal(key, batch["y"].shape)}
+
+    def loss_of(self, params, drawn):
+        loss = jnp.mean((self.predict(params, drawn["x"]) - drawn["y"] - drawn["noise"]) ** 2)
+        return loss, {"noise": drawn["noise"].mean()}
 
     def sample(self, params, step):
         return {"flat": np.full((4, 6, 3), 200, np.uint8)}
@@ -222,6 +224,7 @@ def test_two_devices_give_the_loss_of_one_and_hand_over(whole, tmp_path):
         "import sys; sys.path[:0] = [sys.argv[1]]; import jax; from pathlib import Path;"
         "from test_loop import *; assert len(jax.devices()) == 2;"
         "train(Regression(), batches, Path(sys.argv[2]) / 'a', config(evaluate_every=0));"
+        "train(Regression(), batches, Path(sys.argv[2]) / 'c', config(evaluate_every=0, accumulate=2));"
         "train(Regression(), send_signal_at(3), Path(sys.argv[2]) / 'b', config())"
     )
     done = subprocess.run(
@@ -232,7 +235,8 @@ def test_two_devices_give_the_loss_of_one_and_hand_over(whole, tmp_path):
     )
     assert "stopped at step 4" in done.stderr, done.stderr
     one = [line["train/loss"] for line in lines(whole[0]) if "train/loss" in line]
-    two = [line["train/loss"] for line in lines(tmp_path / "a") if "train/loss" in line]
-    np.testing.assert_allclose(two, one, rtol=1e-5)
+    for run in ("a", "c"):  # the whole batch at once, and in two parts
+        two = [line["train/loss"] for line in lines(tmp_path / run) if "train/loss" in line]
+        np.testing.assert_allclose(two, one, rtol=1e-5)
     state = train(Regression(), batches, tmp_path / "b", config())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state, whole[1])

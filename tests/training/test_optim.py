@@ -20,8 +20,11 @@ class Quadratic:
     def init(self, key):
         return {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), 3.0)}
 
-    def step(self, params, batch, key):
-        return 0.5 * sum(jnp.sum((leaf - batch) ** 2) for leaf in jax.tree.leaves(params)), {}
+    def draw(self, batch, key):
+        return batch, key
+
+    def loss_of(self, params, drawn):
+        return 0.5 * sum(jnp.sum((leaf - drawn[0]) ** 2) for leaf in jax.tree.leaves(params)), {}
 
 
 def rate(optim, step, progress):
@@ -70,8 +73,8 @@ def test_clipping_bounds_what_the_moments_see():
 
 def test_every_step_has_its_own_key():
     class Keys(Quadratic):
-        def step(self, params, batch, key):
-            return super().step(params, batch, key)[0], {"draw": jax.random.uniform(key)}
+        def loss_of(self, params, drawn):
+            return super().loss_of(params, drawn)[0], {"draw": jax.random.uniform(drawn[1])}
 
     create = functools.partial(create_state, Keys(), Optim(), 0)
     state, draws = create(), []
