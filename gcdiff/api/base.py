@@ -39,7 +39,8 @@ class Base:
 
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
-        """The model of a run directory, with its averaged (EMA) weights, or an average of another length.
+        """The model of a run directory, with its averaged (EMA) weights, or an average of another length; or of an
+        export.
 
         Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
         """

@@ -217,7 +217,7 @@ class Model(Segments, Fills):
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:
-    """The model of a run directory, with its averaged (EMA) weights.
+    """The model of a run directory, with its averaged (EMA) weights, or of an export.
 
     `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.

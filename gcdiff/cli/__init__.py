@@ -1,7 +1,8 @@
-"""The command line: gcdiff prepare | embed | train | import-gcdp | evaluate | sample | segment | synthesize | outpaint.
+"""The command line: gcdiff prepare | embed | train | checkpoint | import-gcdp | evaluate | sample | segment |
+synthesize | outpaint.
 
-parser: the commands and their arguments.  prepare: data.  embed: captions.  train: training.  evaluate: measuring.
-draw: all that a trained model draws.  files: the places that are written to.
+parser: the commands and their arguments.  prepare: data.  embed: captions.  train: training.  checkpoint: what a run
+has saved.  evaluate: measuring.  draw: all that a trained model draws.  files: the places that are written to.
 
 Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
 """
@@ -13,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from gcdiff.cli.checkpoint import checkpoint
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
 from gcdiff.cli.embed import embed
 from gcdiff.cli.evaluate import evaluate
@@ -24,6 +26,7 @@ from gcdiff.cli.train import train
 COMMANDS = {
     "prepare": prepare,
     "embed": embed,
+    "checkpoint": checkpoint,
     "import-gcdp": import_gcdp,
     "evaluate": evaluate,
     "sample": sample,
@@ -32,7 +35,7 @@ COMMANDS = {
     "outpaint": outpaint,
 }
 
-NO_CONFIG = ("prepare", "embed", "import-gcdp")
+NO_CONFIG = ("prepare", "embed", "checkpoint", "import-gcdp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

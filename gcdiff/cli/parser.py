@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import gcdiff
+from gcdiff.cli.checkpoint import add_parser as add_checkpoint
 from gcdiff.cli.embed import add_parser as add_embed
 from gcdiff.cli.prepare import add_parser as add_prepare
 
@@ -44,9 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=gcdiff.__version__)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
-    def command(name: str, text: str, epilog: str) -> argparse.ArgumentParser:
+    def command(name: str, text: str, epilog: str, place="the run directory, or an export") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text}.", epilog=epilog, formatter_class=raw)
-        sub.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
+        sub.add_argument("--workdir", required=True, type=Path, metavar="DIR", help=place)
         return sub
 
     train = command(
@@ -54,10 +55,14 @@ def make_parser() -> argparse.ArgumentParser:
         "Train a model, or go on with one: the same command resumes where it stopped",
         "--config.FIELD=VALUE sets one field of the config, for example --config.train.steps=2000;\n"
         "a field that does not exist is answered with those near it.",
+        "the run directory",
     )
     train.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="a file with a get_config([ARG])")
     train.add_argument(
-        "--init", type=Path, metavar="DIR", help="another run, whose weights to start from; classes match by name"
+        "--init",
+        type=Path,
+        metavar="DIR",
+        help="another run, or an export: weights to start from; classes match by name",
     )
 
     imported = commands.add_parser(
@@ -77,6 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     add_prepare(commands, raw)
     add_embed(commands, raw)
+    add_checkpoint(commands, raw)
 
     evaluate = command(
         "evaluate",

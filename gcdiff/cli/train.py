@@ -11,10 +11,13 @@ def train(arguments, overrides) -> int:
     """Train a model in --workdir. Everything is checked before anything is written there."""
     from gcdiff import config as configs
     from gcdiff.training import loop
+    from gcdiff.training.export import is_export
 
     config = configs.load_file(arguments.config, overrides)
     workdir, training = arguments.workdir, configs.train_config(config)
     writable(workdir)
+    if is_export(workdir):
+        raise ValueError(f"{workdir} is an export, with nothing to go on from: expected another --workdir, with --init")
     data = configs.splits(config)
     specs = configs.build_specs(config, data.train)
     initial = None

@@ -26,6 +26,7 @@ from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
 from gcdiff.text.tokenizer import PAD
 from gcdiff.training.checkpoint import restore_ema
+from gcdiff.training.export import WEIGHTS, is_export, restore_export
 from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
 from gcdiff.training.loop import TrainConfig
 from gcdiff.training.lowres import LowResInput
@@ -217,11 +218,18 @@ def initial_params(built: Built, config: ConfigDict, specs: Specs):
 
 
 def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs, ema: float | None = None):
-    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel).
+    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel); those of
+    an export.
 
     Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
     """
     shapes = jax.eval_shape(lambda: initial_params(built, config, specs))
+    if is_export(workdir):
+        if ema is not None:
+            raise ValueError(f"{workdir} is an export and holds one average: its length is chosen when it is made")
+        return restore_export(workdir, shapes)
+    if ema is None and not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{workdir}: no checkpoint found, there is neither checkpoints nor {WEIGHTS} in it")
     stored = {**shapes, **jax.eval_shape(lambda: training_params(LossConfig(**config.loss)))}
     profiles = tuple(config.optim.ema_profiles)
     if ema is None:

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 def write_manifest(path: Path, items: Mapping[str, Any]) -> None:
     """List the files under `path` and the arrays of `items`, pytrees by name, in its manifest."""
-    manifest = {"files": _checksums(path), "arrays": {name: _shapes(item) for name, item in items.items()}}
+    manifest = {"files": _checksums(path), "arrays": {name: shapes(item) for name, item in items.items()}}
     partial = path / (MANIFEST + ".partial")
     partial.write_text(json.dumps(manifest))
     os.replace(partial, path / MANIFEST)
@@ -38,7 +38,7 @@ def newest_first(directory: Path) -> Iterator[tuple[int, str | None]]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the files of a folder, None if nothing is."""
+    """What is wrong with the files of a folder, naming the first of them; None if nothing is."""
     try:
         wanted = json.loads((path / MANIFEST).read_text())["files"]
     except FileNotFoundError:
@@ -47,16 +47,24 @@ def damage(path: Path) -> str | None:
         return f"{MANIFEST} cannot be read"
     found = _checksums(path)
     bad = sorted(name for name in wanted if found.get(name) != wanted[name])
-    return f"{bad[0]} is {'changed' if bad[0] in found else 'missing'}" if bad else None
+    if not bad:
+        return None
+    more = f", and {len(bad) - 1} more" if bad[1:] else ""
+    return f"{bad[0]} is {'changed' if bad[0] in found else 'missing'}{more}"
 
 
 def check_fit(path: Path, item: str, target: Any) -> None:
     """Raise ValueError, naming the array, unless the item of a folder has the arrays of `target`."""
-    stored, wanted = json.loads((path / MANIFEST).read_text())["arrays"].get(item, {}), _shapes(target)
+    check_arrays(path, json.loads((path / MANIFEST).read_text())["arrays"].get(item, {}), target)
+
+
+def check_arrays(place: Path, stored: Mapping[str, str], target: Any) -> None:
+    """Raise ValueError, naming the array, unless the `shapes` that are stored in a place are those of `target`."""
+    wanted = shapes(target)
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
-            have, want = (shapes.get(name, "nothing") for shapes in (stored, wanted))
-            raise ValueError(f"{path}: holds {have} for {name}, the configuration expects {want}")
+            have, want = (found.get(name, "nothing") for found in (stored, wanted))
+            raise ValueError(f"{place}: holds {have} for {name}, the configuration expects {want}")
 
 
 def abstract(tree: Any) -> Any:
@@ -67,17 +75,20 @@ def abstract(tree: Any) -> Any:
     )
 
 
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree, in its order, by the '/'-joined names of their places."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def shapes(tree: Any) -> dict[str, str]:
+    """Types and shapes of the arrays of a pytree, as in float32[3, 4], by name."""
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named(tree).items()}
+
+
 def _checksums(path: Path) -> dict[str, str]:
     sums = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
         with file.open("rb") as content:
             sums[file.relative_to(path).as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
     return sums
-
-
-def _shapes(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }

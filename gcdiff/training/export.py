@@ -1,0 +1,92 @@
+"""Exports: a model's averaged parameters in one safetensors file, beside the files that say what the model is.
+
+model.safetensors holds every array under the '/'-joined names of its place in the tree, and as metadata a sha256 of
+them all, since flipped bytes are otherwise read without a word. config.json, specs.json (with the vocabulary) and
+DATA_LICENCE.txt are those of the run. Nothing that is read is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from gcdiff.training import manifest
+
+WEIGHTS = "model.safetensors"
+FILES = (WEIGHTS, "config.json", "specs.json", "DATA_LICENCE.txt")
+MADE_ANEW = ".compiled"  # left there by commands that load the export
+
+
+def is_export(directory: Path) -> bool:
+    """Whether a directory holds an export, and no run."""
+    return (directory / WEIGHTS).is_file() and not (directory / "checkpoints").exists()
+
+
+def check_place(out: Path) -> None:
+    """Raise ValueError unless `out` is new, empty or an export, which alone is written over."""
+    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    other = sorted(found - {*FILES, MADE_ANEW} if WEIGHTS in found else found)
+    if other:
+        raise ValueError(f"{out} holds {other[0]}: expected a new or an empty folder, or an export to write over")
+
+
+def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> None:
+    """Make `out` an export of a pytree of arrays; `describe(folder)` writes the files beside them.
+
+    All is written beside `out` and moved there when it is complete. Raises ValueError where `check_place` does.
+    """
+    check_place(out)
+    out = out.resolve()
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in manifest.named(params).items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
+        describe(new)
+        save_file(arrays, new / WEIGHTS, {"sha256": _digest(arrays)})
+        if not out.exists():
+            new.rename(out)
+            return
+        old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f"{out.name}.old-"))
+        out.rename(old)
+        new.rename(out)
+    shutil.rmtree(old)
+
+
+def restore_export(directory: Path, target: Any) -> Any:
+    """The parameters of an export, numpy arrays. `target` gives structure, shapes and dtypes.
+
+    Raises ValueError, in one line, for a damaged file, and for a parameter that is missing, too many or of another
+    shape.
+    """
+    file = directory / WEIGHTS
+    try:
+        with safe_open(file, framework="np") as opened:
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no mapping
+            digest = (opened.metadata() or {}).get("sha256")
+    except Exception as error:  # its reader has an exception of its own
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file}: damaged, expected a safetensors file ({reason})") from None
+    if digest is not None and digest != _digest(arrays):  # files that other programs write have none
+        raise ValueError(f"{file}: damaged, its arrays have changed since they were written")
+    manifest.check_arrays(file, manifest.shapes(arrays), target)
+    return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in manifest.named(target)])
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype}{list(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
