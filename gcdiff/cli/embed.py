@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
+
 from gcdiff.cli.files import writable
 
+BLOCK = 4096
+"""How many captions are turned into tokens at a time."""
 EPILOG = """\
 what is written to --out: every distinct caption and its features in bfloat16, of its tokens alone, with the encoder's
 id and revision (embeddings.json). Training reads it:
@@ -35,6 +39,8 @@ def embed(arguments) -> int:
     from gcdiff.training.writer import Progress
 
     out = arguments.dataset / "embeddings" if arguments.out is None else arguments.out
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ValueError(f"--limit is {arguments.limit}, expected at least 1")
     captions, counts = _captions(arguments.dataset)
     writable(out)
     encoder = load_encoder(arguments.encoder, dtype=arguments.dtype, limit=arguments.limit)
@@ -78,7 +84,7 @@ def _captions(root: Path) -> tuple[list[str], str]:
 
 def _check_lengths(encoder, captions: list[str]) -> int:
     """The tokens of the longest caption. Raises ValueError where it has more than the limit."""
-    lengths = encoder.lengths(captions)
+    lengths = np.concatenate([encoder.lengths(captions[i : i + BLOCK]) for i in range(0, len(captions), BLOCK)])
     worst, over = int(lengths.argmax()), int((lengths > encoder.limit).sum())
     if over:
         said = f"{over} of {len(captions)} captions have more than {encoder.limit} tokens"
