@@ -97,7 +97,7 @@ def _write_shard(path: Path, captions: Sequence[str], encode: Encode, features: 
     text, part = encode(captions), path.with_name(f"{UNFINISHED}{path.name}")
     lengths = np.asarray(text.mask).sum(axis=1)
     try:
-        writer = ArrayRecordWriter(str(part), "group_size:1")
+        writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
         try:
             for caption, tokens, length in zip(captions, np.asarray(text.tokens), lengths, strict=True):
                 writer.write(_encode(caption, tokens[:length]))

@@ -109,7 +109,7 @@ def write_shard(
     from array_record.python.array_record_module import ArrayRecordWriter
 
     part = path.with_name(f"{UNFINISHED}{path.name}")
-    tally, faults, writer = Tally.empty(labels), [], ArrayRecordWriter(str(part), "group_size:1")
+    tally, faults, writer = Tally.empty(labels), [], ArrayRecordWriter(str(part), "group_size:1,uncompressed")
     try:
         try:
             for key, result in results:
