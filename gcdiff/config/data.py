@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,14 +44,26 @@ def splits(config: ConfigDict) -> Splits:
 
 
 def build_specs(config: ConfigDict, train: Dataset) -> Specs:
-    """The specs of a data set; the vocabulary is read off its captions (at most 2,000 examples, evenly spread)."""
+    """The specs of a data set; the vocabulary is read off its captions, of prepared data all, of others those of at
+    most 2,000 examples, evenly spread. Raises ValueError for a caption that is longer than config.text.length."""
     vocabulary = encoder = None
     if config.text.encoder == "pretrained":
         encoder = embeddings(config).encoder
     if config.text.encoder == "learned":
-        indices = np.unique(np.linspace(0, len(train) - 1, 2000).astype(int))
-        vocabulary = Vocabulary.build((c for i in indices for c in train[int(i)].captions), config.text.length)
+        captions = sorted(set(_captions(train)))
+        vocabulary = Vocabulary.build(captions, config.text.length)
+        vocabulary.encode(captions)  # one that is too long is found now, not when a batch draws it
     return Specs(train.image, train.labels, vocabulary, train.licence, encoder)
+
+
+def _captions(train: Dataset) -> Iterator[str]:
+    from gcdiff.data.prepared import Prepared
+
+    if isinstance(train, Prepared):
+        yield from train.captions()
+    else:
+        for i in np.unique(np.linspace(0, len(train) - 1, 2000).astype(int)):
+            yield from train[int(i)].captions
 
 
 def embeddings(config: ConfigDict) -> Embeddings | None:

@@ -259,6 +259,7 @@ def batches(config: ConfigDict, specs: Specs, data: Splits):
 
     def start(step: int):
         options = {"start": step, "threads": config.data.threads, "finish": to_batch}
+        options["share"] = jax.process_index(), jax.process_count()
         return pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, **options)
 
     return start

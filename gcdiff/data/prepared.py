@@ -15,6 +15,7 @@ import dataclasses
 import io
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +162,11 @@ class Prepared:
             return decode(self._open()[int(index)])
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self._shard(index)}: damaged ({' '.join(str(error).split())})") from None
+
+    def captions(self) -> Iterator[str]:
+        """The captions of all examples, one after the other."""
+        for i in range(len(self)):
+            yield from self.record(i).captions
 
     def _open(self) -> Any:
         """The records of all shards; files are opened when they are first read."""

@@ -111,6 +111,7 @@ def test_features_that_do_not_fit_are_refused_before_training(place, capsys):
         ({"text.length": 4}, "config.text.length is 4 tokens, expected at least"),
         ({"data.embeddings": place / "folder"}, "expected a directory that gcdiff embed has written"),
         ({"text.encoder": "learned"}, "expected a directory of gcdiff embed with pretrained, and with nothing else"),
+        ({"text.encoder": "learned", "data.embeddings": "", "text.length": 3}, "caption has 6 words, the limit is 3"),
     ):
         assert train(place, "refused", **fields) == 2
         error = capsys.readouterr().err
