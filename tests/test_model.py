@@ -514,16 +514,6 @@ def test_another_runs_weights_are_taken_by_name(run, config, tmp_path, capsys):
         gcdiff.load(workdir, ema=0.07)
 
 
-def test_an_export_answers_bit_for_bit_as_its_run(run, tmp_path):
-    assert cli.main(["checkpoint", "export", str(run), "--out", str(tmp_path / "export")]) == 0
-    command = ["--workdir", str(tmp_path / "export"), "--text", TEXT, "--num", "2", "--seed", "3"]
-    assert cli.main(["sample", *command, "--out", str(tmp_path / "samples")]) == 0
-    expected = gcdiff.load(run).sample(TEXT, num=2, seed=3)
-    for i in range(2):
-        np.testing.assert_array_equal(read(tmp_path / f"samples/images/0000{i}.png"), expected.image[i])
-        np.testing.assert_array_equal(read(tmp_path / f"samples/layouts/0000{i}.png"), expected.layout[i])
-
-
 def test_the_examples_of_the_command_line_run_one_after_the_other(run, config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, "runs/streets")

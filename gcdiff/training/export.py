@@ -52,7 +52,10 @@ def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> N
         new = Path(folder) / "new"
         new.mkdir()
         describe(new)
+        (new / WEIGHTS).touch()
+        mode = (new / WEIGHTS).stat().st_mode  # safetensors makes a file that its owner alone may read
         save_file(arrays, new / WEIGHTS, {"sha256": _digest(arrays)})
+        (new / WEIGHTS).chmod(mode)
         if not out.exists():
             new.rename(out)
             return

@@ -199,7 +199,7 @@ def runs(tmp_path, monkeypatch):
     for name, model in (("base", BASE), ("stage", STAGE)):
         (tmp_path / name).mkdir()
         found[str(tmp_path / name)] = model
-    monkeypatch.setattr(Model, "restored", classmethod(lambda cls, workdir, ema=None: found[str(workdir)]))
+    monkeypatch.setattr(Model, "restored", classmethod(lambda cls, workdir, *_, **__: found[str(workdir)]))
     monkeypatch.setenv("GCDIFF_TRACEBACK", "")
     return tmp_path
 

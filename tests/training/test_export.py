@@ -169,6 +169,7 @@ def test_prune_keeps_the_newest_good_ones(copy, capsys, keep, bad, unfinished, l
 
 
 def test_an_export_is_read_exactly_as_its_run(run, exported, monkeypatch):
+    assert len({(exported / name).stat().st_mode for name in FILES}) == 1  # as readable as the rest
     assert {p.name for p in exported.iterdir()} == set(FILES)
     for refused in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, refused, None)

@@ -56,10 +56,11 @@ def test_what_is_missing_is_not_looked_at_and_has_no_loss():
 
 
 def test_examples_are_asked_what_their_one_side_can_answer():
-    shares = LevelShares(known=0.0, pieces=0.0)
-    layout = jnp.zeros((3000, *SIZE), jnp.int32).at[1000:2000].set(VOID)
+    shares, grid = LevelShares(known=0.0, pieces=0.0), (3, 4)
+    layout = jnp.zeros((3000, *grid), jnp.int32).at[1000:2000].set(VOID)
     has = jnp.arange(3000) < 2000
-    (image, lay), known = jax.jit(lambda k: draw(k, shares, layout, SIZE, has))(jax.random.key(0))
+    key, of = jax.random.key(0), jax.jit(draw, static_argnums=(1, 3))
+    (image, lay), known = of(key, shares, layout, grid, has)
     image, lay = np.asarray(image)[:, 0, 0], np.asarray(lay)[:, 0, 0]
     no_layout, no_image = slice(1000, 2000), slice(2000, 3000)
     assert np.all(lay[no_layout] == 1) and np.all((image[no_layout] > 0) & (image[no_layout] < 1))
@@ -70,11 +71,11 @@ def test_examples_are_asked_what_their_one_side_can_answer():
     np.testing.assert_allclose((lay[no_image] == 1).mean(), one_call / asked, atol=0.025)
     np.testing.assert_allclose(image[no_layout].mean(), 0.5, atol=0.03)
     # Whole examples are asked everything, as if none were missing.
-    alone = draw(jax.random.key(0), shares, jnp.zeros((3000, *SIZE), jnp.int32), SIZE)
+    alone = of(key, shares, jnp.zeros_like(layout), grid, jnp.ones_like(has))
     np.testing.assert_array_equal(alone.levels.image[:1000, 0, 0], image[:1000])
     # A model of segmentation alone has no such question for an image without a layout: it stands where it stands.
     only = LevelShares(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 0.0, 0.0)
-    assert np.all(np.asarray(draw(jax.random.key(0), only, layout[:2000], SIZE).levels.image) == 0)
+    assert np.all(np.asarray(of(key, only, layout, grid, has).levels.image[:2000]) == 0)
 
 
 def test_an_empty_caption_is_a_dropped_one():
