@@ -34,14 +34,8 @@ def convolve(x: Array, w: Array) -> Array:
 
 def _convolve(x: Array, w: Array) -> Array:
     (height, width), (size, _, channels, features) = x.shape[1:3], w.shape
-    many = height * width >= 512
-    if (
-        size == 3
-        and many
-        and min(channels, features) >= 48
-        and not (height % 2 or width % 2)
-        and x.dtype == jnp.float32
-    ):
+    many, wide = height * width >= 512, min(channels, features) >= 48
+    if size == 3 and many and wide and height % 2 == width % 2 == 0 and x.dtype == jnp.float32:
         on_cpu = winograd
     elif height % 2 == 0 and (size >= 7 or (features == 64 and many)):
         on_cpu = _two_rows_at_once
