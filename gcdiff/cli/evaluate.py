@@ -76,8 +76,9 @@ def _captioned(config, model, batch):
     unheard = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
     if not told or unheard:
         return Pair(batch.image, batch.layout), None
-    captions, stored = [batch.captions[i] for i in told], configs.embeddings(config)
-    text = captions if stored is None or model.encoder is not None else stored.batch(captions, config.text.length)
+    captions = [batch.captions[i] for i in told]
+    stored = configs.embeddings(config) if model.encoder is None else None
+    text = captions if stored is None else stored.batch(captions, config.text.length)
     return Pair(batch.image[told], batch.layout[told]), text
 
 
