@@ -12,6 +12,8 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import cli
+from gcdiff import config as configs
+from gcdiff.cli.evaluate import _captioned
 from gcdiff.text.encoder import load_encoder
 from gcdiff.types import Text
 
@@ -103,6 +105,19 @@ def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, r
         assert call(*moved, place / "nowhere") == 2 and "nowhere" in capsys.readouterr().err
     finally:
         (place / "moved").rename(place / "t5")
+
+
+def test_held_out_captions_are_read_as_stored_or_encoded_by_the_encoder_that_is_named(place, run):
+    model, named = gcdiff.load(run), gcdiff.load(run, encoder=place / "t5")
+    batch = configs.examples(configs.splits(model.config), 4)
+    batch = batch._replace(captions=(batch.captions[0], *[""] * (len(batch.captions) - 1)))
+    pair, stored = _captioned(model.config, model, batch)
+    assert len(pair.image) == len(pair.layout) == 1
+    encoded = load_encoder(place / "t5").encode([batch.captions[0]], 32)
+    np.testing.assert_array_equal(stored.mask, encoded.mask)
+    np.testing.assert_allclose(stored.tokens.astype(np.float32), encoded.tokens, rtol=2**-8)
+    named.config.data.embeddings = str(place / "gone")
+    assert _captioned(named.config, named, batch)[1] == [batch.captions[0]]
 
 
 def test_features_that_do_not_fit_are_refused_before_training(place, capsys):
