@@ -115,7 +115,7 @@ def waiting(seconds: float) -> dict:
     config = configs.load_file(str(CONFIG))
     data = configs.splits(config)
     specs, optim = configs.build_specs(config, data.train), configs.train_config(config).optim
-    task, mesh = configs.build_task(config, specs, data), parallel.data_mesh()
+    task, mesh = configs.build_task(config, specs, data), parallel.device_mesh()
     state = jax.jit(functools.partial(create_state, task, optim, 0))()
     step = jax.jit(functools.partial(train_step, task, optim, 0), donate_argnums=0)
     stream = configs.batches(config, specs, data)(0)

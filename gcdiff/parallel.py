@@ -1,38 +1,125 @@
-"""Data parallelism on the devices of this process: parameters on every device, the batch cut along its first axis."""
+"""Devices: a mesh with the axes data and fsdp, what is cut over it and what is whole, with one process or many.
+
+A batch is cut along its first axis over all devices. Parameters, optimiser state and averages are whole on every device
+along `data` and cut along `fsdp`, each array along one axis (`cut_axis`: the one rule). Devices stand in the order of
+their processes, so that a process's devices hold the rows that it has read, in their order.
+
+In training a step works on its device's part of the batch and adds up gradients (`gcdiff.training.state`). In sampling
+each device works on a chunk of its own: the program of one chunk, whatever their number.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-
-def data_mesh() -> Mesh:
-    """A mesh over all local devices with the one axis 'data'."""
-    devices = jax.local_devices()
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device: parameters, optimiser state, metrics."""
-    return NamedSharding(mesh, PartitionSpec())
+AXES = ("data", "fsdp")
+BATCH, WHOLE = PartitionSpec(AXES), PartitionSpec()
+"""What is cut along its first axis over all devices, and what every device has in whole."""
+SMALL = 4096
+"""Arrays of fewer elements are never cut: biases and norms are not worth the exchange."""
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis cut into equal parts, one per device."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of `data` x `fsdp` devices, of all there are by default; a size of 0 is what the other leaves.
+
+    Raises ValueError, with the numbers, unless the product is the number of devices.
+    """
+    devices = sorted(jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id))
+    count = len(devices)
+    sizes = (data or count // (fsdp or 1), fsdp or count // (data or count))
+    if math.prod(sizes) != count:
+        said = f"mesh.data is {data} and mesh.fsdp {fsdp}"
+        raise ValueError(f"{said}, expected a product of {count}, the number of devices (0: what the other leaves)")
+    return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def check_divisible(batch: int, devices: int) -> None:
-    """Raise ValueError if `batch` examples cannot be cut into equal parts for `devices` devices."""
-    if batch % devices:
-        raise ValueError(f"batch {batch} is not divisible by {devices} devices")
+def chunk_mesh() -> Mesh | None:
+    """All devices, to draw and to measure on; None for a single one, where nothing is cut."""
+    return device_mesh() if jax.device_count() > 1 else None
+
+
+def cut_axis(shape: Sequence[int], parts: int) -> int | None:
+    """The axis along which an array is cut into `parts`: its longest that divides, the last of several; None for an
+    array that is `SMALL` or has no such axis."""
+    fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    if parts == 1 or math.prod(shape) < SMALL or not fitting:
+        return None
+    return max(fitting, key=lambda axis: (shape[axis], axis))
+
+
+def cut(shape: Sequence[int], parts: int) -> PartitionSpec:
+    """The same as a PartitionSpec over the axis fsdp."""
+    axis = cut_axis(shape, parts)
+    return WHOLE if axis is None else PartitionSpec(*[None] * axis, AXES[1])
+
+
+def state_shardings(tree: Any, mesh: Mesh) -> Any:
+    """Where the arrays of a state are, by the one rule. Leaves have a shape."""
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, cut(leaf.shape, mesh.shape[AXES[1]])), tree)
+
+
+def check_divisible(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raise ValueError, with the numbers, if `batch` examples cannot be cut into equal parts for the devices, each of
+    them into `accumulate`."""
+    if batch % (mesh.size * accumulate):
+        cut_into = f"{mesh.size} devices" + (f" x {accumulate} parts (train.accumulate)" if accumulate > 1 else "")
+        shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+        raise ValueError(f"batch {batch} is not divisible by {cut_into}; the mesh is {shape}")
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """Put a pytree of numpy arrays, batch first, on the devices; the copy runs while the host goes on."""
+    """The global batch of the shares, pytrees of numpy arrays, batch first, that the processes have read; the copy to
+    the devices runs while the host goes on."""
     for size in {np.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}:
-        check_divisible(size, mesh.size)
-    return jax.device_put(batch, batch_sharding(mesh))
+        check_divisible(size * jax.process_count(), mesh)
+    sharding = NamedSharding(mesh, BATCH)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
+
+
+def place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    """Arrays that every process holds alike, on the devices: cut (`BATCH`) or whole (`WHOLE`). Keys may be among them.
+    Without a mesh they are left where they are."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, spec)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def one(array: Any) -> jax.Array:
+        if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(array)), impl=jax.random.key_impl(array))
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(one, tree)
+
+
+def to_host(tree: Any) -> Any:
+    """The arrays in whole, as numpy arrays on every process. All processes must ask."""
+
+    def one(array: Any) -> np.ndarray:
+        if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+            return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+        return np.asarray(array)
+
+    return jax.tree.map(one, tree)
+
+
+def on_each(mesh: Mesh | None, function: Callable, arguments: Any, results: Any) -> Callable:
+    """`function` as every device runs it on its own rows; without a mesh, `function` itself.
+
+    `arguments` is a tuple with a PartitionSpec, or a pytree prefix of them, for each argument, `results` the same for
+    the result: `BATCH` for arrays that are cut, `WHOLE` for those that every device has or makes alike.
+    """
+    if mesh is None:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=arguments, out_specs=results, check_vma=False)

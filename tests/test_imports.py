@@ -12,7 +12,7 @@ HEAVY = ("tensorflow", "torch", "tensorflow_datasets", "transformers", "gradio",
 
 # A module may import what stands before it, and its own stage; the sides know the first two stages alone.
 STAGES = (
-    ("types", "rng"),
+    ("types", "rng", "parallel"),
     ("schedules",),
     ("processes",),
     ("losses", "likelihood", "levels", "paths", "guidance", "samplers"),
@@ -22,7 +22,7 @@ STAGES = (
     ("api",),
     ("cli",),
 )
-SIDES = ("models", "text", "codecs", "parallel", "data")
+SIDES = ("models", "text", "codecs", "data")
 STAGE = {part: number for number, parts in enumerate(STAGES) for part in parts}
 FIRST_ABOVE_SIDES = STAGE["layouts"]
 CONFIG_READERS = ("config", "cli")

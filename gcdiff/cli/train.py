@@ -38,15 +38,12 @@ def _check_trainable(config, task) -> None:
     """Trace what training runs, on shapes alone. Raises ValueError, in one line, for what cannot be trained."""
     import jax
 
-    from gcdiff.parallel import check_divisible
+    from gcdiff.parallel import check_divisible, device_mesh
 
     size, seed, parts = config.train.batch_size, config.train.seed, config.train.accumulate
-    devices = jax.local_device_count()
     if not 0 <= seed < 2**32:
         raise ValueError(f"config.train.seed is {seed}, expected 0 to {2**32 - 1}")
-    check_divisible(size, devices)
-    if size % (devices * parts):
-        raise ValueError(f"batch {size} is not divisible by {devices} devices times config.train.accumulate {parts}")
+    check_divisible(size, device_mesh(), parts)
     key = jax.random.key(0)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), task.heldout)
     try:

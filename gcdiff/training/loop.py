@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
@@ -100,8 +101,8 @@ def train(
     directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
-    mesh = parallel.data_mesh()
-    everywhere = parallel.replicated(mesh)
+    mesh = parallel.device_mesh()
+    everywhere = NamedSharding(mesh, parallel.WHOLE)
 
     # The state: restored, or created under jit.
     create = functools.partial(create_state, task, config.optim, config.seed)

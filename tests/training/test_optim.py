@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.parallel import check_divisible, data_mesh, shard_batch
 from gcdiff.training.optim import Optim, average, ema_decay, learning_rate
 from gcdiff.training.state import create_state, train_step
 
@@ -96,13 +95,3 @@ def test_bad_settings_name_the_field():
         Optim(schedule="cosin")
     with pytest.raises(ValueError, match="^optim.b2 is 1.5"):
         Optim(b2=1.5)
-
-
-def test_a_batch_must_be_divisible():
-    with pytest.raises(ValueError, match="^batch 30 is not divisible by 4 devices$"):
-        check_divisible(30, 4)
-    check_divisible(32, 4)
-    mesh = data_mesh()
-    whole = shard_batch({"x": np.arange(8 * mesh.size)}, mesh)["x"]
-    np.testing.assert_array_equal(whole, np.arange(8 * mesh.size))
-    assert whole.sharding.shard_shape(whole.shape) == (8,)
