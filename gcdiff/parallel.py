@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -26,7 +27,7 @@ SMALL = 4096
 """Arrays of fewer elements are never cut: biases and norms are not worth the exchange."""
 
 
-def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh of `data` x `fsdp` devices, of all there are by default; a size of 0 is what the other leaves.
 
     Raises ValueError, with the numbers, unless the product is the number of devices.
@@ -65,6 +66,19 @@ def state_shardings(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: NamedSharding(mesh, cut(leaf.shape, mesh.shape[AXES[1]])), tree)
 
 
+def put_together(part: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """Within `on_each`: the whole array of the parts that the devices along fsdp have."""
+    return part if spec == WHOLE else jax.lax.all_gather(part, AXES[1], axis=len(spec) - 1, tiled=True)
+
+
+def mean_of_part(array: jax.Array, spec: PartitionSpec) -> jax.Array:
+    """Within `on_each`: the mean over all devices of arrays that each has in whole, cut along fsdp as `spec` says."""
+    if spec == WHOLE:
+        return jax.lax.pmean(array, AXES)
+    part = jax.lax.psum_scatter(array, AXES[1], scatter_dimension=len(spec) - 1, tiled=True)
+    return jax.lax.pmean(part, AXES[0]) / jax.lax.axis_size(AXES[1])
+
+
 def check_divisible(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
     """Raise ValueError, with the numbers, if `batch` examples cannot be cut into equal parts for the devices, each of
     them into `accumulate`."""
@@ -95,7 +109,7 @@ def place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
         return jax.device_put(tree, sharding)
 
     def one(array: Any) -> jax.Array:
-        if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(one(jax.random.key_data(array)), impl=jax.random.key_impl(array))
         host = np.asarray(array)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

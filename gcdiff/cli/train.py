@@ -30,7 +30,7 @@ def train(arguments, overrides) -> int:
     _check_trainable(config, task)
     configs.save_run(workdir, config, specs)
     cache_compilations(workdir)
-    loop.train(task, configs.batches(config, specs, data), workdir, training)
+    loop.train(task, configs.batches(config, specs, data), workdir, training, config.to_dict())
     return 0
 
 
@@ -43,7 +43,7 @@ def _check_trainable(config, task) -> None:
     size, seed, parts = config.train.batch_size, config.train.seed, config.train.accumulate
     if not 0 <= seed < 2**32:
         raise ValueError(f"config.train.seed is {seed}, expected 0 to {2**32 - 1}")
-    check_divisible(size, device_mesh(), parts)
+    check_divisible(size, device_mesh(config.mesh.data, config.mesh.fsdp), parts)
     key = jax.random.key(0)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), task.heldout)
     try:

@@ -15,8 +15,8 @@ from ml_collections.config_dict import placeholder
 from gcdiff.levels import LevelShares
 from gcdiff.models.unet import JointUNet
 from gcdiff.training.joint_task import LossConfig
-from gcdiff.training.loop import TrainConfig
 from gcdiff.training.optim import Optim
+from gcdiff.training.settings import MeshSizes, TrainConfig
 
 # What the data, the process or the program decides (network.lowres is data.lowres > 0), and what a joint model of one
 # grid always has.
@@ -27,8 +27,7 @@ NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor", "lowres")
 def default() -> ConfigDict:
     """A config with every field there is, locked; an experiment changes some of them."""
     network = {f.name: f.default for f in dataclasses.fields(JointUNet) if f.name not in NOT_CHOSEN}
-    train = _defaults(TrainConfig)
-    train.pop("optim")
+    train = {name: value for name, value in _defaults(TrainConfig).items() if name not in ("optim", "mesh")}
     config = {
         "name": "",
         "data": {
@@ -74,6 +73,7 @@ def default() -> ConfigDict:
         },
         "optim": _defaults(Optim),
         "train": {**train, "batch_size": 32},
+        "mesh": _defaults(MeshSizes),  # devices: data is over how many a batch is cut, fsdp each copy of the state
         "sample": {
             "steps": 50,
             "path": "joint",

@@ -28,12 +28,15 @@ from gcdiff.text.tokenizer import PAD
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.export import WEIGHTS, is_export, restore_export
 from gcdiff.training.joint_task import JointTask, LossConfig, TrainBatch, init_params, training_params
-from gcdiff.training.loop import TrainConfig
 from gcdiff.training.lowres import LowResInput
 from gcdiff.training.optim import Optim
+from gcdiff.training.settings import MeshSizes, TrainConfig
 from gcdiff.training.snapshots import average_of
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import Pair
+
+ANOTHER_ORDER = 0x9E3779B9
+"""Added to the seed of the data for each other order of them."""
 
 
 class Built(NamedTuple):
@@ -252,15 +255,16 @@ def initial_from(workdir: Path, config: ConfigDict, specs: Specs):
 
 
 def batches(config: ConfigDict, specs: Specs, data: Splits):
-    """A function from a first step to an iterator over training batches from that step on."""
+    """A function from a first step, and the number of an order, to an iterator over training batches from there on."""
     from gcdiff.data.pipeline import batches as pipeline
 
     to_batch = train_batches(config, specs)
 
-    def start(step: int):
+    def start(step: int, order: int = 0):
         options = {"start": step, "threads": config.data.threads, "finish": to_batch}
         options["share"] = jax.process_index(), jax.process_count()
-        return pipeline(data.train, config.train.batch_size, config.train.seed, data.train_transform, **options)
+        seed = (config.train.seed + order * ANOTHER_ORDER) % 2**32
+        return pipeline(data.train, config.train.batch_size, seed, data.train_transform, **options)
 
     return start
 
@@ -268,4 +272,4 @@ def batches(config: ConfigDict, specs: Specs, data: Splits):
 def train_config(config: ConfigDict) -> TrainConfig:
     """The part of the config that the training loop reads."""
     train = {k: v for k, v in config.train.items() if k != "batch_size"}
-    return TrainConfig(**train, optim=Optim(**config.optim))
+    return TrainConfig(**train, optim=Optim(**config.optim), mesh=MeshSizes(**config.mesh))

@@ -59,12 +59,12 @@ def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> Non
 
 
 def _may_change(field: str) -> bool:
-    """Data may move, and training and drawing go on in another way; where a run stands in its data depends on seed and
-    batch size."""
+    """Data may move, and training and drawing go on in another way, on other devices; where a run stands in its data
+    depends on seed and batch size."""
     section = field.split(".")[0]
     if section == "data":
         return field in ("data.root", "data.embeddings", "data.threads")
-    return section in ("train", "sample") and field not in ("train.seed", "train.batch_size")
+    return section in ("train", "mesh", "sample") and field not in ("train.seed", "train.batch_size")
 
 
 def _load_config(file: Path) -> ConfigDict:

@@ -33,11 +33,11 @@ class Checkpointer:
         """The newest step on disk, None if there is none."""
         return max(manifest.steps(self.directory), default=None)
 
-    def save(self, step: int, state: TrainState, meta: dict) -> None:
-        """Save `state` and the JSON-able `meta` as `step`; returns when all is on disk."""
+    def save(self, step: int, state: TrainState, documents: dict, numbers: dict | None = None) -> None:
+        """Save `state` and the JSON-able `documents` as `step`; returns when all is on disk."""
         items = _items(state)
         arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays))
+        self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(documents), **arrays))
         manifest.write_manifest(self.directory / str(step), items)
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict] | None:
@@ -59,8 +59,12 @@ class Checkpointer:
             arrays = {name: ocp.args.StandardRestore(manifest.abstract(item)) for name, item in items.items()}
             found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arrays))
             averages = {name: found[name] for name in ("ema", "profiles") if name in items}
-            return TrainState(**found["state"], **averages), found["meta"]
+            documents = found["meta"] if "meta" in found["meta"] else {"meta": found["meta"]}
+            return TrainState(**found["state"], **averages), documents
         return None
+
+    def wait(self) -> None:
+        pass
 
     def close(self) -> None:
         self._manager.close()

@@ -2,20 +2,19 @@
 
 The order within a step is: evaluate, draw pictures, save, and only then take the next batch, so that a checkpoint at
 step n has seen batches 0 to n-1 and `batches(n)` goes on exactly there. The loop never waits for the step it has just
-started: metrics are read one step late, while the device works on the next one.
+started: metrics are read one step late, while the device works on the next one, whose batch is on its way to the device
+by then.
+
+Several processes run the same loop. What only one of them knows, that it was told to stop and how late it is, travels
+with a step and is read with its metrics: all decide alike, at the same step.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,228 +24,259 @@ from jax.sharding import NamedSharding
 
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
-from gcdiff.training.optim import Optim
+from gcdiff.training.health import Diverged, Health
+from gcdiff.training.settings import TrainConfig
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state, train_step
+from gcdiff.training.stop import Interrupted, Left, Stop, stop_on_signal
 from gcdiff.training.task import Task
-from gcdiff.training.writer import Progress, Writer, make_writable
+from gcdiff.training.window import Window
+from gcdiff.training.writer import Progress, Writer, has_numbers, has_pictures, make_writable
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long to train and how often to look. Periods are in steps; 0 means at the end alone.
-
-    Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
-    compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
-    and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
-    and less memory; features that are dropped are others.
-    """
-
-    steps: int = 1000
-    minutes: float | None = None
-    seed: int = 0
-    log_every: int = 20
-    evaluate_every: int = 500
-    sample_every: int = 500
-    checkpoint_every: int = 500
-    keep: int = 2
-    accumulate: int = 1
-    optim: Optim = Optim()
-
-    def __post_init__(self):
-        for name in ("steps", "keep", "log_every", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("evaluate_every", "sample_every", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes is {self.minutes}, expected more than 0 or None")
-
-    def share_done(self, step: int, seconds: float) -> float:
-        """The share of training that is done after `step` steps and `seconds`; 1 or more at the end."""
-        return max(step / self.steps, seconds / (60 * self.minutes) if self.minutes else 0.0)
-
-
-class Diverged(FloatingPointError):
-    """The loss or its gradient is not finite. `step` counts from 1."""
-
-    def __init__(self, step: int, message: str):
-        super().__init__(message)
-        self.step = step
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training stopped on `signum` (SIGINT or SIGTERM) after saving a checkpoint."""
-
-    def __init__(self, signum: int, message: str):
-        super().__init__(message)
-        self.signum = signum
+__all__ = ["Diverged", "Interrupted", "TrainConfig", "train"]
 
 
 def train(
     task: Task,
-    batches: Callable[[int], Iterator[Any]],
+    batches: Callable[..., Iterator[Any]],
     workdir: str | Path,
     config: TrainConfig,
+    documents: Any = None,
+    devices: Sequence[Any] | None = None,
+    stop: Stop | None = None,
+    name: str = "",
 ) -> TrainState:
     """Train `task` in `workdir`, from its newest checkpoint if it has one, and return the last state.
 
-    `batches(step)` yields the batches of steps `step`, `step + 1`, ... as pytrees of numpy arrays, batch first; the
-    same step must always give the same batch, and an array must not be written to once it has been yielded. A resumed
-    run then equals an uninterrupted one bit for bit (with `minutes`, as far as the clock allows).
+    `batches(step)` yields the batches of steps `step`, `step + 1`, ... as pytrees of numpy arrays, batch first (of
+    several processes each yields its share); the same step must always give the same batch, and an array must not be
+    written to once it has been yielded. A resumed run then equals an uninterrupted one bit for bit (with `minutes`, as
+    far as the clock allows). `batches(step, order=1)` is asked for other ones, once steps have been skipped too often.
+
+    `documents` is what a checkpoint keeps as the run's config, in JSON. Trains on `devices`, all by default. `stop` is
+    given where several runs share a process, `name` then tells them apart.
 
     Leaves `metrics.jsonl` (train/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a snapshot
     of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, and ValueError for a
     directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
-    mesh = parallel.device_mesh()
-    everywhere = NamedSharding(mesh, parallel.WHOLE)
+    mesh = parallel.device_mesh(config.mesh.data, config.mesh.fsdp, devices)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signal()) if stop is None else stop
+        progress = stack.enter_context(contextlib.closing(Progress(config.steps)))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", config.keep)))
+        run = _Run(task, batches, workdir, config, documents, mesh, stop, progress, checkpoints)
+        return run.go()
 
-    # The state: restored, or created under jit.
-    create = functools.partial(create_state, task, config.optim, config.seed)
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(create))
-    checkpoints = Checkpointer(workdir / "checkpoints", config.keep)
-    state, meta = checkpoints.restore(target) or (None, {"step": 0, "seconds": 0.0, "window": {}})
-    start = meta["step"]
-    progress = Progress(config.steps)
-    if state is not None and config.share_done(start, meta["seconds"]) >= 1:
-        progress.say(f"{workdir}: finished at step {start}, nothing to do")
-        return state
-    snapshots = Snapshots(workdir / "snapshots", start) if target.profiles else None
-    if snapshots is not None:
-        size = disk_use(target.profiles) / 1e6
-        progress.say(f"{snapshots.directory}: at most {MOST} snapshots of averages, {size:.3g} MB")
-    if state is None:
-        progress.note(0, "compiling")
-        state = jax.jit(create, out_shardings=everywhere)()
-    else:
-        progress.say(f"{workdir}: going on from step {start}")
 
-    # The step.
-    update = functools.partial(train_step, task, config.optim, config.seed, accumulate=config.accumulate)
-    step_fn = jax.jit(update, donate_argnums=0, out_shardings=everywhere)
-    writer = Writer(workdir, start)
-    window = Window(meta["window"])
-    unread: list[tuple[int, Mapping[str, jax.Array]]] = []
+class _Run:
+    """A run in a directory. At the top of its loop `state` has seen `step` batches."""
 
-    def read(keep: int) -> None:
-        """Bring all but the newest `keep` metrics to the host, check them, log them."""
-        while len(unread) > keep:
-            number, metrics = unread.pop(0)
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(values[name]):
-                    good = checkpoints.latest()
-                    rest = "there is no checkpoint" if good is None else f"the last good checkpoint is step {good}"
-                    raise Diverged(number, f"step {number}: {name} is {values[name]}, training stopped; {rest}")
-            window.add(values)
-            if number % config.log_every == 0:
-                log(number)
+    def __init__(self, task, batches, workdir, config, documents, mesh, stop, progress, checkpoints):
+        self.task, self.batches, self.workdir, self.config, self.documents = task, batches, workdir, config, documents
+        self.mesh, self.stop, self.progress, self.checkpoints = mesh, stop, progress, checkpoints
+        self.alone = jax.process_count() == 1
+        create = functools.partial(create_state, task, config.optim, config.seed)
+        shapes = jax.eval_shape(create)
+        self.places = parallel.state_shardings(shapes, mesh)
+        self.create = jax.jit(create, out_shardings=self.places)
+        self.target = jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, self.places
+        )
+        self.unread: list[tuple[int, Mapping[str, jax.Array]]] = []
+        self.agreed = 0.0, False  # of the last step that was read: the share that is done, and whether to stop
+        self.numbers: dict[int, dict[str, float]] = {}  # what the last evaluation found
 
-    def log(number: int) -> None:
-        means = {f"train/{name}": value for name, value in window.means().items()}
-        writer.scalars(number, means | {"seconds": round(time.monotonic() - clock, 2)})
-        window.clear()
+    def go(self) -> TrainState:
+        """Train to the end."""
+        config, progress = self.config, self.progress
+        found = self.checkpoints.restore(self.target)
+        meta = found[1]["meta"] if found is not None else {"step": 0, "seconds": 0.0}
+        done, owed = config.share_done(meta["step"], meta["seconds"]), self.owed(meta)
+        if done >= 1 and not owed:
+            progress.say(f"{self.workdir}: finished at step {meta['step']}, nothing to do")
+            return found[0]
+        self.clock, self.agreed = time.monotonic() - meta["seconds"], (done, False)
+        self.take_up(found)
+        if self.snapshots is not None:
+            size = disk_use(self.target.profiles) / 1e6
+            progress.say(f"{self.snapshots.directory}: at most {MOST} snapshots of averages, {size:.3g} MB")
+        if found is not None:
+            progress.say(f"{self.workdir}: going on from step {self.step}")
+        try:
+            if owed:
+                self.look(**owed)
+            if done >= 1:
+                return self.state
+            self.compile()
+            return self.loop()
+        except Left:
+            self.save()
+            raise self.interrupted() from None
 
-    # The loop. At its top `state` has seen `step` batches.
-    clock = time.monotonic() - meta["seconds"]
-    with contextlib.closing(checkpoints), contextlib.closing(progress), stop_on_signal() as stop:
-        source = batches(start)
-        progress.note(start, "compiling")
-        step = start
+    def due(self, step: int, every: int, last: bool) -> bool:
+        """Whether something is to be done at a step, every so often or at the end alone."""
+        return last or (every > 0 and step % every == 0)
+
+    def owed(self, meta: Mapping[str, Any]) -> dict[str, bool]:
+        """What was to be shown at the step of a checkpoint, and was not because of a signal: arguments of `look`."""
+        step, config = meta["step"], self.config
+        last = config.share_done(step, meta["seconds"]) >= 1
+        owed = {
+            "evaluate": self.due(step, config.evaluate_every, last) and not has_numbers(self.workdir, step),
+            "sample": self.due(step, config.sample_every, last) and not has_pictures(self.workdir, step),
+        }
+        return owed if step > 0 and any(owed.values()) else {}
+
+    def take_up(self, found: tuple[TrainState, dict] | None, order: int = 0) -> None:
+        """Stand where a checkpoint stands, or at the start."""
+        if found is None:
+            self.progress.note(0, "compiling")
+            state, documents = self.create(), {"meta": {"step": 0, "window": {}}}
+        else:
+            state, documents = found
+        meta, order = documents["meta"], order or documents.get("data", {}).get("order", 0)
+        self.state, self.step, self.start, self.ahead = state, meta["step"], meta["step"], None
+        self.snapshots = Snapshots(self.workdir / "snapshots", self.step) if self.target.profiles else None
+        self.health = Health(self.config.max_skipped, order)
+        self.writer, self.window = Writer(self.workdir, self.step), Window(meta["window"])
+        self.unread.clear()
+        self.source = self.batches(self.step, order=order) if order else self.batches(self.step)
+
+    def compile(self) -> None:
+        """Compile the step for the first batch."""
+        config, mesh = self.config, self.mesh
+        self.progress.note(self.step, "compiling")
+        self.ahead = self.fetch()
+
+        def update(state: TrainState, batch: Any, said: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+            share, told = said.max(axis=0)
+            one = None if mesh.size == 1 else mesh
+            state, metrics = train_step(
+                self.task, config.optim, config.seed, state, batch, share, config.accumulate, one
+            )
+            return state, metrics | {"share": share, "told": told}
+
+        places = self.places, NamedSharding(mesh, parallel.WHOLE)
+        program = jax.jit(update, donate_argnums=0, out_shardings=places)
+        lowered = program.lower(self.target, self.ahead, self.say(0.0))
+        self.update = self.wait_for(lowered.compile)
+
+    def wait_for(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a long call, which is left if a signal comes. Several processes cannot leave one another."""
+        return self.stop.run(function, *arguments) if self.alone else function(*arguments)
+
+    def loop(self) -> TrainState:
+        """Steps, until one is the last."""
+        config = self.config
         while True:
-            seconds = time.monotonic() - clock
-            share = config.share_done(step, seconds)
-            last = share >= 1
+            seconds = time.monotonic() - self.clock
+            own = config.share_done(self.step, seconds)
+            share, told = (own, bool(self.stop)) if self.alone else self.agreed
+            last, new = max(share, self.step / config.steps) >= 1, self.step > self.start
             evaluate, sample, save = (
-                step > start and (last or (every > 0 and step % every == 0))
+                new and self.due(self.step, every, last)
                 for every in (config.evaluate_every, config.sample_every, config.checkpoint_every)
             )
-            save |= bool(stop) and step > start
-            if evaluate or sample or save:
-                read(keep=0)
-            if last and window.count:
-                log(step)
-            if evaluate:
-                progress.note(step, "evaluating")
-                values = {f"eval/{name}": value for name, value in task.evaluate(state.ema, step).items()}
-                writer.scalars(step, values)
-                progress.say("  ".join([f"step {step}"] + [f"{name} {value:.4g}" for name, value in values.items()]))
-            if sample:
-                progress.note(step, "drawing pictures")
-                writer.pictures(step, task.sample(state.ema, step))
+            save |= told and new
+            if (evaluate or sample or save) and not self.read(keep=0):
+                continue
+            if last and self.window.count:
+                self.log(self.step)
+            self.look(evaluate, sample)
             if save:
-                progress.note(step, "saving")
-                if snapshots is not None:  # first: a run that has a checkpoint of a step also has its snapshot
-                    snapshots.save(step, state.profiles)
-                checkpoints.save(step, state, {"step": step, "seconds": seconds, "window": window.sums})
+                self.save()
             if last:
-                return state
-            if stop:
-                raise Interrupted(stop[0], f"stopped at step {step}; the same command goes on from there")
+                return self.state
+            if told:
+                raise self.interrupted()
+            batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
+            self.state, metrics = self.update(self.state, batch, self.say(own))
+            self.step += 1
+            self.unread.append((self.step, metrics))
+            if self.read(keep=1):
+                limit = 60 * config.minutes - seconds if config.minutes else float("inf")
+                self.progress.update(self.step, self.window.recent, limit)
 
-            batch = next(source, None)
-            if batch is None:
-                raise ValueError(f"the batches ended at step {step} of {config.steps}")
-            state, metrics = step_fn(state, parallel.shard_batch(batch, mesh), np.float32(share))
-            step += 1
-            unread.append((step, metrics))
-            read(keep=1)
-            limit = 60 * config.minutes - seconds if config.minutes else math.inf
-            progress.update(step, window.recent, limit)
+    def fetch(self) -> Any:
+        """The next batch, on its way to the devices."""
+        batch = next(self.source, None)
+        if batch is None:
+            raise ValueError(f"the batches ended at step {self.step} of {self.config.steps}")
+        return parallel.shard_batch(batch, self.mesh)
 
+    def say(self, share: float) -> jax.Array:
+        """What this process says to all with a step: the share that is done, and whether it was told to stop."""
+        rows = len(self.mesh.local_devices)
+        return parallel.shard_batch(np.full((rows, 2), (share, bool(self.stop)), np.float32), self.mesh)
 
-UNSEEN = ("grad_norm", "learning_rate")  # logged, but left out of the progress line
+    def read(self, keep: int) -> bool:
+        """Bring all but the newest `keep` metrics to the host, check them, log them. False where training went back."""
+        while len(self.unread) > keep:
+            number, metrics = self.unread.pop(0)
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            self.agreed = values.pop("share"), values.pop("told") > 0
+            bad = self.health.look_at(number, values)
+            if bad:
+                self.progress.say(bad)
+                self.window.skip()
+                if self.health.too_bad:
+                    self.go_back(number)
+                    return False
+            else:
+                self.window.add(values)
+            if number % self.config.log_every == 0:
+                self.log(number)
+        return True
 
+    def go_back(self, number: int) -> None:
+        """Go on from the last good checkpoint, or from the start, with other batches; once."""
+        self.checkpoints.wait()
+        good = self.checkpoints.latest()
+        where = "the start" if good is None else f"the checkpoint of step {good}"
+        if self.health.order:
+            raise Diverged(number, f"{self.health.story()}, also with other batches; the last good state is {where}")
+        self.progress.say(f"{self.health.story()}: going back to {where}, with other batches from there")
+        self.take_up(self.checkpoints.restore(self.target), order=1)
 
-class Window:
-    """Sums of metrics since the last line of the log. It is saved with a checkpoint, so that a resumed run logs the
-    same means."""
+    def log(self, number: int) -> None:
+        means = {f"train/{name}": value for name, value in self.window.means().items()}
+        self.writer.scalars(number, means | {"seconds": round(time.monotonic() - self.clock, 2)})
+        self.window.clear()
 
-    def __init__(self, sums: Mapping[str, list]):
-        self.sums = {name: list(pair) for name, pair in sums.items()}  # name -> [count, sum]
-        self.recent: dict[str, float] = {}  # what a person sees: the means, also just after `clear`
+    def look(self, evaluate: bool, sample: bool) -> None:
+        """Numbers and pictures of the averaged parameters."""
+        if not (evaluate or sample):
+            return
+        params = self.state.ema
+        if self.mesh.shape["fsdp"] > 1:
+            params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
+        if evaluate:
+            self.progress.note(self.step, "evaluating")
+            found = self.wait_for(self.task.evaluate, params, self.step)
+            self.numbers = {self.step: found}
+            values = {f"eval/{name}": value for name, value in found.items()}
+            self.writer.scalars(self.step, values)
+            said = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.progress.say(f"step {self.step}  {said}")
+        if sample:
+            self.progress.note(self.step, "drawing pictures")
+            self.writer.pictures(self.step, self.wait_for(self.task.sample, params, self.step))
 
-    @property
-    def count(self) -> int:
-        return max((count for count, _ in self.sums.values()), default=0)
+    def save(self) -> None:
+        """Save, unless nothing has been done since the last time."""
+        if self.step == self.start:
+            return
+        self.progress.note(self.step, "saving")
+        if self.snapshots is not None:  # first: a run that has a checkpoint of a step also has its snapshot
+            self.snapshots.save(self.step, self.state.profiles)
+        meta = {"step": self.step, "seconds": time.monotonic() - self.clock, "window": self.window.sums}
+        documents = {"meta": meta, "data": {"batch": self.step, "order": self.health.order}, "config": self.documents}
+        numbers = self.numbers.get(self.step, {})
+        self.checkpoints.save(self.step, self.state, documents, numbers)
 
-    def add(self, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            count, total = self.sums.get(name, (0, 0.0))
-            self.sums[name] = [count + 1, total + value]
-        self.recent = {name: value for name, value in self.means().items() if name not in UNSEEN}
-
-    def means(self) -> dict[str, float]:
-        return {name: total / count for name, (count, total) in self.sums.items()}
-
-    def clear(self) -> None:
-        self.sums = {}
-
-
-@contextlib.contextmanager
-def stop_on_signal() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying of them; a second signal does what it always does."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # python delivers signals to the main thread alone
-        return
-    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, _frame: Any) -> None:
-        received.append(number)
-        restore()
-        os.write(2, b"\nstopping after this step; again to stop at once\n")
-
-    for number in previous:
-        signal.signal(number, handle)
-    try:
-        yield received
-    finally:
-        restore()
+    def interrupted(self) -> Interrupted:
+        self.checkpoints.wait()
+        said = f"stopped at step {self.step}; the same command goes on from there"
+        return Interrupted(self.stop.signum, said, self.stop.left)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gcdiff import rng
+from gcdiff import parallel, rng
 from gcdiff.training.averages import take_in
 from gcdiff.training.optim import Optim, average, learning_rate, transformation
 from gcdiff.training.task import Task
@@ -28,11 +30,30 @@ class TrainState:
     profiles: tuple = ()
 
 
-def gradient(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Array, Any], Any]:
-    """((loss, metrics), gradient) of what was drawn, as means over equal parts of it, one part after the other.
+def gradient(
+    task: Task, params: Any, drawn: Any, parts: int, mesh: Mesh | None = None
+) -> tuple[tuple[Array, Any], Any]:
+    """((loss, metrics), gradient) of what was drawn, as means over its examples.
 
-    A part takes every n-th example: where the batch is cut over devices, each device has its share of every part.
+    On a mesh each device takes its own rows, with parameters that are put together from the parts of all; gradients
+    come back cut as the parameters are. Rows go through the network in equal parts, one after the other; a part takes
+    every n-th of them. Gradients are exchanged once, whatever the number of parts.
     """
+    if mesh is None:
+        return _in_parts(task, params, drawn, parts)
+    cuts = jax.tree.map(lambda p: parallel.cut(p.shape, mesh.shape["fsdp"]), params)
+
+    def on_one(params: Any, drawn: Any) -> Any:
+        whole = jax.tree.map(parallel.put_together, params, cuts)
+        told, grads = _in_parts(task, whole, drawn, parts)
+        grads = jax.tree.map(parallel.mean_of_part, grads, cuts)
+        return jax.lax.pmean(told, parallel.AXES), grads
+
+    results = (parallel.WHOLE, cuts)
+    return parallel.on_each(mesh, on_one, (cuts, parallel.BATCH), results)(params, drawn)
+
+
+def _in_parts(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Array, Any], Any]:
     whole = jax.value_and_grad(task.loss_of, has_aux=True)
     if parts == 1:
         return whole(params, drawn)
@@ -59,19 +80,25 @@ def create_state(task: Task, optim: Optim, seed: int) -> TrainState:
 
 
 def train_step(
-    task: Task, optim: Optim, seed: int, state: TrainState, batch: Any, progress: Array, accumulate: int = 1
-) -> tuple[TrainState, dict[str, Array]]:
-    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm and learning_rate.
+    task: Task, optim: Optim, seed: int, state: TrainState, batch: Any, progress: Array, accumulate: int = 1,
+    mesh: Mesh | None = None,
+) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
+    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm, learning_rate, skipped.
 
-    The batch goes through the network in `accumulate` parts; what is drawn for it does not depend on their number.
+    The batch goes through the network in `accumulate` parts; what is drawn for it depends neither on their number nor
+    on the devices. Where loss or gradient are not finite, the step is skipped: it is counted, and nothing else changes.
     """
     drawn = task.draw(batch, rng.stream(seed, "train", state.step))
-    (loss, metrics), grads = gradient(task, state.params, drawn, accumulate)
+    (loss, metrics), grads = gradient(task, state.params, drawn, accumulate, mesh)
     with jax.numpy_dtype_promotion("standard"):  # optax's bias correction raises a float to an int
         updates, opt_state = transformation(optim).update(grads, state.opt_state, state.params)
-    rate = learning_rate(optim, state.step, progress)
+    rate, norm = learning_rate(optim, state.step, progress), optax.tree.norm(grads)
     params = jax.tree.map(lambda p, u: p - rate.astype(p.dtype) * u, state.params, updates)
     ema = average(optim, state.step, state.ema, params)
     profiles = take_in(optim.ema_profiles, state.step, state.profiles, params)
-    metrics = {"loss": loss, **metrics, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-    return TrainState(state.step + 1, params, ema, opt_state, profiles), metrics
+    new = TrainState(state.step, params, ema, opt_state, profiles)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm)
+    state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
+    skipped = 1.0 - good.astype(jnp.float32)
+    metrics = {"loss": loss, **metrics, "grad_norm": norm, "learning_rate": rate, "skipped": skipped}
+    return dataclasses.replace(state, step=state.step + 1), metrics

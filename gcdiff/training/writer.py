@@ -56,6 +56,18 @@ class Writer:
             Image.fromarray(np.asarray(picture)).save(self._samples / f"{step:07d}_{name}.png")
 
 
+def has_numbers(workdir: Path, step: int) -> bool:
+    """Whether a run has written what it found on held-out data at a step."""
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    return any('"eval/' in line and _step_of(line) == step for line in lines)
+
+
+def has_pictures(workdir: Path, step: int) -> bool:
+    """Whether a run has drawn pictures at a step."""
+    return any((workdir / "samples").glob(f"{step:07d}_*.png"))
+
+
 def _step_of(line: str) -> float:
     """The step of a metrics line; infinite for a line cut short when the run was killed."""
     try:

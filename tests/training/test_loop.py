@@ -178,16 +178,65 @@ def test_another_configuration_is_an_error_and_no_damage(whole):
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "8"]
 
 
-@pytest.mark.parametrize("poison", [5, 7])
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, poison):
-    with pytest.raises(
-        Diverged, match=rf"^step {poison + 1}: (loss|grad_norm) is (inf|nan), training stopped"
-    ) as error:
-        train(Regression(), lambda start: batches(start, poison=poison), tmp_path, config(steps=40))
-    assert error.value.step == poison + 1
-    assert "last good checkpoint is step 4" in str(error.value)
-    kept = restore_ema(tmp_path / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0)))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, capsys):
+    state = train(Regression(), lambda start: batches(start, poison=7), tmp_path, config())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert "step 8: loss is inf and grad_norm is nan, the step is skipped (1 in a row)" in capsys.readouterr().err
+    skipped = {line["step"]: line.get("train/skipped", 0) for line in lines(tmp_path) if "train/loss" in line}
+    assert skipped == {5: 0, 10: 1, 12: 0}
+
+
+def test_after_skipped_steps_in_a_row_other_batches_are_tried_once(tmp_path, capsys):
+    """From the last checkpoint; a run that was stopped remembers it."""
+
+    def source(start, order=0, until=11):
+        asked.append((start, order))
+        for step, batch in enumerate(batches(start), start):
+            if step >= (6, until)[order]:
+                batch["x"][0, 0] = np.nan
+            yield batch
+
+    asked, settings = [], config(steps=40, max_skipped=3, evaluate_every=0, sample_every=0)
+    with pytest.raises(Diverged, match="^steps 12 to 14 were not finite .loss is nan and grad_norm"):
+        train(Regression(), source, tmp_path, settings)
+    said = capsys.readouterr().err
+    assert asked == [(0, 0), (8, 1)], said  # the checkpoint of step 8 holds the state of step 6
+    assert "going back to the checkpoint of step 8, with other batches" in said
+    state = train(Regression(), functools.partial(source, until=99), tmp_path, settings)
+    assert asked[-1] == (12, 1) and int(state.step) == 40
+
+
+class Slow(Regression):
+    """Evaluating and drawing take long; a signal comes meanwhile."""
+
+    def evaluate(self, params, step):
+        if "evaluate" in self.slow:
+            self.slow.remove("evaluate")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        return super().evaluate(params, step)
+
+    def sample(self, params, step):
+        if "sample" in self.slow:
+            self.slow.remove("sample")
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        return super().sample(params, step)
+
+
+@pytest.mark.parametrize("slow", ["evaluate", "sample"])
+def test_a_signal_is_heard_while_something_long_goes_on(whole, tmp_path, slow):
+    """The step is saved at once, and what it was to show is shown when the run goes on."""
+    task, began = Slow(), time.monotonic()
+    task.slow = [slow]
+    with pytest.raises(Interrupted, match="stopped at step 6; the same command goes on from there") as error:
+        train(task, batches, tmp_path, config())
+    assert time.monotonic() - began < 20 and error.value.left
+    state = train(task, batches, tmp_path, config())
+    assert_equal(state, whole[1])
+    assert lines(tmp_path) == lines(whole[0])
+    pictures = [sorted(p.name for p in (run / "samples").iterdir()) for run in (tmp_path, whole[0])]
+    assert pictures[0] == pictures[1]
 
 
 def test_minutes_end_a_run_and_its_learning_rate(tmp_path):

@@ -95,3 +95,13 @@ def test_bad_settings_name_the_field():
         Optim(schedule="cosin")
     with pytest.raises(ValueError, match="^optim.b2 is 1.5"):
         Optim(b2=1.5)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_is_counted():
+    state, _ = step_once(Optim(ema_profiles=(0.1,)), 0.0)
+    _, (before, _) = step_once(Optim(ema_profiles=(0.1,)), 1.0, state)
+    for bad in (np.nan, np.inf):
+        _, (after, metrics) = step_once(Optim(ema_profiles=(0.1,)), bad, before)
+        jax.tree.map(np.testing.assert_array_equal, after, before.replace(step=before.step + 1))
+        assert metrics["skipped"] == 1
+    assert step_once(Optim(ema_profiles=(0.1,)), 1.0, before)[1][1]["skipped"] == 0

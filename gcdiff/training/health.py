@@ -1,0 +1,43 @@
+"""Steps whose loss or gradient is not finite: counted, told, and, after too many in a row, acted upon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+
+class Diverged(FloatingPointError):
+    """Loss or gradient stay not finite. `step` counts from 1."""
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+
+
+class Health:
+    """Looks at the metrics of every step. `order` says with which batches: 0 the usual, 1 others, after going back."""
+
+    def __init__(self, most: int, order: int = 0):
+        self.most, self.order = most, order
+        self.bad: list[tuple[int, str]] = []  # those in a row: the step and what it was
+
+    def look_at(self, step: int, values: dict[str, float]) -> str | None:
+        """What is wrong with a step, in a line; None if nothing is. `skipped` is taken out of its metrics."""
+        if not values.pop("skipped"):
+            self.bad.clear()
+            return None
+        self.bad.append((step, _what(values)))
+        return f"step {step}: {self.bad[-1][1]}, the step is skipped ({len(self.bad)} in a row)"
+
+    @property
+    def too_bad(self) -> bool:
+        return len(self.bad) >= self.most
+
+    def story(self) -> str:
+        """The steps in a row and what they were."""
+        (first, what), (last, _) = self.bad[0], self.bad[-1]
+        return f"steps {first} to {last} were not finite ({what} at the first)"
+
+
+def _what(values: Mapping[str, float]) -> str:
+    return " and ".join(f"{n} is {values[n]}" for n in ("loss", "grad_norm") if not math.isfinite(values[n]))

@@ -1,0 +1,59 @@
+"""How a run trains: how long, how often it looks and saves, on which devices."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gcdiff.training.optim import Optim
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSizes:
+    """The sizes of the mesh's axes; 0 is what the other leaves. Each copy of the state is cut over `fsdp` devices."""
+
+    data: int = 0
+    fsdp: int = 1
+
+    def __post_init__(self):
+        for name in ("data", "fsdp"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"mesh.{name} is {getattr(self, name)}, expected 0 (what the other leaves) or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long to train and how often to look. Periods are in steps; 0 means at the end alone.
+
+    Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
+    compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
+    and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
+    and less memory; features that are dropped are others. After `max_skipped` steps in a row whose loss or gradient is
+    not finite, training goes back to its last checkpoint, once.
+    """
+
+    steps: int = 1000
+    minutes: float | None = None
+    seed: int = 0
+    log_every: int = 20
+    evaluate_every: int = 500
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 2
+    accumulate: int = 1
+    max_skipped: int = 5
+    optim: Optim = Optim()
+    mesh: MeshSizes = MeshSizes()
+
+    def __post_init__(self):
+        for name in ("steps", "keep", "log_every", "accumulate", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("evaluate_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes is {self.minutes}, expected more than 0 or None")
+
+    def share_done(self, step: int, seconds: float) -> float:
+        """The share of training that is done after `step` steps and `seconds`; 1 or more at the end."""
+        return max(step / self.steps, seconds / (60 * self.minutes) if self.minutes else 0.0)

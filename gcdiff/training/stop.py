@@ -1,0 +1,86 @@
+"""Being told to stop: signals are collected, and long calls are left as soon as one comes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+POLL = 0.2
+"""Seconds between two looks at the signals while something long goes on."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped on `signum` (SIGINT or SIGTERM) after saving a checkpoint. `left` is whether something long,
+    which cannot be broken off, still goes on in a thread: a program that ends then should not wait for it."""
+
+    def __init__(self, signum: int, message: str, left: bool = False):
+        super().__init__(message)
+        self.signum, self.left = signum, left
+
+
+class Left(Exception):
+    """A long call was left because a signal came."""
+
+
+class Stop:
+    """The first signal, 0 as long as there is none. Several runs in the threads of one process share it."""
+
+    def __init__(self):
+        self.signum = 0
+        self.left = False
+
+    def __bool__(self) -> bool:
+        return self.signum != 0
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a long call (compiling, evaluating), or Left as soon as there is a signal.
+
+        The call then goes on in a thread of its own, with nobody to wait for it.
+        """
+        done: concurrent.futures.Future = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                done.set_result(function(*arguments))
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=call, daemon=True).start()
+        while not self:
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                return done.result(POLL)
+        self.left |= not done.done()
+        raise Left
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Stop]:
+    """Collect SIGINT and SIGTERM in a `Stop` instead of dying of them; a second signal does what it always does."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # python delivers signals to the main thread alone
+        return
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _frame: Any) -> None:
+        stop.signum = number
+        restore()
+        if sys.stderr.isatty():
+            os.write(2, b"\nsaving; again to stop at once\n")
+
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        restore()
