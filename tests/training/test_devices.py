@@ -1,0 +1,104 @@
+"""Training on eight simulated devices, in one other process: the losses of one device, whatever is cut.
+
+What that process runs is `main`, below; it prints its findings as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gcdiff import parallel
+from gcdiff.training.loop import TrainConfig, train
+from gcdiff.training.optim import Optim
+from gcdiff.training.settings import MeshSizes
+from gcdiff.training.state import create_state
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_joint_task import tiny  # noqa: E402
+from test_loop import Regression, batches, lines  # noqa: E402
+
+MESHES = {"data": MeshSizes(8, 1), "fully sharded": MeshSizes(1, 8), "both": MeshSizes(4, 2)}
+WIDE = Regression(1024)  # the first matrix is large enough to be cut
+
+
+def losses(folder, task, source, steps, mesh, accumulate=1, devices=None):
+    """The losses of a run's steps."""
+    settings = TrainConfig(
+        steps=steps, accumulate=accumulate, mesh=mesh, log_every=1, evaluate_every=0, sample_every=0, keep=1,
+        optim=Optim(learning_rate=1e-2, warmup=3),
+    )  # fmt: skip
+    train(task, source, folder, settings, devices=devices)
+    return [line["train/loss"] for line in lines(folder) if "train/loss" in line]
+
+
+class Quiet:
+    """A joint task on its own held-out batch, without its numbers and pictures."""
+
+    def __init__(self):
+        self.task = tiny("uniform")
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+    def evaluate(self, params, step):
+        return {}
+
+    def sample(self, params, step):
+        return {}
+
+    def batches(self, start):
+        for step in range(start, 100):
+            rows = np.random.default_rng(step).integers(0, 4, 8)
+            yield jax.tree.map(lambda a, rows=rows: a[rows], self.task.heldout)
+
+
+def main() -> None:
+    found, quiet = {}, Quiet()
+    places = iter(Path(tempfile.mkdtemp()) / str(i) for i in range(20))
+    wide = lambda start: batches(start, size=64)  # noqa: E731
+    found["one"] = losses(next(places), WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
+    for name, mesh in MESHES.items():
+        for accumulate in (1, 2, 4):
+            found[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, mesh, accumulate)
+    found["joint, one"] = losses(next(places), quiet, quiet.batches, 3, MeshSizes(), devices=jax.devices()[:1])
+    found["joint, both"] = losses(next(places), quiet, quiet.batches, 3, MESHES["both"])
+    print(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def found():
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_losses_are_those_of_one_device(found, mesh):
+    assert len(set(found["one"])) == 20
+    for accumulate in (1, 2, 4):
+        np.testing.assert_allclose(found[f"{mesh}, {accumulate}"], found["one"], rtol=2e-5)
+
+
+def test_a_joint_model_learns_alike_on_eight_devices(found):
+    assert len(set(found["joint, one"])) == 3
+    np.testing.assert_allclose(found["joint, both"], found["joint, one"], rtol=1e-4)
+
+
+def test_the_state_is_cut_with_its_averages_and_its_optimiser():
+    state = jax.eval_shape(lambda: create_state(WIDE, Optim(), 0))
+    specs = [parallel.cut(a.shape, 8) for a in jax.tree.leaves(state)]
+    assert sum(spec != parallel.WHOLE for spec in specs) == 4  # one matrix, its average, the optimiser's two of it
+
+
+if __name__ == "__main__":
+    main()
