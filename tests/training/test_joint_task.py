@@ -26,11 +26,12 @@ from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import VOID, LabelSpec, Pair
 
 
-def tiny(layout, weight="root", balanced=False):
+def tiny(layout, weight="root", balanced=False, **network):
     """A config and its task on streets of 16 x 32 pixels."""
     c = configs.default()
     c.data.update(name="streets", size=(16, 32), num=8, heldout=4)
     c.network.update(dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
+    c.network.update(**network)
     c.text.update(features=16, layers=1)
     c.sample.update(steps=2, chunk=4)
     c.process.layout, c.loss.layout_weight, c.loss.balance = layout, weight, balanced
