@@ -10,6 +10,7 @@ Bad input gives one line on stderr and exit status 2; nothing half-written stays
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from gcdiff.cli.evaluate import evaluate
 from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
 from gcdiff.cli.prepare import prepare
+from gcdiff.cli.processes import start
 from gcdiff.cli.train import train
 
 COMMANDS = {
@@ -39,7 +41,7 @@ NO_CONFIG = ("prepare", "embed", "checkpoint", "import-gcdp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. A training that is told to stop ends the program, with status 0."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     overrides = []
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unknown argument {word}")
         overrides.append((field, value))
     try:
+        start(arguments)
         with warnings.catch_warnings():
             if arguments.command == "train":
                 return train(arguments, overrides)
@@ -62,4 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"gcdiff {arguments.command}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 128 + getattr(interrupt, "signum", 2)
+        if not hasattr(interrupt, "signum"):
+            return 128 + signal.SIGINT
+        if interrupt.left:  # something is being compiled or drawn that cannot be broken off
+            sys.stderr.flush()
+            os._exit(0)
+        raise SystemExit(0) from None

@@ -9,6 +9,7 @@ import gcdiff
 from gcdiff.cli.checkpoint import add_parser as add_checkpoint
 from gcdiff.cli.embed import add_parser as add_embed
 from gcdiff.cli.prepare import add_parser as add_prepare
+from gcdiff.cli.processes import add_arguments as add_processes
 
 EXAMPLES = """\
   gcdiff train --config configs/streets.py --workdir runs/streets --config.train.steps=2000
@@ -63,6 +64,10 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="another run, or an export: weights to start from; classes match by name",
+    )
+
+    train.add_argument(
+        "--seeds", metavar="0,1,2", help="a run for each seed, in DIR/seed-S, side by side where there are devices"
     )
 
     imported = commands.add_parser(
@@ -169,6 +174,8 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--lowres-level", type=float, metavar="T", help="noise on what --upsample goes on from (default: its run's)"
         )
+    for sub in (train, evaluate, sample, segment, synthesize, outpaint):
+        add_processes(sub)
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(
             "--guidance", type=float, help="how strongly to follow the text; 1 is plain (default: the run's)"

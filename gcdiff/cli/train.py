@@ -1,24 +1,39 @@
-"""gcdiff train."""
+"""gcdiff train: one run, or one for each of several seeds."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from gcdiff.cli.files import cache_compilations, writable
+from gcdiff.cli.processes import is_first
 
 
 def train(arguments, overrides) -> int:
     """Train a model in --workdir. Everything is checked before anything is written there."""
     from gcdiff import config as configs
-    from gcdiff.training import loop
-    from gcdiff.training.export import is_export
 
     config = configs.load_file(arguments.config, overrides)
-    workdir, training = arguments.workdir, configs.train_config(config)
+    if arguments.seeds is not None:
+        return _seeds(arguments, config)
+    data = configs.splits(config)
+    _run(arguments, config, data, arguments.workdir)
+    return 0
+
+
+def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: str = "") -> None:
+    """Train one run, on all devices or on some."""
+    from gcdiff import config as configs
+    from gcdiff.training import lock, loop
+    from gcdiff.training.export import is_export
+
+    training = configs.train_config(config)
     writable(workdir)
     if is_export(workdir):
         raise ValueError(f"{workdir} is an export, with nothing to go on from: expected another --workdir, with --init")
-    data = configs.splits(config)
     specs = configs.build_specs(config, data.train)
     initial = None
     if arguments.init is not None and (workdir / "checkpoints").exists():
@@ -27,14 +42,67 @@ def train(arguments, overrides) -> int:
         initial, report = configs.initial_from(arguments.init, config, specs)
         print(report, file=sys.stderr)
     task = configs.build_task(config, specs, data, initial)
-    _check_trainable(config, task)
-    configs.save_run(workdir, config, specs)
-    cache_compilations(workdir)
-    loop.train(task, configs.batches(config, specs, data), workdir, training, config.to_dict())
+    _check_trainable(config, task, devices)
+    with contextlib.ExitStack() as held:
+        if is_first():
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock.hold(workdir))
+            configs.save_run(workdir, config, specs)
+        cache_compilations(workdir)
+        batches = configs.batches(config, specs, data)
+        loop.train(task, batches, workdir, training, config.to_dict(), devices, stop, name)
+
+
+def _seeds(arguments, config) -> int:
+    """Train a run for each seed in WORKDIR/seed-S, side by side where there are devices, else one after the other."""
+    import jax
+
+    from gcdiff import config as configs
+    from gcdiff.training.stop import Interrupted, stop_on_signal
+
+    seeds, devices = _numbers(arguments.seeds), jax.devices()
+    if jax.process_count() > 1:
+        raise ValueError("--seeds needs one process, with all its devices: start one for each group of seeds instead")
+    lanes = min(len(seeds), len(devices))
+    size = len(devices) // lanes
+    print(f"{len(seeds)} seeds, {lanes} at a time, each on {size} of {len(devices)} devices", file=sys.stderr)
+    data = configs.splits(config)
+
+    def lane(number: int, stop) -> list[BaseException]:
+        own, failed = devices[number * size : (number + 1) * size], []
+        with jax.default_device(own[0]):
+            for seed in seeds[number::lanes]:
+                workdir = arguments.workdir / f"seed-{seed}"
+                try:
+                    one = configs.with_fields(config, {"train.seed": seed})
+                    _run(arguments, one, data, workdir, own, stop, f"seed {seed}")
+                except Interrupted as error:
+                    return [*failed, error]
+                except Exception as error:  # the other seeds go on
+                    print(f"seed {seed}: {error}", file=sys.stderr)
+                    failed.append(error)
+        return failed
+
+    with stop_on_signal() as stop:
+        if lanes == 1:
+            failed: list[Any] = lane(0, stop)
+        else:
+            with ThreadPoolExecutor(lanes) as pool:
+                failed = [error for found in pool.map(lambda i: lane(i, stop), range(lanes)) for error in found]
+    if failed:
+        raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
     return 0
 
 
-def _check_trainable(config, task) -> None:
+def _numbers(text: str) -> list[int]:
+    """The seeds of 0,1,2."""
+    words = text.split(",")
+    if not all(word.strip().isdigit() for word in words) or len(set(map(int, words))) < len(words):
+        raise ValueError(f"--seeds is {text!r}, expected different numbers with commas between them, as in 0,1,2")
+    return [int(word) for word in words]
+
+
+def _check_trainable(config, task, devices=None) -> None:
     """Trace what training runs, on shapes alone. Raises ValueError, in one line, for what cannot be trained."""
     import jax
 
@@ -43,7 +111,7 @@ def _check_trainable(config, task) -> None:
     size, seed, parts = config.train.batch_size, config.train.seed, config.train.accumulate
     if not 0 <= seed < 2**32:
         raise ValueError(f"config.train.seed is {seed}, expected 0 to {2**32 - 1}")
-    check_divisible(size, device_mesh(config.mesh.data, config.mesh.fsdp), parts)
+    check_divisible(size, device_mesh(config.mesh.data, config.mesh.fsdp, devices), parts)
     key = jax.random.key(0)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), task.heldout)
     try:
