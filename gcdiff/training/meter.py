@@ -91,8 +91,8 @@ def compiled_line(compiled: Any, seconds: float, parts: int = 1) -> str:
 class Meter:
     """Steps, and the time that they took and waited. It counts from its making on, but not while it is `paused`.
 
-    `flops_per_step` and `peak` are those of one device. A step counts when the loop has started it: as long as the
-    loop waits for the step before, that is one step early, and evens out.
+    `flops_per_step` and `peak` are those of one device. A loop that waits for the step before counts each step while
+    the device still computes it, which evens out over steps.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ class Profile:
             self._step.enter_context(jax.profiler.StepTraceAnnotation("train", step_num=step))
 
     def after(self, step: int, result: Any) -> None:
-        """Step `step` was started and gives `result`, a pytree of arrays. It is waited for before a trace starts and
-        before it ends, so that a trace holds whole steps."""
+        """Step `step` was started and gives `result`, arrays that no later step is given to write over, as its metrics.
+        They are waited for before a trace starts and before it ends, so that a trace holds whole steps."""
         if self._done:
             return
         self._step.close()
