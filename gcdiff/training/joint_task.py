@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff import losses
+from gcdiff import losses, parallel
 from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
@@ -21,6 +21,7 @@ from gcdiff.rng import stream
 from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
 from gcdiff.training import balance
 from gcdiff.training.lowres import LowResInput
+from gcdiff.training.task import split_numbers
 from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, LowRes, Pair, Text, pair_map
 
 RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
@@ -209,19 +210,21 @@ class JointTask:
         )  # fmt: skip
         return Pair(image, layout)
 
-    def evaluate(self, params: Any, step: int) -> dict[str, float]:
+    def evaluate(self, params: Any, step: int) -> dict[str, float | np.ndarray]:
         """Numbers on the held-out batch: both losses by ranges of the level, and the mIoU of one-call segmentation;
-        and how much worse they are than on as many training examples (`gap`)."""
+        and how much worse they are than on as many training examples (`gap`). `losses/...` are the losses of the
+        held-out examples (N,) whose means the losses are."""
         out = self._numbers(params, self.heldout)
         if self.seen is not None:
-            gaps = {name: out[name] - value for name, value in self._numbers(params, self.seen).items()}
+            seen, _ = split_numbers(self._numbers(params, self.seen))
+            gaps = {name: out[name] - value for name, value in seen.items()}
             out["image_gap"] = sum(v for k, v in gaps.items() if k.startswith("image")) / len(RANGES)
             out["layout_gap"] = sum(v for k, v in gaps.items() if k.startswith("layout")) / len(RANGES)
             if self.segments:
                 out["segmentation_gap"] = -gaps["segmentation_miou"]
         return out
 
-    def _numbers(self, params: Any, batch: TrainBatch) -> dict[str, float]:
+    def _numbers(self, params: Any, batch: TrainBatch) -> dict[str, Any]:
         out = {}
         for low, high in RANGES:
             t = low + (high - low) * (np.arange(len(batch.image), dtype=np.float32) + 0.5) / len(batch.image)
@@ -230,8 +233,9 @@ class JointTask:
                 for i, (part, rows, count) in enumerate(self._parts(batch))
             ]
             for side in Pair._fields:
-                total = sum(float(getattr(values, side)[:count].sum()) for values, count in parts)
-                out[f"{side}_{low:g}_{high:g}"] = total / len(batch.image)
+                each = np.concatenate([parallel.to_host(getattr(values, side))[:count] for values, count in parts])
+                out[f"{side}_{low:g}_{high:g}"] = float(each.mean(dtype=np.float64))
+                out[f"losses/{side}_{low:g}_{high:g}"] = each
         if self.segments:
             predicted = self.segment(params, batch)
             out["segmentation_miou"] = mean_iou(confusion(batch.layout, predicted, self.labels.num_classes))

@@ -29,6 +29,13 @@ class Task(Protocol):
         """Pictures uint8 (H, W, 3) by name, for a look now and then. `params` are the averaged ones."""
         ...
 
-    def evaluate(self, params: Any, step: int) -> Mapping[str, float]:
-        """Numbers on held-out data by name. `params` are the averaged ones."""
+    def evaluate(self, params: Any, step: int) -> Mapping[str, float | np.ndarray]:
+        """Numbers on held-out data by name, and distributions: a value that is a numpy array. `params` are the averaged
+        ones."""
         ...
+
+
+def split_numbers(values: Mapping[str, float | np.ndarray]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """What `Task.evaluate` gives, as numbers and distributions. An array of no axes is a number."""
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim}
+    return {name: float(value) for name, value in values.items() if name not in arrays}, arrays

@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
+
+from gcdiff.training.events import Events
 
 
 def make_writable(directory: str | Path) -> Path:
@@ -30,12 +33,22 @@ def make_writable(directory: str | Path) -> Path:
 
 
 class Writer:
-    """Writes `metrics.jsonl` and `samples/` in `workdir`. Lines of steps after `step` are dropped first, so that a
-    resumed run does not say anything twice."""
+    """Writes `metrics.jsonl` and `samples/` in `workdir`, and with `tensorboard` the same with histograms as events in
+    `tensorboard/`. What is there of steps after `step` is dropped first, so that a resumed run does not say anything
+    twice. Of several processes the first one alone writes; the others' do nothing.
 
-    def __init__(self, workdir: Path, step: int = 0):
+    Raises ValueError where tensorboardX is not installed.
+    """
+
+    def __init__(self, workdir: Path, step: int = 0, tensorboard: bool = False):
         self._samples = workdir / "samples"
         self._metrics = workdir / "metrics.jsonl"
+        self._events: Events | None = None
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
+        if tensorboard:
+            self._events = Events(workdir / "tensorboard", step)
         if self._metrics.exists():
             kept = [line for line in self._metrics.read_text().splitlines() if _step_of(line) <= step]
             partial = self._metrics.with_suffix(".partial")
@@ -43,17 +56,35 @@ class Writer:
             os.replace(partial, self._metrics)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one line: the step and `values`; numbers that are not finite become null."""
+        """Append one line: the step and `values`; numbers that are not finite become null, and no event."""
+        if not self._writes:
+            return
         numbers = {name: float(value) for name, value in values.items()}
         line = {"step": step} | {name: x if math.isfinite(x) else None for name, x in numbers.items()}
         with self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        if self._events is not None:
+            self._events.scalars(step, {name: x for name, x in numbers.items() if math.isfinite(x)})
+
+    def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Arrays of any shape as histograms of their finite values. They are events alone, no part of metrics.jsonl."""
+        if self._events is not None:
+            self._events.histograms(step, values)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Write uint8 (H, W, 3) pictures as samples/<step>_<name>.png."""
+        if not self._writes:
+            return
         self._samples.mkdir(exist_ok=True)
         for name, picture in pictures.items():
             Image.fromarray(np.asarray(picture)).save(self._samples / f"{step:07d}_{name}.png")
+        if self._events is not None:
+            self._events.pictures(step, {f"samples/{name}": picture for name, picture in pictures.items()})
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        if self._events is not None:
+            self._events.close()
 
 
 def has_numbers(workdir: Path, step: int) -> bool:
@@ -79,11 +110,15 @@ def _step_of(line: str) -> float:
 class Progress:
     """One line about a long work: rewritten in place on a terminal, a new one every `every` seconds elsewhere.
 
-    The rate is a moving average over steps that were not preceded by a `note` (compiling, evaluating).
+    The rate is a moving average over steps that were not preceded by a `note` (compiling, evaluating). Every line
+    begins with `prefix`, which tells several works of one process apart. With `quiet` nothing is printed.
     """
 
-    def __init__(self, total: int, unit: str = "step", every: float = 10.0, file=None):
+    def __init__(
+        self, total: int, unit: str = "step", every: float = 10.0, file=None, prefix: str = "", quiet: bool = False
+    ):
         self._total, self._unit, self._file = total, unit, file or sys.stderr
+        self._prefix, self._quiet = prefix, quiet
         self._terminal = self._file.isatty()
         self._every = 0.1 if self._terminal else every
         self._printed = -math.inf
@@ -114,19 +149,22 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self._file.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
-        self._file.flush()
+        line = f"{self._prefix}{text}\n"
+        self._write(f"\r\x1b[K{line}" if self._terminal else line)
 
     def close(self) -> None:
         if self._terminal and self._printed > -math.inf:
-            self._file.write("\n")
-            self._file.flush()
+            self._write("\n")
 
     def _show(self, line: str) -> None:
         self._printed = time.monotonic()
-        width = shutil.get_terminal_size().columns - 1
-        self._file.write(f"\r{line[:width]}\x1b[K" if self._terminal else line + "\n")
-        self._file.flush()
+        width, line = shutil.get_terminal_size().columns - 1, self._prefix + line
+        self._write(f"\r{line[:width]}\x1b[K" if self._terminal else line + "\n")
+
+    def _write(self, text: str) -> None:
+        if not self._quiet:
+            self._file.write(text)
+            self._file.flush()
 
 
 @contextlib.contextmanager

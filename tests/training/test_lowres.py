@@ -18,6 +18,7 @@ from gcdiff.samplers.sample import example_keys
 from gcdiff.schedules import Schedule
 from gcdiff.training.joint_task import TrainBatch
 from gcdiff.training.lowres import LowResInput
+from gcdiff.training.task import split_numbers
 from gcdiff.types import VOID, Condition, LowRes, Pair
 
 K = 5
@@ -143,7 +144,11 @@ def test_numbers_and_pictures_of_a_stage_are_given_the_pairs_of_the_data():
     small = majority(batch.layout, 2)
     np.testing.assert_array_equal(task.segment(params, batch), enlarge(small, 2, (1, 2)))
     found = task.evaluate(params, 0)
-    assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v) for v in found.values())
+    assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in found.values())
+    numbers, distributions = split_numbers(found)
+    assert len(distributions) == 8 and not distributions.keys() & numbers.keys()
+    for name, each in distributions.items():
+        assert each.shape == (len(batch.image),) and numbers[name.removeprefix("losses/")] == pytest.approx(each.mean())
     sheet = task.sample(params, 0)["pairs"]
     rows = np.split(sheet[4 : 4 + 4 * 116], 4)  # the first four rows: 32 pixels at 3 times their size, gap and title
     for given, drawn in ((rows[0], rows[2]), (rows[1], rows[3])):
