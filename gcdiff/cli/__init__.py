@@ -24,6 +24,7 @@ from gcdiff.cli.parser import make_parser
 from gcdiff.cli.prepare import prepare
 from gcdiff.cli.processes import start
 from gcdiff.cli.train import train
+from gcdiff.training.stop import Interrupted
 
 COMMANDS = {
     "prepare": prepare,
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"gcdiff {arguments.command}: {interrupt or 'interrupted'}", file=sys.stderr)
-        if not hasattr(interrupt, "signum"):
+        if not isinstance(interrupt, Interrupted):
             return 128 + signal.SIGINT
         if interrupt.left:  # something is being compiled or drawn that cannot be broken off
             sys.stderr.flush()

@@ -67,6 +67,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     train.add_argument(
+        "--profile",
+        type=int,
+        nargs="?",
+        const=5,
+        default=0,
+        metavar="N",
+        help="trace N steps (default: 5) into DIR/profile",
+    )
+    train.add_argument(
         "--seeds", metavar="0,1,2", help="a run for each seed, in DIR/seed-S, side by side where there are devices"
     )
 

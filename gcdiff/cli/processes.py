@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 FLAGS = ("coordinator", "num_processes", "process_id")
 
@@ -22,7 +23,7 @@ def start(arguments) -> bool:
 
     Raises ValueError, in one line, where they are not described in full, or do not answer.
     """
-    given = {name: getattr(arguments, name, None) for name in FLAGS}
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in FLAGS}
     if all(value is None for value in given.values()) and not getattr(arguments, "distributed", False):
         return False
     if not getattr(arguments, "distributed", False):

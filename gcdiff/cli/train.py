@@ -50,7 +50,7 @@ def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: 
             configs.save_run(workdir, config, specs)
         cache_compilations(workdir)
         batches = configs.batches(config, specs, data)
-        loop.train(task, batches, workdir, training, config.to_dict(), devices, stop, name)
+        loop.train(task, batches, workdir, training, config.to_dict(), devices, stop, name, arguments.profile)
 
 
 def _seeds(arguments, config) -> int:

@@ -108,6 +108,11 @@ class JointTask:
         """Whether one-call segmentation is a question this model is trained on."""
         return self.levels.layout_given_image > 0
 
+    @property
+    def precision(self) -> str:
+        """What the network computes in."""
+        return jnp.dtype(self.network.dtype).name
+
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
         params = init_params(

@@ -25,11 +25,13 @@ from jax.sharding import NamedSharding
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.health import Diverged, Health
+from gcdiff.training.meter import Meter, compiled_line, device_line, peak_flops, step_flops
+from gcdiff.training.profile import Profile
 from gcdiff.training.settings import TrainConfig
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state, train_step
 from gcdiff.training.stop import Interrupted, Left, Stop, stop_on_signal
-from gcdiff.training.task import Task
+from gcdiff.training.task import Task, split_numbers
 from gcdiff.training.window import Window
 from gcdiff.training.writer import Progress, Writer, has_numbers, has_pictures, make_writable
 
@@ -45,6 +47,7 @@ def train(
     devices: Sequence[Any] | None = None,
     stop: Stop | None = None,
     name: str = "",
+    profile: int = 0,
 ) -> TrainState:
     """Train `task` in `workdir`, from its newest checkpoint if it has one, and return the last state.
 
@@ -54,28 +57,32 @@ def train(
     far as the clock allows). `batches(step, order=1)` is asked for other ones, once steps have been skipped too often.
 
     `documents` is what a checkpoint keeps as the run's config, in JSON. Trains on `devices`, all by default. `stop` is
-    given where several runs share a process, `name` then tells them apart.
+    given where several runs share a process, `name` then tells them apart. `profile` steps are traced into `profile/`.
 
-    Leaves `metrics.jsonl` (train/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a snapshot
-    of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, and ValueError for a
+    Leaves `metrics.jsonl` (train/..., time/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a
+    snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, and ValueError for a
     directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
     mesh = parallel.device_mesh(config.mesh.data, config.mesh.fsdp, devices)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal()) if stop is None else stop
-        progress = stack.enter_context(contextlib.closing(Progress(config.steps)))
+        quiet, prefix = jax.process_index() > 0, f"{name}: " if name else ""
+        progress = stack.enter_context(contextlib.closing(Progress(config.steps, prefix=prefix, quiet=quiet)))
+        trace = stack.enter_context(contextlib.closing(Profile(workdir, profile, progress.say)))
         checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", config.keep)))
-        run = _Run(task, batches, workdir, config, documents, mesh, stop, progress, checkpoints)
+        run = _Run(task, batches, workdir, config, documents, mesh, stop, progress, trace, checkpoints)
+        stack.callback(lambda: run.writer and run.writer.close())
         return run.go()
 
 
 class _Run:
     """A run in a directory. At the top of its loop `state` has seen `step` batches."""
 
-    def __init__(self, task, batches, workdir, config, documents, mesh, stop, progress, checkpoints):
+    def __init__(self, task, batches, workdir, config, documents, mesh, stop, progress, trace, checkpoints):
         self.task, self.batches, self.workdir, self.config, self.documents = task, batches, workdir, config, documents
-        self.mesh, self.stop, self.progress, self.checkpoints = mesh, stop, progress, checkpoints
+        self.mesh, self.stop, self.progress, self.trace, self.checkpoints = mesh, stop, progress, trace, checkpoints
+        self.writer: Writer | None = None
         self.alone = jax.process_count() == 1
         create = functools.partial(create_state, task, config.optim, config.seed)
         shapes = jax.eval_shape(create)
@@ -98,6 +105,7 @@ class _Run:
             progress.say(f"{self.workdir}: finished at step {meta['step']}, nothing to do")
             return found[0]
         self.clock, self.agreed = time.monotonic() - meta["seconds"], (done, False)
+        progress.say(device_line(self.mesh))
         self.take_up(found)
         if self.snapshots is not None:
             size = disk_use(self.target.profiles) / 1e6
@@ -140,7 +148,10 @@ class _Run:
         self.state, self.step, self.start, self.ahead = state, meta["step"], meta["step"], None
         self.snapshots = Snapshots(self.workdir / "snapshots", self.step) if self.target.profiles else None
         self.health = Health(self.config.max_skipped, order)
-        self.writer, self.window = Writer(self.workdir, self.step), Window(meta["window"])
+        if self.writer is not None:
+            self.writer.close()
+        self.writer = Writer(self.workdir, self.step, self.config.tensorboard)
+        self.window = Window(meta["window"])
         self.unread.clear()
         self.source = self.batches(self.step, order=order) if order else self.batches(self.step)
 
@@ -160,8 +171,13 @@ class _Run:
 
         places = self.places, NamedSharding(mesh, parallel.WHOLE)
         program = jax.jit(update, donate_argnums=0, out_shardings=places)
-        lowered = program.lower(self.target, self.ahead, self.say(0.0))
-        self.update = self.wait_for(lowered.compile)
+        start, said = time.monotonic(), self.say(0.0)
+        self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, said).compile())
+        seconds, parts = time.monotonic() - start, config.accumulate
+        self.progress.say(compiled_line(self.update, seconds, parts))
+        peak = peak_flops(mesh.devices.flat[0].device_kind, getattr(self.task, "precision", "float32"))
+        examples = len(jax.tree.leaves(self.ahead)[0])
+        self.meter = Meter(examples, step_flops(self.update, parts), peak)
 
     def wait_for(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The result of a long call, which is left if a signal comes. Several processes cannot leave one another."""
@@ -184,16 +200,21 @@ class _Run:
                 continue
             if last and self.window.count:
                 self.log(self.step)
-            self.look(evaluate, sample)
-            if save:
-                self.save()
+            with self.meter.paused():
+                self.look(evaluate, sample)
+                if save:
+                    self.save()
             if last:
                 return self.state
             if told:
                 raise self.interrupted()
-            batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
-            self.state, metrics = self.update(self.state, batch, self.say(own))
+            with self.meter.waiting():
+                batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
             self.step += 1
+            self.trace.before(self.step)
+            self.state, metrics = self.update(self.state, batch, self.say(own))
+            self.trace.after(self.step, metrics)
+            self.meter.step()
             self.unread.append((self.step, metrics))
             if self.read(keep=1):
                 limit = 60 * config.minutes - seconds if config.minutes else float("inf")
@@ -242,7 +263,8 @@ class _Run:
 
     def log(self, number: int) -> None:
         means = {f"train/{name}": value for name, value in self.window.means().items()}
-        self.writer.scalars(number, means | {"seconds": round(time.monotonic() - self.clock, 2)})
+        passed = {"seconds": round(time.monotonic() - self.clock, 2)}
+        self.writer.scalars(number, means | self.meter.numbers() | passed)
         self.window.clear()
 
     def look(self, evaluate: bool, sample: bool) -> None:
@@ -255,9 +277,11 @@ class _Run:
         if evaluate:
             self.progress.note(self.step, "evaluating")
             found = self.wait_for(self.task.evaluate, params, self.step)
-            self.numbers = {self.step: found}
-            values = {f"eval/{name}": value for name, value in found.items()}
+            numbers, distributions = split_numbers(found)
+            self.numbers = {self.step: numbers}
+            values = {f"eval/{name}": value for name, value in numbers.items()}
             self.writer.scalars(self.step, values)
+            self.writer.histograms(self.step, {f"eval/{name}": value for name, value in distributions.items()})
             said = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             self.progress.say(f"step {self.step}  {said}")
         if sample:

@@ -28,7 +28,8 @@ class TrainConfig:
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
     and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
     and less memory; features that are dropped are others. After `max_skipped` steps in a row whose loss or gradient is
-    not finite, training goes back to its last checkpoint, once.
+    not finite, training goes back to its last checkpoint, once. With `tensorboard` numbers, pictures and distributions
+    of held-out losses are written as events too.
     """
 
     steps: int = 1000
@@ -41,6 +42,7 @@ class TrainConfig:
     keep: int = 2
     accumulate: int = 1
     max_skipped: int = 5
+    tensorboard: bool = False
     optim: Optim = Optim()
     mesh: MeshSizes = MeshSizes()
 
