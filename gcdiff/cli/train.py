@@ -16,7 +16,8 @@ def train(arguments, overrides) -> int:
     """Train a model in --workdir. Everything is checked before anything is written there."""
     from gcdiff import config as configs
 
-    config = configs.load_file(arguments.config, overrides)
+    asked = [("train.tensorboard", "true")] if arguments.tensorboard else []
+    config = configs.load_file(arguments.config, [*overrides, *asked])
     if arguments.seeds is not None:
         return _seeds(arguments, config)
     data = configs.splits(config)
@@ -48,7 +49,7 @@ def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: 
             workdir.mkdir(parents=True, exist_ok=True)
             held.enter_context(lock.hold(workdir))
             configs.save_run(workdir, config, specs)
-        cache_compilations(workdir)
+        cache_compilations(workdir if arguments.seeds is None else arguments.workdir)  # seeds share their programs
         batches = configs.batches(config, specs, data)
         loop.train(task, batches, workdir, training, config.to_dict(), devices, stop, name, arguments.profile)
 

@@ -84,10 +84,11 @@ class _Run:
         self.mesh, self.stop, self.progress, self.trace, self.checkpoints = mesh, stop, progress, trace, checkpoints
         self.writer: Writer | None = None
         self.alone = jax.process_count() == 1
-        create = functools.partial(create_state, task, config.optim, config.seed)
-        shapes = jax.eval_shape(create)
+        self.seed = np.uint32(config.seed)  # an argument: runs of other seeds need no other programs
+        create = functools.partial(create_state, task, config.optim)
+        shapes = jax.eval_shape(create, self.seed)
         self.places = parallel.state_shardings(shapes, mesh)
-        self.create = jax.jit(create, out_shardings=self.places)
+        self.create = functools.partial(jax.jit(create, out_shardings=self.places), self.seed)
         self.target = jax.tree.map(
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, self.places
         )
@@ -161,18 +162,16 @@ class _Run:
         self.progress.note(self.step, "compiling")
         self.ahead = self.fetch()
 
-        def update(state: TrainState, batch: Any, said: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        def update(state: TrainState, batch: Any, said: jax.Array, seed: jax.Array) -> tuple[TrainState, dict]:
             share, told = said.max(axis=0)
             one = None if mesh.size == 1 else mesh
-            state, metrics = train_step(
-                self.task, config.optim, config.seed, state, batch, share, config.accumulate, one
-            )
+            state, metrics = train_step(self.task, config.optim, seed, state, batch, share, config.accumulate, one)
             return state, metrics | {"share": share, "told": told}
 
         places = self.places, NamedSharding(mesh, parallel.WHOLE)
         program = jax.jit(update, donate_argnums=0, out_shardings=places)
         start, said = time.monotonic(), self.say(0.0)
-        self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, said).compile())
+        self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, said, self.seed).compile())
         seconds, parts = time.monotonic() - start, config.accumulate
         self.progress.say(compiled_line(self.update, seconds, parts))
         peak = peak_flops(mesh.devices.flat[0].device_kind, getattr(self.task, "precision", "float32"))
@@ -212,7 +211,7 @@ class _Run:
                 batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
             self.step += 1
             self.trace.before(self.step)
-            self.state, metrics = self.update(self.state, batch, self.say(own))
+            self.state, metrics = self.update(self.state, batch, self.say(own), self.seed)
             self.trace.after(self.step, metrics)
             self.meter.step()
             self.unread.append((self.step, metrics))

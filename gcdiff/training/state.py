@@ -67,7 +67,7 @@ def _in_parts(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Ar
     return jax.tree.map(lambda a: a / parts, total)
 
 
-def create_state(task: Task, optim: Optim, seed: int) -> TrainState:
+def create_state(task: Task, optim: Optim, seed: int | Array) -> TrainState:
     """The state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs."""
     params = task.init(rng.stream(seed, "init"))
     return TrainState(
@@ -80,7 +80,7 @@ def create_state(task: Task, optim: Optim, seed: int) -> TrainState:
 
 
 def train_step(
-    task: Task, optim: Optim, seed: int, state: TrainState, batch: Any, progress: Array, accumulate: int = 1,
+    task: Task, optim: Optim, seed: int | Array, state: TrainState, batch: Any, progress: Array, accumulate: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
     """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm, learning_rate, skipped.
