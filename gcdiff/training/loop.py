@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding
 
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
+from gcdiff.training.keep import Keep
 from gcdiff.training.optim import Optim
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state, train_step
@@ -40,6 +41,10 @@ class TrainConfig:
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
     and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
     and less memory; features that are dropped are others.
+
+    Of the checkpoints stay the newest `keep`, the best by the held-out number `keep_best` (the highest, or the lowest
+    where a '-' stands before its name) of those that are both evaluated and saved, and every step that `keep_every`
+    divides.
     """
 
     steps: int = 1000
@@ -50,6 +55,8 @@ class TrainConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    keep_best: str = ""
+    keep_every: int = 0
     accumulate: int = 1
     optim: Optim = Optim()
 
@@ -57,7 +64,7 @@ class TrainConfig:
         for name in ("steps", "keep", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("evaluate_every", "sample_every", "checkpoint_every"):
+        for name in ("evaluate_every", "sample_every", "checkpoint_every", "keep_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.minutes is not None and self.minutes <= 0:
@@ -107,8 +114,9 @@ def train(
     # The state: restored, or created under jit.
     create = functools.partial(create_state, task, config.optim, config.seed)
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(create))
-    checkpoints = Checkpointer(workdir / "checkpoints", config.keep)
-    state, meta = checkpoints.restore(target) or (None, {"step": 0, "seconds": 0.0, "window": {}})
+    checkpoints = Checkpointer(workdir / "checkpoints", Keep(config.keep, config.keep_best, config.keep_every))
+    state, documents = checkpoints.restore(target) or (None, {"meta": {"step": 0, "seconds": 0.0, "window": {}}})
+    meta = documents["meta"]
     start = meta["step"]
     progress = Progress(config.steps)
     if state is not None and config.share_done(start, meta["seconds"]) >= 1:
@@ -138,6 +146,7 @@ def train(
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(values[name]):
+                    checkpoints.wait()
                     good = checkpoints.latest()
                     rest = "there is no checkpoint" if good is None else f"the last good checkpoint is step {good}"
                     raise Diverged(number, f"step {number}: {name} is {values[name]}, training stopped; {rest}")
@@ -169,9 +178,11 @@ def train(
                 read(keep=0)
             if last and window.count:
                 log(step)
+            numbers: Mapping[str, float] = {}
             if evaluate:
                 progress.note(step, "evaluating")
-                values = {f"eval/{name}": value for name, value in task.evaluate(state.ema, step).items()}
+                numbers = task.evaluate(state.ema, step)
+                values = {f"eval/{name}": value for name, value in numbers.items()}
                 writer.scalars(step, values)
                 progress.say("  ".join([f"step {step}"] + [f"{name} {value:.4g}" for name, value in values.items()]))
             if sample:
@@ -181,7 +192,10 @@ def train(
                 progress.note(step, "saving")
                 if snapshots is not None:  # first: a run that has a checkpoint of a step also has its snapshot
                     snapshots.save(step, state.profiles)
-                checkpoints.save(step, state, {"step": step, "seconds": seconds, "window": window.sums})
+                meta = {"step": step, "seconds": seconds, "window": window.sums}
+                checkpoints.save(step, state, {"meta": meta}, numbers)
+            if last or stop:
+                checkpoints.wait()
             if last:
                 return state
             if stop:
