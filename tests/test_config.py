@@ -197,10 +197,10 @@ def test_a_run_goes_on_where_the_model_and_its_data_stay(field, text, tmp_path):
 @pytest.mark.parametrize(
     ("field", "text", "change"),
     [
-        ("train.seed", "1", "train.seed=0, now 1"),
-        ("train.batch_size", "7", "train.batch_size=32, now 7"),
-        ("data.size", "(8,8)", "data.size=[32, 64], now [8, 8]"),
-        ("optim.clip", "2", "optim.clip=1.0, now 2.0"),
+        ("train.seed", "1", "train.seed=0, now train.seed=1"),
+        ("train.batch_size", "7", "train.batch_size=32, now train.batch_size=7"),
+        ("data.size", "(8,8)", "data.size=[32, 64], now data.size=[8, 8]"),
+        ("optim.clip", "2", "optim.clip=1.0, now optim.clip=2.0"),
     ],
 )
 def test_a_run_is_not_written_over_by_another(field, text, change, tmp_path):
@@ -211,6 +211,11 @@ def test_a_run_is_not_written_over_by_another(field, text, change, tmp_path):
     assert refusal(save_run, tmp_path, config, SPECS) == (
         f"{tmp_path} was trained with {change}: choose another --workdir"
     )
+    override(config, "train.steps", "9")  # may change
+    override(config, "loss.image", "3")
+    said = refusal(save_run, tmp_path, config, SPECS)
+    assert "loss.image=1.0" in said and "loss.image=3.0" in said and change.split(",")[0] in said
+    assert "train.steps" not in said
     assert (tmp_path / "config.json").read_text() == before
 
 

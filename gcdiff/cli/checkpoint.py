@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from gcdiff.cli.files import writable
@@ -26,8 +28,11 @@ def add_parser(commands, formatter) -> None:
     listed.add_argument("--check", action="store_true", help="verify them too: every file is read")
     verify = action("verify", "Compare every file with its sha256; exit status 1 where one is damaged")
     verify.add_argument("--step", type=int, metavar="N", help="that step alone (default: all)")
-    prune = action("prune", "Remove all checkpoints but the newest good ones, while no training runs there")
-    prune.add_argument("--keep", type=int, required=True, metavar="N", help="how many good ones are kept, at least 1")
+    text = "Remove damaged checkpoints, and good ones but the newest and those that the config keeps"
+    prune = action("prune", f"{text}; refused while a training runs there")
+    prune.add_argument(
+        "--keep", type=int, required=True, metavar="N", help="how many newest good ones stay, at least 1"
+    )
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     export = action("export", "Write the averaged weights as safetensors, with all that gcdiff.load needs")
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
@@ -43,15 +48,17 @@ def _list(arguments) -> int:
     from gcdiff.training import inventory, manifest
 
     metrics = inventory.metrics(arguments.run)
-    for name, folders in _saved(arguments.run).items():
+    for name, folders in _saved(arguments.run, inventory.aside).items():
         rows = [(name, *COLUMNS)]
         for folder in folders:
-            damage = manifest.damage(folder.path) if arguments.check else None
-            state = "not checked" if not arguments.check else f"damaged ({damage})" if damage else "verified"
+            step = folder.path.name == str(folder.step)
+            damage = manifest.damage(folder.path) if arguments.check and step else None
+            state = f"damaged ({damage})" if damage else "verified" if arguments.check else "not checked"
+            state = state if step else "set aside"
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(folder.time))
-            values = metrics.get(folder.step, {}) if name == inventory.CHECKPOINTS else {}
+            values = metrics.get(folder.step, {}) if name == inventory.CHECKPOINTS and step else {}
             said = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-            rows.append((str(folder.step), when, f"{folder.size:,}", "yes" if folder.finished else "no", state, said))
+            rows.append((folder.path.name, when, f"{folder.size:,}", "yes" if folder.finished else "no", state, said))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -75,19 +82,22 @@ def _verify(arguments) -> int:
 
 
 def _prune(arguments) -> int:
+    from gcdiff import config as configs
     from gcdiff.training import inventory
+    from gcdiff.training.keep import Keep
+    from gcdiff.training.lock import hold
 
     directory = arguments.run / inventory.CHECKPOINTS
     _saved(arguments.run)
-    surplus = inventory.surplus(directory, arguments.keep)
-    left = [f for f in inventory.saved(directory) if not f.finished and f not in surplus]
+    train = configs.load_run(arguments.run)[0].train
+    keep = Keep(arguments.keep, train.keep_best, train.keep_every)
     done = "would be removed" if arguments.dry_run else "removed"
-    for folder in surplus:
-        if not arguments.dry_run:
-            shutil.rmtree(folder.path)
-        print(f"{folder.path}: {done}, {folder.size:,} bytes", flush=True)
-    for folder in left:
-        print(f"{folder.path}: left, its save has not finished")
+    with contextlib.nullcontext() if arguments.dry_run else hold(arguments.run):
+        surplus = inventory.surplus(directory, keep)
+        for folder in surplus:
+            if not arguments.dry_run:
+                shutil.rmtree(folder.path)
+            print(f"{folder.path}: {done}, {folder.size:,} bytes", flush=True)
     print(f"{len(surplus)} {done}, {sum(folder.size for folder in surplus):,} bytes in all")
     return 0
 
@@ -106,15 +116,16 @@ def _export(arguments) -> int:
     return 0
 
 
-def _saved(run: Path):
-    """What a run has saved, by the name of its folder. Raises FileNotFoundError where there is nothing."""
+def _saved(run: Path, more: Callable[[Path], list] = lambda _: []):
+    """What a run has saved, by the name of its folder; what `more` finds there comes after it. Raises
+    FileNotFoundError where there is nothing."""
     from gcdiff.training import inventory
     from gcdiff.training.export import is_export
 
     if is_export(run):
         raise ValueError(f"{run} is an export, which is verified whenever it is loaded: expected a run")
     names = (inventory.CHECKPOINTS, inventory.SNAPSHOTS)
-    found = {name: folders for name in names if (folders := inventory.saved(run / name))}
+    found = {name: folders for name in names if (folders := inventory.saved(run / name) + more(run / name))}
     if not found:
         raise FileNotFoundError(f"{run / inventory.CHECKPOINTS}: no checkpoint found")
     return found

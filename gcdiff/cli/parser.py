@@ -75,6 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="trace N steps (default: 5) into DIR/profile",
     )
+    events = "write events for TensorBoard too, as --config.train.tensorboard=true does"
+    train.add_argument("--tensorboard", action="store_true", help=events)
     train.add_argument(
         "--seeds", metavar="0,1,2", help="a run for each seed, in DIR/seed-S, side by side where there are devices"
     )

@@ -18,7 +18,7 @@ from gcdiff.types import ImageSpec, LabelSpec
 def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
     """Make a run directory complete: config.json and specs.json. A run of another config is not written over.
 
-    Raises ValueError, naming the field, for a run whose config or data make another model or another order of examples.
+    Raises ValueError, naming what changed, for a run whose config or data make another model or order of examples.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     fields = _specs_to_dict(specs)
@@ -43,11 +43,10 @@ def load_run(workdir: Path) -> tuple[ConfigDict, Specs]:
 def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> None:
     configs = _load_config(workdir / "config.json"), config
     old, new = (json.loads(json.dumps(leaves(c))) for c in configs)  # as files hold them: lists for tuples
-    for field in new:
-        if not _may_change(field) and old[field] != new[field]:
-            raise ValueError(
-                f"{workdir} was trained with {field}={old[field]!r}, now {new[field]!r}: choose another --workdir"
-            )
+    changed = [field for field in new if not _may_change(field) and old[field] != new[field]]
+    if changed:
+        was, now = (", ".join(f"{field}={values[field]!r}" for field in changed) for values in (old, new))
+        raise ValueError(f"{workdir} was trained with {was}, now {now}: choose another --workdir")
     # The data may have moved, but they must still be the same.
     trained, now = _read(workdir / "specs.json"), json.loads(json.dumps(specs))
     for part in ("image", "labels", "vocabulary", "encoder"):

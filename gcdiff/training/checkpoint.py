@@ -1,81 +1,200 @@
 """Checkpoints of a run: Orbax arrays and JSON, one directory per step, complete or not there.
 
 A checkpoint holds the items `state` (step, parameters, optimiser), `ema` (the averaged parameters alone, all that
-using a model needs), `profiles` (the averages of other lengths, where a run keeps them) and `meta` (JSON), and a
-manifest of its files and arrays, written last. Damage is reported, deleted and stepped over; a checkpoint that does not
-fit is an error and is never touched. One process writes.
+using a model needs), `profiles` (the averages of other lengths, where a run keeps them) and JSON documents, each an
+item of its own, and a manifest of its files and arrays, written last. A save copies the arrays off the devices and goes
+on in the background. Damage is reported, set aside and stepped over; a checkpoint that does not fit is an error and is
+never touched.
+
+With several processes every one of them calls `save`, `wait` and `restore`, in the same order, and writes and reads its
+own parts of the arrays; the first decides which step is good, and alone writes manifests, sets aside and drops.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import re
 import shutil
 import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from gcdiff.training import manifest
+from gcdiff.training.keep import Keep, check_best, dropped
+from gcdiff.training.quiet import hush_orbax
 from gcdiff.training.state import TrainState
+
+AVERAGES = ("ema", "profiles")
+"""The fields of a state that are items of their own, where they hold arrays."""
+
+GONE = "the directory has been removed"
 
 
 class Checkpointer:
-    """Saves and restores training states under `directory`, keeping the newest `keep`."""
+    """Saves and restores training states under `directory`, keeping what `keep` says. What killed saves have left
+    there is removed."""
 
-    def __init__(self, directory: str | Path, keep: int = 2):
+    def __init__(self, directory: str | Path, keep: Keep | None = None):
+        hush_orbax()
         self.directory = Path(directory).absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
-        )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._keep = keep or Keep()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._remove_leftovers()
+        self._place = os.open(self.directory, os.O_RDONLY)  # as long as it is open its number goes to no other
+        self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._background = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, Future] | None = None
+        self._saves = 0
 
     def latest(self) -> int | None:
-        """The newest step on disk, None if there is none."""
-        return max(manifest.steps(self.directory), default=None)
+        """The newest step that is finished, None if there is none."""
+        return max(manifest.finished(self.directory), default=None)
 
-    def save(self, step: int, state: TrainState, documents: dict, numbers: dict | None = None) -> None:
-        """Save `state` and the JSON-able `documents` as `step`; returns when all is on disk."""
-        items = _items(state)
-        arrays = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(documents), **arrays))
-        manifest.write_manifest(self.directory / str(step), items)
+    def save(
+        self, step: int, state: TrainState, documents: Mapping[str, Any], numbers: Mapping[str, float] | None = None
+    ) -> None:
+        """Save `state` and JSON-able `documents` by name as `step`; returns when the arrays have been copied off the
+        devices, and `state` may be donated.
 
-    def restore(self, target: TrainState) -> tuple[TrainState, dict] | None:
-        """The newest undamaged checkpoint as (state, meta), None if there is none. Damaged ones are deleted.
-
-        `target` gives structure, shapes, dtypes and shardings (jax.ShapeDtypeStruct or arrays).
-        Raises ValueError if the checkpoint does not fit `target`.
+        `numbers` are the held-out numbers of the step, where it was evaluated. Old steps are dropped when this one is
+        finished. Raises OSError, in one line, if this or the save before could not be written or the step is there
+        already, and ValueError if `keep.best` is none of the numbers.
         """
-        for step, damage in manifest.newest_first(self.directory):
-            path = self.directory / str(step)
-            if damage:
-                print(f"{path}: damaged ({damage}); deleted", file=sys.stderr)
-                shutil.rmtree(path)
-                self._manager.reload()
-                continue
-            items = _items(target)
-            for name, item in items.items():
-                manifest.check_fit(path, name, item)
-            arrays = {name: ocp.args.StandardRestore(manifest.abstract(item)) for name, item in items.items()}
-            found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **arrays))
-            averages = {name: found[name] for name in ("ema", "profiles") if name in items}
-            documents = found["meta"] if "meta" in found["meta"] else {"meta": found["meta"]}
-            return TrainState(**found["state"], **averages), documents
-        return None
+        if numbers:
+            check_best(numbers, self._keep)
+        self.wait()
+        path = self.directory / str(step)
+        if path.exists():
+            raise FileExistsError(f"{path}: there is a checkpoint of this step already")
+        documents = json.loads(json.dumps(documents))  # what cannot be told in JSON is no fault of the disk
+        items = _items(state)
+        args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        args |= {name: ocp.args.JsonSave(document) for name, document in documents.items()}
+        self._saves += 1  # every save has a folder of its own: one that failed may still write to its own
+        folder = path.with_name(f"{manifest.partial(path).name}-{self._saves}")
+        try:
+            if self._gone():
+                raise FileNotFoundError(GONE)
+            self._writer.save(folder, args=ocp.args.Composite(**args))
+        except Exception as error:
+            raise self._failure(step, error) from error
+        arrays = {name: manifest.shapes(item) for name, item in items.items()}
+        self._pending = step, self._background.submit(self._finish, folder, path, arrays, numbers)
 
     def wait(self) -> None:
-        pass
+        """Return when all is on disk. Raises OSError, in one line, if the last save could not be written: on every
+        process, whichever it was."""
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        error = future.exception()
+        if jax.process_count() > 1:
+            failed = multihost_utils.process_allgather(np.array(error is not None))
+            if error is None and failed.any():
+                error = OSError(f"process {int(np.argmax(failed))} could not write")
+        if error is not None:
+            raise self._failure(step, error) from error
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest undamaged checkpoint as (state, documents by name), None if there is none. Damaged ones are set
+        aside.
+
+        `target` gives structure, shapes, dtypes and shardings (jax.ShapeDtypeStruct or arrays), for any number of
+        devices. Raises ValueError if the checkpoint does not fit `target`.
+        """
+        self.wait()
+        step = self._newest_good()
+        if step is None:
+            return None
+        path, items = self.directory / str(step), _items(target)
+        for name, item in items.items():
+            manifest.check_fit(path, name, item)
+        documents = sorted({p.name for p in path.iterdir() if p.is_dir()} - manifest.arrays(path).keys())
+        args = {name: ocp.args.StandardRestore(manifest.abstract(item)) for name, item in items.items()}
+        args |= {name: ocp.args.JsonRestore() for name in documents}
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            found = reader.restore(path, args=ocp.args.Composite(**args))
+        fields = {**found["state"], **{name: found[name] for name in AVERAGES if name in items}}
+        return dataclasses.replace(target, **fields), {name: found[name] for name in documents}
 
     def close(self) -> None:
-        self._manager.close()
+        """Wait for what this process still writes, and for no other process, so that it may be called on any way out.
+
+        Raises OSError, in one line, if it could not be written.
+        """
+        self._background.shutdown()
+        (step, future), self._pending = self._pending or (0, None), None
+        self._writer.close()
+        error = None if future is None else future.exception()
+        failure = None if error is None else self._failure(step, error)
+        os.close(self._place)
+        if failure is not None:
+            raise failure from error
+
+    def _finish(
+        self, folder: Path, path: Path, arrays: dict[str, dict[str, str]], numbers: Mapping[str, float] | None
+    ) -> None:
+        """What is left of a save once the arrays have been copied. Runs in the background."""
+        self._writer.wait_until_finished()
+        if jax.process_index() == 0:
+            if self._gone():
+                raise FileNotFoundError(GONE)
+            manifest.finish(folder, path, arrays, numbers)
+            for old in dropped(manifest.finished(self.directory), self._keep):
+                manifest.remove(self.directory / str(old))
+
+    def _failure(self, step: int, error: BaseException) -> OSError:
+        """An error that says in one line what could not be done, and what is there. Room is made on the disk."""
+        self._remove_leftovers()
+        latest, reason = self.latest(), GONE if self._gone() else _reason(error)
+        if latest == step:
+            return OSError(f"{self.directory}: step {step} is saved, but an older one not removed ({reason})")
+        rest = "there is no checkpoint" if latest is None else f"the last good checkpoint is step {latest}"
+        return OSError(f"{self.directory}: step {step} could not be saved ({reason}); {rest}")
+
+    def _gone(self) -> bool:
+        """Whether the directory is not the one that it was. Orbax would make a new one, be it on another disk."""
+        try:
+            return not os.path.samestat(os.fstat(self._place), self.directory.stat())
+        except OSError:
+            return True
+
+    def _remove_leftovers(self) -> None:
+        if jax.process_index() == 0:
+            for path in manifest.leftovers(self.directory):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _newest_good(self) -> int | None:
+        """The newest undamaged step, which the first process looks for; it sets the damaged ones aside."""
+        good = -1
+        if jax.process_index() == 0:
+            for step, damage in manifest.newest_first(self.directory):
+                if damage is None:
+                    good = step
+                    break
+                path = self.directory / str(step)
+                print(f"{path}: damaged ({damage}); set aside as {manifest.set_aside(path).name}", file=sys.stderr)
+        if jax.process_count() > 1:
+            good = int(multihost_utils.broadcast_one_to_all(np.int32(good)))
+        return None if good < 0 else good
 
 
 def save_ema(directory: str | Path, step: int, ema: Any, meta: dict) -> None:
     """Save averaged parameters that come without a training state as `step`; returns when all is on disk."""
     path = Path(directory).absolute() / str(step)
+    args = ocp.args.Composite(ema=ocp.args.StandardSave(ema), meta=ocp.args.JsonSave(meta))
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        writer.save(path, args=ocp.args.Composite(ema=ocp.args.StandardSave(ema), meta=ocp.args.JsonSave(meta)))
-    manifest.write_manifest(path, {"ema": ema})
+        writer.save(manifest.partial(path), args=args)
+    manifest.finish(manifest.partial(path), path, {"ema": manifest.shapes(ema)})
 
 
 def restore_ema(directory: str | Path, target: Any) -> Any:
@@ -99,5 +218,15 @@ def restore_ema(directory: str | Path, target: Any) -> Any:
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    items = {"state": {"step": state.step, "params": state.params, "opt_state": state.opt_state}, "ema": state.ema}
-    return {**items, "profiles": state.profiles} if state.profiles else items
+    """The trees of arrays that a state is saved as, by name."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    averages = {name: tree for name in AVERAGES if jax.tree.leaves(tree := fields.pop(name))}
+    return {"state": fields, **averages}
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line; of those that come from a system call, what that said."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if code := re.search(r"\[os_error_code='(\d+)'\]", text):  # behind several paths
+        return os.strerror(int(code[1]))
+    return error.strerror if isinstance(error, OSError) and error.strerror else text[:200]

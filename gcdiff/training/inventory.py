@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcdiff.training import manifest
+from gcdiff.training.keep import Keep, dropped
 
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
 
@@ -24,26 +25,28 @@ class Saved(NamedTuple):
 
 def saved(directory: Path) -> list[Saved]:
     """The steps under `directory`, the oldest first, in any state."""
-    return [_look_at(directory / str(step), step) for step in sorted(manifest.steps(directory))]
+    return [_look_at(directory / str(step)) for step in sorted(manifest.steps(directory))]
 
 
-def surplus(directory: Path, keep: int) -> list[Saved]:
-    """The steps under `directory` that are not among the newest `keep` good ones, the oldest first.
+def aside(directory: Path) -> list[Saved]:
+    """The damaged folders under `directory` that were set aside, the oldest first."""
+    return [_look_at(path) for path in manifest.aside(directory)]
 
-    A save that has not finished and is newer than all good ones is none of them: it may be going on. Raises ValueError
-    where no step is good, or `keep` is less than 1.
+
+def surplus(directory: Path, keep: Keep) -> list[Saved]:
+    """What is saved under `directory` and not good, or not among the good steps that stay by `keep`: steps, the oldest
+    first, then what was set aside and what killed saves have left.
+
+    Raises ValueError where no step is good.
     """
-    if keep < 1:
-        raise ValueError(f"keep is {keep}, expected at least 1")
-    good, rest = 0, []
-    for folder in reversed(saved(directory)):
-        if good < keep and manifest.damage(folder.path) is None:
-            good += 1
-        elif good or folder.finished:
-            rest.append(folder)
+    folders = saved(directory)
+    good = [folder for folder in folders if manifest.damage(folder.path) is None]
     if not good:
         raise ValueError(f"{directory}: no checkpoint is good, expected one to keep; nothing is removed")
-    return rest[::-1]
+    numbers = manifest.finished(directory)
+    drop = dropped({folder.step: numbers[folder.step] for folder in good}, keep)
+    rest = [folder for folder in folders if folder not in good or folder.step in drop]
+    return [*rest, *aside(directory), *map(_look_at, manifest.leftovers(directory))]
 
 
 def metrics(workdir: Path) -> dict[int, dict[str, float]]:
@@ -61,8 +64,9 @@ def metrics(workdir: Path) -> dict[int, dict[str, float]]:
     return found
 
 
-def _look_at(path: Path, step: int) -> Saved:
+def _look_at(path: Path) -> Saved:
     listed = path / manifest.MANIFEST
     finished = listed.is_file()
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    step = int(path.name.split(".")[0])
     return Saved(path, step, (listed if finished else path).stat().st_mtime, size, finished)

@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding
 from gcdiff import parallel
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.health import Diverged, Health
+from gcdiff.training.keep import Keep
 from gcdiff.training.meter import Meter, compiled_line, device_line, peak_flops, step_flops
 from gcdiff.training.profile import Profile
 from gcdiff.training.settings import TrainConfig
@@ -65,12 +66,13 @@ def train(
     """
     workdir = make_writable(workdir)
     mesh = parallel.device_mesh(config.mesh.data, config.mesh.fsdp, devices)
+    keep = Keep(config.keep, config.keep_best, config.keep_every)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal()) if stop is None else stop
         quiet, prefix = jax.process_index() > 0, f"{name}: " if name else ""
         progress = stack.enter_context(contextlib.closing(Progress(config.steps, prefix=prefix, quiet=quiet)))
         trace = stack.enter_context(contextlib.closing(Profile(workdir, profile, progress.say)))
-        checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", config.keep)))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", keep)))
         run = _Run(task, batches, workdir, config, documents, mesh, stop, progress, trace, checkpoints)
         stack.callback(lambda: run.writer and run.writer.close())
         return run.go()
@@ -204,6 +206,7 @@ class _Run:
                 if save:
                     self.save()
             if last:
+                self.checkpoints.wait()
                 return self.state
             if told:
                 raise self.interrupted()

@@ -30,6 +30,10 @@ class TrainConfig:
     and less memory; features that are dropped are others. After `max_skipped` steps in a row whose loss or gradient is
     not finite, training goes back to its last checkpoint, once. With `tensorboard` numbers, pictures and distributions
     of held-out losses are written as events too.
+
+    Of the checkpoints stay the newest `keep`, the best by the held-out number `keep_best` (the highest, or the lowest
+    where a '-' stands before its name) of those that are both evaluated and saved, and every step that `keep_every`
+    divides.
     """
 
     steps: int = 1000
@@ -40,6 +44,8 @@ class TrainConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
+    keep_best: str = ""
+    keep_every: int = 0
     accumulate: int = 1
     max_skipped: int = 5
     tensorboard: bool = False
@@ -50,7 +56,7 @@ class TrainConfig:
         for name in ("steps", "keep", "log_every", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("evaluate_every", "sample_every", "checkpoint_every"):
+        for name in ("evaluate_every", "sample_every", "checkpoint_every", "keep_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.minutes is not None and self.minutes <= 0:

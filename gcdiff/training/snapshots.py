@@ -3,13 +3,12 @@
 A snapshot holds the averages of `gcdiff.training.averages` as they were at one step, in a folder of its own: written
 beside its place, listed in a manifest, moved there when all is on disk. At most `MOST` are kept, spread over the whole
 training, so that their disk use does not grow with it: MOST x (number of averages) x (size of the parameters).
-Damage is reported and passed over.
+Damage is reported and passed over. With several processes all of them save; the first lists, moves and drops.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -34,21 +33,23 @@ class Snapshots:
 
     def __init__(self, directory: str | Path, step: int = 0):
         self.directory = Path(directory).absolute()
-        for found in manifest.steps(self.directory):
-            if found > step:
-                shutil.rmtree(self.directory / str(found))
+        if jax.process_index() == 0:
+            for found in manifest.steps(self.directory):
+                if found > step:
+                    manifest.remove(self.directory / str(found))
 
     def save(self, step: int, averages: tuple) -> None:
-        """Save a tuple of pytrees as `step`; returns when all is on disk."""
-        path, partial = self.directory / str(step), self.directory / f"{step}.partial"
-        for old in (partial, path):
-            shutil.rmtree(old, ignore_errors=True)
+        """Save a tuple of pytrees as `step`; returns when all is on disk. Raises OSError if it cannot be written."""
+        path, first = self.directory / str(step), jax.process_index() == 0
+        if first:  # before the others write: Orbax lets all begin together
+            for old in (*manifest.leftovers(self.directory), path):
+                shutil.rmtree(old, ignore_errors=True)
         with ocp.StandardCheckpointer() as saver:
-            saver.save(partial / ITEM, averages)
-        manifest.write_manifest(partial, {ITEM: averages})
-        os.replace(partial, path)
-        while len(kept := manifest.steps(self.directory)) > MOST:
-            shutil.rmtree(self.directory / str(least_missed(kept)))
+            saver.save(manifest.partial(path) / ITEM, averages)
+        if first:
+            manifest.finish(manifest.partial(path), path, {ITEM: manifest.shapes(averages)})
+            while len(kept := manifest.steps(self.directory)) > MOST:
+                manifest.remove(self.directory / str(least_missed(kept)))
 
 
 def least_missed(steps: Sequence[int]) -> int:
@@ -89,9 +90,6 @@ def average_of(directory: str | Path, target: Any, sigma_rels: Sequence[float], 
             f"{len(steps)} steps miss by {misfit:.0%}: expected one nearer to these, or more checkpoints in training"
         )
     total = jax.tree.map(lambda a: np.zeros(a.shape), target)
-
-    def add(share: np.float64, average: Any) -> Any:
-        return jax.tree.map(lambda sum, a: sum + share * np.asarray(a, np.float64), total, average)
 
     with ocp.StandardCheckpointer() as reader:
         for step, shares in zip(steps, weights.reshape(len(steps), -1), strict=True):

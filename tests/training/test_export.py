@@ -19,6 +19,8 @@ from gcdiff import config as configs
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.export import FILES, WEIGHTS, restore_export, save_export
 from gcdiff.training.joint_task import LossConfig, training_params
+from gcdiff.training.keep import Keep
+from gcdiff.training.lock import hold
 from gcdiff.training.snapshots import Snapshots
 from gcdiff.training.state import TrainState
 
@@ -57,11 +59,14 @@ def run(tmp_path_factory) -> Path:
         return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape).astype(a.dtype)), shapes)
 
     configs.save_run(place / "run", config, specs)
-    checkpoints, snapshots = Checkpointer(place / "run" / "checkpoints", 3), Snapshots(place / "run" / "snapshots")
+    checkpoints, snapshots = (
+        Checkpointer(place / "run" / "checkpoints", Keep(3)),
+        Snapshots(place / "run" / "snapshots"),
+    )
     for step in STEPS:
         state = TrainState(jnp.int32(step), {"w": jnp.zeros(3)}, random(), {"m": jnp.ones(3)}, (random(), random()))
         snapshots.save(step, state.profiles)
-        checkpoints.save(step, state, {"step": step})
+        checkpoints.save(step, state, {"meta": {"step": step}}, {"miou": -step})
     checkpoints.close()
     lines = [{"step": 4, "train/loss": 0.5, "train/noise": 7.0}, {"step": 4, "eval/miou": 0.25, "eval/gap": None}]
     (place / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "tr')
@@ -148,8 +153,8 @@ def test_verify_names_the_file_of_every_flipped_or_missing_byte(copy, capsys):
         (9, (), (), {"2", "4", "6"}),
         (1, (4, 6), (), {"2"}),
         (1, (), (4,), {"6"}),
-        (1, (2,), (6,), {"4", "6"}),  # the newest save may be going on
-        (1, (6,), (4,), {"2", "4"}),
+        (1, (2,), (6,), {"4"}),
+        (1, (6,), (4,), {"2"}),
     ],
 )
 def test_prune_keeps_the_newest_good_ones(copy, capsys, keep, bad, unfinished, left):
@@ -166,6 +171,28 @@ def test_prune_keeps_the_newest_good_ones(copy, capsys, keep, bad, unfinished, l
         assert said[: len(gone)] == [f"{copy}/checkpoints/{s}: {done}, {before[s]:,} bytes" for s in gone]
         assert said[-1] == f"{len(gone)} {done}, {sum(before[s] for s in gone):,} bytes in all"
     assert steps(copy) == left
+
+
+def test_prune_removes_what_was_set_aside_and_keeps_what_the_config_keeps(copy, capsys):
+    config = json.loads((copy / "config.json").read_text())
+    config["train"].update(keep_best="miou", keep_every=4)
+    (copy / "config.json").write_text(json.dumps(config))
+    aside, left = copy / "checkpoints" / "3.damaged", copy / "checkpoints" / "7.partial"
+    for folder in (aside, left):
+        shutil.copytree(copy / "checkpoints" / "6", folder)
+    assert call("checkpoint", "list", copy, "--check") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows][:5] == ["checkpoints", "2", "4", "6", "3.damaged"]
+    assert rows[4][4:] == ["yes", "set", "aside"]
+    assert call("checkpoint", "prune", copy, "--keep", 1) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 removed, ")
+    assert steps(copy) == {"2", "4", "6"}  # the best, a multiple, the newest
+    with hold(copy):
+        assert call("checkpoint", "prune", copy, "--keep", 1, "--dry-run") == 0
+        capsys.readouterr()
+        assert call("checkpoint", "prune", copy, "--keep", 1) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "in use by process" in said[0]
 
 
 def test_an_export_is_read_exactly_as_its_run(run, exported, monkeypatch):
@@ -294,6 +321,7 @@ def test_nothing_is_written_over_and_nothing_half_written(run, exported, copy, t
         (["verify", run, "--step", "3"], "--step is 3, expected one of .*: 2, 4, 6"),
         (["prune", run, "--keep", "0"], "keep is 0, expected at least 1"),
     ]
+    (copy / ".lock").touch()  # what prune leaves
     before = sorted(tmp_path.rglob("*"))
     for words, error in cases:
         assert call("checkpoint", *words) == 2

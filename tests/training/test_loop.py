@@ -157,9 +157,24 @@ def test_a_damaged_checkpoint_is_stepped_over(whole, tmp_path, capsys):
     files[0].write_bytes(data)
     state = train(Regression(), batches, tmp_path, config())
     said = capsys.readouterr().err
-    assert said.count(": damaged (") == 1 and "is changed); deleted" in said and "going on from step 4" in said
+    assert (
+        said.count(": damaged (") == 1
+        and "is changed); set aside as 8.damaged\n" in said
+        and "going on from step 4" in said
+    )
     assert_equal(state, whole[1])
     assert lines(tmp_path) == lines(whole[0])
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["12", "8", "8.damaged"]
+
+
+def test_the_best_checkpoint_stays_and_a_number_that_is_not_there_is_named(tmp_path):
+    one = {"steps": 6, "evaluate_every": 1, "sample_every": 0, "checkpoint_every": 1, "keep": 1}
+    train(Regression(), batches, tmp_path / "a", config(**one, keep_best="-error", keep_every=4))
+    errors = {line["step"]: line["eval/error"] for line in lines(tmp_path / "a") if "eval/error" in line}
+    assert {int(p.name) for p in (tmp_path / "a/checkpoints").iterdir()} == {min(errors, key=errors.__getitem__), 4, 6}
+    said = r"^keep_best is 'mious', expected a held-out number \(error, none\), after a '-' where the lowest is best$"
+    with pytest.raises(ValueError, match=said):
+        train(Regression(), batches, tmp_path / "b", config(**one, keep_best="mious"))
 
 
 def test_a_finished_run_is_left_alone(whole, capsys):

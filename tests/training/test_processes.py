@@ -63,7 +63,7 @@ def finished(tmp_path_factory):
         )
         for number in range(2)
     ]  # fmt: skip
-    found = [process.communicate(timeout=300) for process in running]
+    found = [process.communicate(timeout=150) for process in running]
     assert [process.returncode for process in running] == [0, 0], found
     return folder, [out.splitlines() for out, _ in found]
 
