@@ -230,8 +230,8 @@ def run(
 
 
 def as_arrays(settings: Settings) -> Settings:
-    """Settings whose numbers are float32: another number then compiles nothing. They are NumPy's, which go beside arrays
-    on any devices."""
+    """Settings whose numbers are float32: another number then compiles nothing. NumPy's go beside arrays on any
+    devices."""
     return jax.tree.map(np.float32, settings)
 
 
