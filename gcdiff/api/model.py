@@ -48,7 +48,8 @@ class Model(Segments, Fills):
     Wherever a method takes them: `text` is one caption for all, one for each, or None for no text. `steps` and
     `guidance` are the run's recommended values where None; `guidance` is one scale of the text (1 is none), two of
     them, for the image and for the layout, or a whole `gcdiff.Guidance`. Example i depends on `seed` (0 to 2^32 - 1)
-    and i alone.
+    and i alone. All devices work, a chunk on each; what is drawn does not depend on how many they are. Of several
+    processes (`jax.distributed`) all must ask the same question, and all get the whole answer.
     """
 
     def sample(
