@@ -41,6 +41,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/text.py
 	$(VENV)/bin/python benchmarks/data.py
 	$(VENV)/bin/python benchmarks/training.py
+	$(VENV)/bin/python benchmarks/sampling.py
 	@if [ -d runs/demo-long ]; then $(VENV)/bin/python benchmarks/steps.py --workdir runs/demo-long; \
 	else echo "benchmarks/steps.py needs the model of make demo-long: left out"; fi
 

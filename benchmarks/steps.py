@@ -105,13 +105,13 @@ def measure_all(options, file: Path) -> None:
     progress.say("reading real scenes")
     bench = Bench(model, options.scenes, REFERENCE // 8 if options.quick else REFERENCE)
     results.real = bench.measures(bench.images, bench.layouts)
-    chunks = -(-options.scenes // model.config.sample.chunk)
+    rounds = -(-options.scenes // model.round_size)
     progress, done = None, 0
     while todo := [key for key in plan(results.rows, grid, options) if key not in results.rows]:
         if progress is None:
-            progress = Progress(chunks * sum(key.calls for key in todo), "call")
+            progress = Progress(rounds * sum(key.calls for key in todo), "call")
         results.add(todo[0], bench.row(todo[0], progress, done))
-        done += chunks * todo[0].calls
+        done += rounds * todo[0].calls
         progress.say(line(todo[0], results.rows[todo[0]]))
     report(results, options)
 

@@ -8,6 +8,7 @@ Writes levels.png and uncertain.png into --out (default: this folder).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def state(model, example, path: np.ndarray, known: Pair) -> tuple[np.ndarray, np
     given = given_values(
         example_keys(5, np.arange(chunk)), values, Pair(*(np.repeat(m[None], chunk, 0) for m in known))
     )
-    sampler, settings = model.built.sampler, model.built.settings
+    # One chunk, on one device.
+    sampler, settings = dataclasses.replace(model.built.sampler, mesh=None), model.built.settings
     tokens = model.specs.vocabulary.encode([TEXT] * chunk)
     told = encode(model.built.text_encoder, model.params, tokens, np.zeros((chunk,), bool))
     if len(path) == 1:

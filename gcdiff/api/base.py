@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gcdiff import config as configs
-from gcdiff import paths
-from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts
+from gcdiff import parallel, paths
+from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts, round_size
 from gcdiff.codecs import check_images, check_layouts, to_uint8
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
@@ -47,10 +48,12 @@ class Base:
         workdir = Path(workdir)
         config, specs = configs.load_run(workdir)
         built = configs.build(config, specs)
-        params = configs.restore_params(workdir, built, config, specs, ema)
-        # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile
-        # anew.
-        return cls(config, specs, built, jax.tree.map(lambda p: jnp.asarray(np.asarray(p)), params), encoder)
+        params = parallel.to_host(configs.restore_params(workdir, built, config, specs, ema))
+        if (mesh := built.sampler.mesh) is None:
+            # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile
+            # anew.
+            params = jax.tree.map(jnp.asarray, params)
+        return cls(config, specs, built, parallel.place(params, mesh, parallel.WHOLE), encoder)
 
     @property
     def labels(self) -> LabelSpec:
@@ -63,6 +66,16 @@ class Base:
     @property
     def size(self) -> tuple[int, int]:
         return tuple(self.config.data.size)
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that it runs on; None for a single one."""
+        return self.built.sampler.mesh
+
+    @property
+    def round_size(self) -> int:
+        """How many examples it works on side by side, a chunk of config.sample.chunk on each device."""
+        return round_size(self.config.sample.chunk, self.mesh)
 
     def unseen_words(self, text: Texts) -> list[str]:
         """The words of captions that this model has never seen, sorted: it takes them all for one unknown word."""
@@ -144,11 +157,12 @@ class Base:
         question, grid = question.above(floor), (paths.above(grid[0], floor),)
         sampler, settings = runner.sampler(runner.guidance(guidance, question.text))
 
-        def chunk(given, cond) -> Pair:
+        def pairs(given, cond) -> Pair:
             state = walk(sampler, self.params["network"], *grid, given, cond, settings, progress=progress, **options)
-            return Pair(to_uint8(state.image), np.asarray(self.built.process.layout.decode(state.layout)))
+            image, layout = parallel.to_host(state)
+            return Pair(to_uint8(image), np.asarray(self.built.process.layout.decode(layout)))
 
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(chunk, question, progress))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(pairs, question, progress))
 
 
 @functools.lru_cache(maxsize=2)

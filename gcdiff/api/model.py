@@ -48,7 +48,8 @@ class Model(Segments, Fills):
     Wherever a method takes them: `text` is one caption for all, one for each, or None for no text. `steps` and
     `guidance` are the run's recommended values where None; `guidance` is one scale of the text (1 is none), two of
     them, for the image and for the layout, or a whole `gcdiff.Guidance`. Example i depends on `seed` (0 to 2^32 - 1)
-    and i alone.
+    and i alone. All devices work, a chunk on each; what is drawn does not depend on how many they are. Of several
+    processes (`jax.distributed`) all must ask the same question, and all get the whole answer.
     """
 
     def sample(
@@ -142,6 +143,9 @@ class Model(Segments, Fills):
         out = self._run(grid, Question(values, caps, text, seed), guidance, progress)
         return Pair(out.image if image > 0 else values.image, out.layout if layout > 0 else values.layout)
 
+    def _measure(self) -> Likelihood:
+        return Likelihood(self.built.process, self.built.network.apply, mesh=self.mesh)
+
     @property
     def likelihood_legs(self) -> tuple[str, ...]:
         """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`."""
@@ -152,7 +156,7 @@ class Model(Segments, Fills):
         such a grid."""
         if self.built.lowres is not None:
             raise ValueError("a super-resolution stage has no likelihood: it is given a part of what it would measure")
-        Likelihood(self.built.process, self.built.network.apply)
+        self._measure()
         if grid is not None and grid < 1:
             raise ValueError(f"grid is {grid}, expected at least 1 step")
         if grid is not None and log_snr_max is not None:
@@ -196,10 +200,10 @@ class Model(Segments, Fills):
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
         self._warn_of_unseen(text)
         question = Question(values, constant_caps(values, 1, 1), text, seed)
-        measure, params = Likelihood(self.built.process, self.built.network.apply), self.params["network"]
+        measure, params = self._measure(), self.params["network"]
 
         def chunks(told: Progress):
-            return (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().chunks(question, told))
+            return (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().rounds(question, told))
 
         if grid is not None:
             # Each leg goes through the chunks anew; the first tells of their beginning.
@@ -210,8 +214,9 @@ class Model(Segments, Fills):
             }
             return report(found, None, grid)
         if log_snr_max is None:
-            first = [next(chunks(None))]
-            tried = {end: bound(measure, params, first, legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
+            first = next(chunks(None))
+            first = first._replace(count=min(first.count, self.config.sample.chunk))  # on however many devices
+            tried = {end: bound(measure, params, [first], legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
             log_snr_max = min(tried, key=lambda end: total(tried[end]).value)
         return report(bound(measure, params, chunks(progress), legs, draws, log_snr_max, progress), log_snr_max)
 

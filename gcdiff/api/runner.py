@@ -1,4 +1,4 @@
-"""Running a model over any number of examples, in chunks of one fixed size."""
+"""Running a model over any number of examples, in rounds: a chunk of one fixed size on every device."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gcdiff import config as configs
+from gcdiff import parallel
 from gcdiff.codecs import to_state
 from gcdiff.guidance import Guidance
 from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
@@ -21,7 +22,7 @@ from gcdiff.types import Condition, Pair, Text, pair_map
 Texts = str | Sequence[str] | Text | None
 Scales = float | tuple[float, float] | Guidance | None
 Progress = Callable[[int], None] | None
-"""Called with the number of steps done since the last call: 0 once at the start, then as a chunk goes on."""
+"""Called with the number of steps done since the last call: 0 once at the start, then as a round goes on."""
 STAGE = 2**31 + 1
 """Folded into an example's key where a stage draws: its numbers are not those of the base. No step has this number."""
 
@@ -68,7 +69,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
-    """The parts of a model that a chunk needs; `encode` makes features of captions where an encoder beside it does."""
+    """The parts of a model that a round needs; `encode` makes features of captions where an encoder beside it does."""
 
     built: configs.Built
     params: Any
@@ -76,35 +77,43 @@ class Runner:
     chunk: int
     encode: Callable[[list[str]], Text] | None = None
 
-    def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
-        """The results of `function(given, condition)` on chunks, one after the other, without the padding."""
-        for given, condition, count in self.chunks(question, progress):
-            yield jax.tree.map(lambda a, count=count: np.asarray(a)[:count], function(given, condition))
+    @property
+    def size(self) -> int:
+        """The number of examples of a round."""
+        return round_size(self.chunk, self.built.sampler.mesh)
 
-    def chunks(self, question: Question, progress: Progress = None) -> Iterator[tuple[Given, Condition, int]]:
-        """What is given, the condition, and how many examples count, of chunks one after the other; the last chunk is
-        padded with copies. `progress` is told 0 once everything is checked."""
-        q, num, low = question, len(question), self.built.lowres
+    def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
+        """The results of `function(given, condition)` on rounds, one after the other, without the padding, as numpy
+        arrays on every process."""
+        for given, condition, count in self.rounds(question, progress):
+            found = parallel.to_host(function(given, condition))
+            yield jax.tree.map(lambda a, count=count: a[:count], found)
+
+    def rounds(self, question: Question, progress: Progress = None) -> Iterator[tuple[Given, Condition, int]]:
+        """What is given, the condition, and how many examples count, of rounds one after the other, on the devices; the
+        last round is padded with copies. `progress` is told 0 once everything is checked."""
+        q, num, size = question, len(question), self.size
+        low, mesh = self.built.lowres, self.built.sampler.mesh
         if low is not None and q.lowres is None:
             said = "expected a base asked with upsample= (or --upsample), or Model.upsample with low-resolution pairs"
             raise ValueError(f"this model is a super-resolution stage and cannot draw alone: {said}")
         tokens, drop = self._tokens(q.text, num)
         if progress is not None:
             progress(0)
-        for first in range(0, num, self.chunk):
-            rows = np.minimum(np.arange(first, first + self.chunk), num - 1)
+        for first in range(0, num, size):
+            rows = np.minimum(np.arange(first, first + size), num - 1)
             values, caps = (pair_map(lambda a, rows=rows: a[rows], pair) for pair in (q.values, q.caps))
             # Padding has ids of its own: what it draws is cut off.
-            ids = np.concatenate([q.ids[first : first + self.chunk], q.ids[-1] + 1 + np.arange(self.chunk)])
-            keys = example_keys(q.seed, ids[: self.chunk])
+            ids = np.concatenate([q.ids[first : first + size], q.ids[-1] + 1 + np.arange(size)])
+            keys = example_keys(q.seed, ids[:size])
             if low is not None:
                 keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
             given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
             condition = self._condition(jax.tree.map(lambda a, rows=rows: a[rows], tokens), drop)
             if low is not None:
                 small = Pair(to_state(q.lowres.image[rows]), q.lowres.layout[rows])
-                condition = dataclasses.replace(condition, lowres=low.told(self.built.process, keys, small))
-            yield given, condition, min(self.chunk, num - first)
+                condition = dataclasses.replace(condition, lowres=low.told(self.built.process, keys, small, mesh))
+            yield given.placed(mesh), condition, min(size, num - first)
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
         """The run's sampler with the branches that `guidance` needs, and its settings."""
@@ -144,7 +153,14 @@ class Runner:
     def _condition(self, tokens, drop: bool) -> Condition:
         if tokens is None:
             return Condition()
-        return encode(self.built.text_encoder, self.params, tokens, jnp.full((self.chunk,), drop))
+        mesh = self.built.sampler.mesh
+        tokens, drops = parallel.place((tokens, np.full(self.size, drop)), mesh, parallel.BATCH)
+        return encode(self.built.text_encoder, self.params, tokens, drops, mesh)
+
+
+def round_size(chunk: int, mesh: Mesh | None) -> int:
+    """The number of examples that devices work on side by side, `chunk` on each."""
+    return chunk if mesh is None else chunk * mesh.size
 
 
 def _encoded(encode: Callable[[list[str]], Text], texts: list[str]) -> Text:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
-from gcdiff import paths
+from gcdiff import parallel, paths
 from gcdiff.api import windows as tiling
 from gcdiff.api.base import constant_caps, window_ids
 from gcdiff.api.runner import Progress, Question, Texts, begun_once
@@ -98,22 +97,21 @@ class Segments(Stage):
         runner = self._runner()
         sampler, settings = runner.sampler(NO_GUIDANCE)
 
-        def chunk(given, cond) -> np.ndarray:
+        def marginals(given, cond) -> np.ndarray:
             state = run(sampler, self.params["network"], grid[:-1], given, cond, settings, progress)
-            row = jnp.asarray(grid[-2])
-            p = np.asarray(sampler.probabilities(self.params["network"], state, given, row, cond, settings))
+            p = parallel.to_host(sampler.probabilities(self.params["network"], state, given, grid[-2], cond, settings))
             if progress is not None:
                 progress(1)
             return p
 
         question = Question(values, constant_caps(values, 0, 1), text, seed, ids, lowres=lowres)
-        for part in runner(chunk, question, progress):
+        for part in runner(marginals, question, progress):
             yield from part
 
     def _finer_probabilities(self, stage, images: np.ndarray, steps: int, text, seed, progress, ids):
-        """Class probabilities of images of a stage's size, one by one: this model's of a chunk, then the stage's."""
-        for first in range(0, len(images), self.config.sample.chunk):
-            rows = slice(first, first + self.config.sample.chunk)
+        """Class probabilities of images of a stage's size, one by one: this model's of a round, then the stage's."""
+        for first in range(0, len(images), self.round_size):
+            rows = slice(first, first + self.round_size)
             told = text if text is None or isinstance(text, str) else text[rows]
             small = stage.reduce_images(images[rows])
             low = Pair(small, np.stack(list(self._probabilities(small, steps, told, seed, progress, ids[rows]))))

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import gcdiff
-from gcdiff.cli.files import cache_compilations, writable
+from gcdiff.cli.files import cache_compilations, leads, writable
 
 
 def sample(arguments) -> int:
@@ -28,20 +28,17 @@ def sample(arguments) -> int:
 
 
 def segment(arguments) -> int:
-    """The layout of every image of a folder, chunk by chunk."""
+    """The layout of every image of a folder, round by round."""
     from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
     model, stage, place = _start(arguments)
     files = list(image_files(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
-    steps, size = (
-        _segment_steps(arguments, model),
-        model.config.sample.chunk,
-    )  # the bar's; the model has its own default
-    chunks = -(-len(files) * (arguments.vote or 1) // size)
+    steps, size = _segment_steps(arguments, model), model.round_size  # the bar's; the model has its own default
+    rounds = -(-len(files) * (arguments.vote or 1) // size)
     if arguments.windows:
-        chunks = sum(-(-len(cover(shape, (stage or model).size)[1]) // size) for shape in shapes)
+        rounds = sum(-(-len(cover(shape, (stage or model).size)[1]) // size) for shape in shapes)
     maps: dict = {"entropy": {}} if arguments.entropy else {}
 
     def pairs(progress):
@@ -53,7 +50,7 @@ def segment(arguments) -> int:
                 maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
 
-    with _bar(arguments, (model, stage), size * chunks, steps) as progress:
+    with _bar(arguments, (model, stage), size * rounds, steps) as progress:
         return _save(arguments, stage or model, place, pairs(progress), maps)
 
 
@@ -183,14 +180,21 @@ def _start(arguments):
 
 @contextlib.contextmanager
 def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
-    """A progress bar over the steps of all chunks of a model and its stage, which may be None. It appears when the
-    model begins, with everything checked, after a line on words that the model has never seen."""
+    """A progress bar over the steps of all rounds of a model and its stage, which may be None. It appears when the
+    model begins, with everything checked, after a line on words that the model has never seen; on the process that
+    leads alone."""
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.training.writer import progress_bar
 
-    plans = [m.config.sample for m in models if m is not None]
-    total = sum(parts * -(-num // plan.chunk) * (plan.steps if steps is None else steps) for plan in plans)
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
+    if not leads():
+        yield None
+        return
+    total = sum(
+        parts * -(-num // m.round_size) * (m.config.sample.steps if steps is None else steps)
+        for m in models
+        if m is not None
+    )
     with contextlib.ExitStack() as stack:
         advance = None
 
@@ -209,11 +213,15 @@ def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
 
 def _save(arguments, model, place: Path, pairs, maps=None) -> int:
     """Write the PNGs into a folder of their own first, and move them to --out when all are there. `maps` are grey
-    pictures by folder and name, complete once `pairs` are taken."""
+    pictures by folder and name, complete once `pairs` are taken. A process that does not lead takes them alone."""
     from PIL import Image
 
     from gcdiff.codecs import save_pairs
 
+    if not leads():
+        for _ in pairs:
+            pass
+        return 0
     with tempfile.TemporaryDirectory(dir=place, prefix=".gcdiff-") as folder:
         count = save_pairs(Path(folder), pairs, model.labels, model.image, model.size)
         for part, pictures in (maps or {}).items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from gcdiff.cli.files import writable
+from gcdiff.cli.files import leads, writable
 
 BLOCK = 4096
 """How many captions are turned into tokens at a time."""
@@ -32,7 +33,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def embed(arguments) -> int:
-    """Write the features of all captions, or go on with them."""
+    """Write the features of all captions, or go on with them; where several processes encode, one writes."""
     from gcdiff.data.embeddings import Encoder
     from gcdiff.data.prepare.embed import write_embeddings
     from gcdiff.text.encoder import load_encoder
@@ -45,6 +46,8 @@ def embed(arguments) -> int:
     writable(out)
     encoder = load_encoder(arguments.encoder, dtype=arguments.dtype, limit=arguments.limit)
     longest = _check_lengths(encoder, captions)
+    if not leads():
+        return _follow(encoder.encode, captions)
     print(f"{counts}, {len(captions)} distinct ones; the longest has {longest} tokens, the limit is {encoder.limit}")
     here = Path(arguments.encoder)
     model = str(here.resolve()) if here.is_dir() else encoder.model_id
@@ -58,11 +61,43 @@ def embed(arguments) -> int:
             progress.update(done, {})
 
         try:
-            write_embeddings(out, captions, spec, encoder.encode, show, arguments.dtype)
+            encode = shown.enter_context(_leading(encoder.encode, captions))
+            write_embeddings(out, captions, spec, encode, show, arguments.dtype)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
     print(f"written to {out}")
     return 0
+
+
+@contextlib.contextmanager
+def _leading(encode: Callable, captions: list[str]) -> Iterator[Callable]:
+    """`encode`, of consecutive captions, on all processes: which they are the others hear from the one that leads."""
+    places = {caption: place for place, caption in enumerate(captions)}
+
+    def together(part: Sequence[str]):
+        first = places[part[0]]
+        _tell(first, first + len(part))
+        return encode(part)
+
+    try:
+        yield together
+    finally:
+        _tell(0, 0)
+
+
+def _follow(encode: Callable, captions: list[str]) -> int:
+    """Encode along, until the process that leads has ended."""
+    while (place := _tell(0, 0))[1]:
+        encode(captions[slice(*place)])
+    return 0
+
+
+def _tell(first: int, last: int) -> tuple[int, int]:
+    """The place that the process that leads has named, on every process."""
+    from jax.experimental import multihost_utils
+
+    first, last = multihost_utils.broadcast_one_to_all(np.array([first, last], np.int32)).tolist()
+    return first, last
 
 
 def _captions(root: Path) -> tuple[list[str], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from gcdiff.cli.draw import load_model, load_stage
-from gcdiff.cli.files import cache_compilations, writable
+from gcdiff.cli.files import cache_compilations, leads, writable
 
 
 def evaluate(arguments) -> int:
-    """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON."""
+    """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON, by
+    the process that leads."""
     from gcdiff import config as configs
     from gcdiff.evaluation.report import segmentation
     from gcdiff.training.writer import progress_bar
@@ -34,6 +36,7 @@ def evaluate(arguments) -> int:
     if arguments.likelihood:
         model.check_likelihood(arguments.log_snr_max, arguments.grid)
     cache_compilations(arguments.workdir)
+    say = print if leads() else lambda text: None
     config = (stage or model).config
     config.data.heldout = arguments.num
     if arguments.root is not None:
@@ -43,14 +46,14 @@ def evaluate(arguments) -> int:
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
         found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)
-        print(_lines(found["segmentation"]))
+        say(_lines(found["segmentation"]))
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
         pair, text = _captioned(config, model, batch)
-        total = -(-len(pair.image) // config.sample.chunk) * arguments.draws * len(model.likelihood_legs)
+        total = -(-len(pair.image) // model.round_size) * arguments.draws * len(model.likelihood_legs)
         total *= min(arguments.grid or 1, 2)  # on a grid a draw is two steps, unless there is but one
-        with progress_bar(total) as advance:
+        with progress_bar(total) if leads() else contextlib.nullcontext(lambda n: None) as advance:
             report = model.likelihood(
                 pair,
                 text,
@@ -61,9 +64,10 @@ def evaluate(arguments) -> int:
                 grid=arguments.grid,
             )
         found["likelihood"] = report.to_dict()
-        print(report.table())
-    _write(out, found)
-    print(f"written to {out}")
+        say(report.table())
+    if leads():
+        _write(out, found)
+    say(f"written to {out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Places to write to, checked before anything else is done."""
+"""Places to write to, checked before anything else is done, and which process writes there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def writable(folder: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
     return place
+
+
+def leads() -> bool:
+    """Whether this process writes files and speaks. Where several work together the others compute along."""
+    import jax
+
+    return jax.process_index() == 0
 
 
 def cache_compilations(workdir: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gcdiff import paths
+from gcdiff import parallel, paths
 from gcdiff.config.data import Specs, Splits, embeddings
 from gcdiff.config.rundir import load_run
 from gcdiff.guidance import Guidance
@@ -52,7 +53,7 @@ class Built(NamedTuple):
 
 
 def build(config: ConfigDict, specs: Specs) -> Built:
-    """Process, network, text encoder and sampler."""
+    """Process, network, text encoder and sampler, which is for all devices there are."""
     c = config
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
@@ -76,7 +77,8 @@ def build(config: ConfigDict, specs: Specs) -> Built:
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
-    return Built(process, network, text_encoder, levels, *_sampling(c, process, network.apply), _lowres(c))
+    sampling = _sampling(c, process, network.apply, parallel.chunk_mesh())
+    return Built(process, network, text_encoder, levels, *sampling, _lowres(c))
 
 
 def _lowres_schedule(config: ConfigDict) -> Schedule:
@@ -96,15 +98,18 @@ def _lowres(config: ConfigDict) -> LowResInput | None:
 
 def resampled(built: Built, config: ConfigDict) -> Built:
     """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
-    sampler, settings = _sampling(config, built.process, built.sampler.apply_fn)
+    sampler, settings = _sampling(config, built.process, built.sampler.apply_fn, built.sampler.mesh)
     return built._replace(sampler=sampler, settings=settings, lowres=_lowres(config))
 
 
-def _sampling(config: ConfigDict, process: JointProcess, apply_fn: Callable) -> tuple[Sampler, Settings]:
+def _sampling(
+    config: ConfigDict, process: JointProcess, apply_fn: Callable, mesh: Mesh | None
+) -> tuple[Sampler, Settings]:
     c, settings = config.sample, sample_settings(config)
     branches = settings.guidance.branches()
     corrects, threshold = c.corrector > 0, c.threshold
-    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, corrects, c.decide, threshold=threshold)
+    options = {"threshold": threshold, "mesh": mesh}
+    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, corrects, c.decide, **options)
     return sampler, settings
 
 

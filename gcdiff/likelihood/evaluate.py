@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from gcdiff import parallel
 from gcdiff.likelihood.report import Bound, Parts
 from gcdiff.likelihood.terms import levels_at, priors, term
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
 from gcdiff.types import VOID, Condition, Pair, pair_map
 
@@ -22,7 +25,8 @@ MOVES = "t"
 
 
 class Chunk(NamedTuple):
-    """Examples that are evaluated together; chunks of one shape share one compiled program.
+    """Examples that are evaluated together, on several devices those of all of them; chunks of one shape share one
+    compiled program.
 
     clean: image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID. keys: (B,), one per example, on
     which alone its levels and noise depend. count: how many examples count; those after them are padding.
@@ -39,13 +43,15 @@ class Likelihood:
     """Pure functions of a process and a network, `apply_fn(variables, noisy, log_snr, condition)`.
 
     `clip` bounds the clean image estimate to [-1, 1], where images are, which brings it no further from any. The jitted
-    methods compile once per chunk shape, whatever the leg, the path, the number of steps and of draws. Raises
-    ValueError for a layout process without a likelihood.
+    methods compile once per chunk shape, whatever the leg, the path, the number of steps and of draws; with a `mesh`
+    they run on a chunk on each of its devices, and arrays are those of all chunks. Raises ValueError for a layout
+    process without a likelihood.
     """
 
     process: JointProcess
     apply_fn: Callable
     clip: bool = True
+    mesh: Mesh | None = None
 
     def __post_init__(self):
         if self.process.layout is not None and not self.process.layout.has_likelihood:
@@ -64,23 +70,34 @@ class Likelihood:
     @jax.jit(static_argnums=0)
     def term(self, params, clean: Pair, keys: Array, number: Array, s: Pair, t: Pair, rate: Array, condition) -> Pair:
         """`gcdiff.likelihood.terms.term`, with the noise of `number` (draw, purpose)."""
-        predict = functools.partial(self.predict, params)
-        return term(self.process, predict, clean, _numbered(keys, number), s, t, rate, condition)
+
+        def nats(params, clean, keys, number, s, t, rate, condition) -> Pair:
+            predict = functools.partial(self.predict, params)
+            return term(self.process, predict, clean, _numbered(keys, number), s, t, rate, condition)
+
+        specs = WHOLE, BATCH, BATCH, WHOLE, BATCH, BATCH, WHOLE, BATCH
+        run = parallel.on_each(self.mesh, nats, specs, BATCH)
+        return run(params, clean, keys, number, s, t, rate, condition)
 
     @jax.jit(static_argnums=0)
     def jitter(self, keys: Array, number: Array) -> Array:
         """A number in [0, 1) for each example, float32 (B,)."""
-        return jax.vmap(jax.random.uniform)(_numbered(keys, number))
+
+        def uniform(keys, number) -> Array:
+            return jax.vmap(jax.random.uniform)(_numbered(keys, number))
+
+        return parallel.on_each(self.mesh, uniform, (BATCH, WHOLE), BATCH)(keys, number)
 
     @jax.jit(static_argnums=0)
     def levels(self, share: Array, t_min: Array) -> Pair:
         """The levels at which v is `share` (B,) of its value at t_min, of each side: Pair of (B,)."""
-        return levels_at(self.process, share, t_min)
+        at = functools.partial(levels_at, self.process)
+        return parallel.on_each(self.mesh, at, (BATCH, WHOLE), BATCH)(share, t_min)
 
     @jax.jit(static_argnums=0)
     def priors(self, clean: Pair) -> Pair:
         """The prior terms, Pair of (B,) nats."""
-        return priors(self.process, clean)
+        return parallel.on_each(self.mesh, functools.partial(priors, self.process), (BATCH,), BATCH)(clean)
 
 
 def _numbered(keys: Array, number: Array) -> Array:
@@ -94,7 +111,7 @@ def nats_of(
     s, t = (pair_map(lambda a: np.broadcast_to(np.asarray(a, np.float32), (len(chunk.keys),)), at) for at in (s, t))
     stream = np.array(number, np.uint32)
     nats = likelihood.term(params, chunk.clean, chunk.keys, stream, s, t, np.bool_(rate), chunk.condition)
-    return pair_map(lambda a: np.asarray(a, np.float64), nats)
+    return pair_map(lambda a: a.astype(np.float64), parallel.to_host(nats))
 
 
 def collect(likelihood: Likelihood, chunk: Chunk, held: Pair, terms: list[tuple[Pair, Pair]]) -> Bound:
@@ -105,12 +122,12 @@ def collect(likelihood: Likelihood, chunk: Chunk, held: Pair, terms: list[tuple[
         return Parts(*(part[: chunk.count] for part in (prior, diffusion, last))) if level == MOVES else None
 
     stacked = (pair_map(lambda *draws: np.stack(draws, axis=1), *pairs) for pairs in zip(*terms, strict=True))
-    image, layout = chunk.clean
+    image, layout = parallel.to_host(chunk.clean)
     sizes = Pair(
         None if image is None else np.full(chunk.count, float(np.prod(image.shape[1:]))),
-        None if layout is None else (np.asarray(layout[: chunk.count]) != VOID).sum(axis=(1, 2)).astype(np.float64),
+        None if layout is None else (layout[: chunk.count] != VOID).sum(axis=(1, 2)).astype(np.float64),
     )
-    return Bound(pair_map(parts, held, likelihood.priors(chunk.clean), *stacked), sizes)
+    return Bound(pair_map(parts, held, parallel.to_host(likelihood.priors(chunk.clean)), *stacked), sizes)
 
 
 def join(bounds: list[Bound]) -> Bound:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from gcdiff import parallel
 from gcdiff.likelihood.evaluate import MOVES, Chunk, Likelihood, collect, join, nats_of
 from gcdiff.likelihood.report import Bound
 from gcdiff.likelihood.terms import noise_amount
@@ -86,8 +87,8 @@ def bound(
     for chunk in chunks:
         terms: dict[str, list] = {leg: [] for leg in legs}
         for draw in range(draws):
-            share = (draw + likelihood.jitter(chunk.keys, np.array([draw, _JITTER]))) / draws
-            levels = pair_map(np.asarray, likelihood.levels(share, np.float32(t_min)))
+            share = (draw + parallel.to_host(likelihood.jitter(chunk.keys, np.array([draw, _JITTER])))) / draws
+            levels = parallel.to_host(likelihood.levels(share, np.float32(t_min)))
             for leg in legs:
                 rate, last = _draw(likelihood, params, chunk, held[leg], levels, t_min, draw)
                 terms[leg].append((pair_map(np.multiply, rate, reach), last))
@@ -177,8 +178,8 @@ def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, of: tuple[int, int
 
     for number in range(count):
         # Each in its own stratum of the steps, which holds one step where all are summed; the draws share it out.
-        place = np.asarray(likelihood.jitter(chunk.keys, np.array([draw, _ROWS + len(rows) + number])), np.float64)
-        stratum = number + (draw + place) / draws
+        jitter = likelihood.jitter(chunk.keys, np.array([draw, _ROWS + len(rows) + number]))
+        stratum = number + (draw + parallel.to_host(jitter).astype(np.float64)) / draws
         add(inner[(stratum * len(inner) / count).astype(int)], number, len(inner) / count, (False, False))
     for number, row in enumerate(np.flatnonzero(ends.any(axis=1)), count):
         add(np.full(size, row), number, 1.0, ends[row])

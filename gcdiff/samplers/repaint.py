@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gcdiff import parallel
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import PIECE, PLAIN, Carry, Given, Sampler, Settings, as_arrays, row_levels
+from gcdiff.samplers.sample import CARRY, PIECE, PLAIN, Carry, Given, Sampler, Settings, as_arrays, row_levels
 from gcdiff.types import Condition, Pair, pair_map
 
 
@@ -33,18 +35,19 @@ def run_repaint(
     resamples: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Pair:
-    """Walk one chunk down `path` (steps + 1, 2), each step `resamples` times, and return its state.
+    """Walk one chunk, or one on every device, down `path` (steps + 1, 2), each step `resamples` times, and return its
+    state.
 
     Pixels with a cap of 0 are known; all others are unknown. `progress(n)` is told after n more steps.
     """
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, expected at least 1")
-    settings, steps = as_arrays(settings), len(path) - 1
-    carry = sampler.begin(_opened(given), jnp.asarray(path[0]))
+    path, settings, steps = np.asarray(path, np.float32), as_arrays(settings), len(path) - 1
+    carry = sampler.begin(_opened(given), path[0])
     for first in range(0, steps, PIECE):
-        rows = jnp.asarray(path[np.minimum(np.arange(first, first + PIECE + 1), steps)])
+        rows = path[np.minimum(np.arange(first, first + PIECE + 1), steps)]
         count = min(PIECE, steps - first)
-        carry = _piece(sampler, params, carry, given, rows, jnp.int32(count), jnp.int32(resamples), condition, settings)
+        carry = _piece(sampler, params, carry, given, rows, np.int32(count), np.int32(resamples), condition, settings)
         if progress is not None:
             jax.block_until_ready(carry)
             progress(count)
@@ -53,6 +56,12 @@ def run_repaint(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _piece(sampler: Sampler, params, carry, given, rows, count, resamples, condition, settings) -> Carry:
+    specs = WHOLE, CARRY, given.specs, WHOLE, WHOLE, WHOLE, BATCH, WHOLE
+    run = parallel.on_each(sampler.mesh, functools.partial(_steps, sampler), specs, CARRY)
+    return run(params, carry, given, rows, count, resamples, condition, settings)
+
+
+def _steps(sampler: Sampler, params, carry, given, rows, count, resamples, condition, settings) -> Carry:
     everywhere = _opened(given)
 
     def step(i, carry):

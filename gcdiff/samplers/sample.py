@@ -5,7 +5,8 @@ in between. The carry is (state, previous clean image estimate, step). A piece t
 both traced: any number of steps, any path, masks, texts, scales and seeds run through one compiled program per chunk
 shape.
 Random numbers of an example depend on (seed, example id) alone, and a piece always runs on a chunk of the same size,
-so that a sample is the same bit for bit whatever else is drawn with it.
+so that a sample is the same bit for bit whatever else is drawn with it. Several devices draw a round: a chunk each,
+side by side, by the program of one chunk. Arrays are then cut over them along their first axis.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from gcdiff import parallel
 from gcdiff.guidance import NO_GUIDANCE, Guidance, guide, log_law
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import per_example
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials, ImageState, correct, most_probable
@@ -37,11 +41,15 @@ class Carry(NamedTuple):
     step: Array
 
 
+CARRY = Carry(BATCH, BATCH, WHOLE)
+"""How a carry lies on several devices."""
+
+
 class Given(NamedTuple):
     """What does not change along a path: keys (B,), values, and the highest level of each pixel, float32 (B, H, W).
 
     A cap of 0 is a known pixel, 1 an unknown one; in between the value is noised to that level once and stays there
-    until the path falls below it. Labels that are `fed` (bool, broadcastable to the caps) are taken as the noisy labels
+    until the path falls below it. Labels that are `fed` (bool, one for all or (B, H, W)) are taken as the noisy labels
     themselves there. Values are what is known, and what is noised where a path starts below level 1; at level 1 any
     finite number does.
     """
@@ -50,6 +58,15 @@ class Given(NamedTuple):
     values: Pair
     caps: Pair
     fed: Any = False
+
+    @property
+    def specs(self) -> Given:
+        """How it lies on several devices."""
+        return Given(BATCH, BATCH, BATCH, BATCH if np.ndim(self.fed) else WHOLE)
+
+    def placed(self, mesh: Mesh | None) -> Given:
+        """The same on the devices of a mesh."""
+        return Given(*(parallel.place(part, mesh, spec) for part, spec in zip(self, self.specs, strict=True)))
 
 
 class Settings(NamedTuple):
@@ -71,7 +88,8 @@ class Sampler:
     call) follows every step. `decides` makes the last step of a label its most probable class instead of a draw.
     `clip` bounds the clean image estimate to [-1, 1]; it is off in the exact laws. With a `threshold` an estimate that
     goes beyond is scaled instead, by that quantile of its absolute values (Saharia et al. 2022, Imagen, dynamic
-    thresholding). The jitted methods compile once per chunk shape.
+    thresholding). The jitted methods compile once per chunk shape; with a `mesh` they run on a chunk on each of its
+    devices, and arrays are those of all chunks.
     """
 
     process: JointProcess
@@ -83,6 +101,7 @@ class Sampler:
     decides: bool = False
     clip: bool = True
     threshold: float = 0.0
+    mesh: Mesh | None = None
 
     @property
     def rows_per_step(self) -> int:
@@ -153,21 +172,32 @@ class Sampler:
     def piece(self, params, carry: Carry, given: Given, rows: Array, count: Array, condition, settings) -> Carry:
         """`count` <= 10 steps along rows (12, 2), of which the first is where the step before started."""
 
-        def body(i, carry):
-            return self.step(params, carry, given, jax.lax.dynamic_slice_in_dim(rows, i, 3), condition, settings)
+        def steps(params, carry, given, rows, count, condition, settings) -> Carry:
+            def body(i, carry):
+                return self.step(params, carry, given, jax.lax.dynamic_slice_in_dim(rows, i, 3), condition, settings)
 
-        return jax.lax.fori_loop(0, count, body, carry)
+            return jax.lax.fori_loop(0, count, body, carry)
+
+        specs = WHOLE, CARRY, given.specs, WHOLE, WHOLE, BATCH, WHOLE
+        run = parallel.on_each(self.mesh, steps, specs, CARRY)
+        return run(params, carry, given, rows, count, condition, settings)
 
     @jax.jit(static_argnums=0)
     def begin(self, given: Given, row: Array) -> Carry:
-        return self.start(given, row)
+        return parallel.on_each(self.mesh, self.start, (given.specs, WHOLE), CARRY)(given, row)
 
     @jax.jit(static_argnums=0)
     def probabilities(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Array:
         """p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
-        levels = self.process.clip_levels(row_levels(row, given.caps))
-        clean = self.predict(params, state, levels, condition, settings.guidance)
-        return jnp.exp(self.process.layout.loo_to_posterior(clean.layout, state.layout, levels.layout))
+
+        def marginals(params, state, given, row, condition, settings) -> Array:
+            levels = self.process.clip_levels(row_levels(row, given.caps))
+            clean = self.predict(params, state, levels, condition, settings.guidance)
+            return jnp.exp(self.process.layout.loo_to_posterior(clean.layout, state.layout, levels.layout))
+
+        specs = WHOLE, BATCH, given.specs, WHOLE, BATCH, WHOLE
+        run = parallel.on_each(self.mesh, marginals, specs, BATCH)
+        return run(params, state, given, row, condition, settings)
 
 
 def row_levels(row: Array, caps: Pair) -> Pair:
@@ -184,13 +214,15 @@ def run(
     settings: Settings = PLAIN,
     progress: Callable[[int], None] | None = None,
 ) -> Pair:
-    """Walk one chunk down `path` (steps + 1, 2) and return its state. `progress(n)` is told after n more steps."""
-    carry, settings = sampler.begin(given, jnp.asarray(path[0])), as_arrays(settings)
+    """Walk one chunk, or one on every device, down `path` (steps + 1, 2) and return its state. `progress(n)` is told
+    after n more steps."""
+    path, settings = np.asarray(path, np.float32), as_arrays(settings)
+    carry = sampler.begin(given, path[0])
     steps = len(path) - 1
     for first in range(0, steps, PIECE):
         rows = path[np.clip(np.arange(first - 1, first + PIECE + 1), 0, steps)]
         count = min(PIECE, steps - first)
-        carry = sampler.piece(params, carry, given, jnp.asarray(rows), jnp.int32(count), condition, settings)
+        carry = sampler.piece(params, carry, given, rows, np.int32(count), condition, settings)
         if progress is not None:
             jax.block_until_ready(carry)
             progress(count)
@@ -198,8 +230,9 @@ def run(
 
 
 def as_arrays(settings: Settings) -> Settings:
-    """Settings whose numbers are float32 arrays: another number then compiles nothing."""
-    return jax.tree.map(jnp.float32, settings)
+    """Settings whose numbers are float32: another number then compiles nothing. NumPy's go beside arrays on any
+    devices."""
+    return jax.tree.map(np.float32, settings)
 
 
 def given_values(keys: Array, values: Pair, known: Pair) -> Given:

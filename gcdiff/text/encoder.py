@@ -4,7 +4,8 @@
     text = encoder.encode(["a foggy street with two red cars"])   # gcdiff.Text, for any network
     vectors = encoder.phrases(["a red car", "the sky"])           # one vector for each region
 
-Captions run in batches of a few fixed sizes, padded to a few fixed lengths, so that few programs are compiled.
+Captions run in batches of a few fixed sizes, padded to a few fixed lengths, so that few programs are compiled; where
+there are several devices each takes a batch of its own, and features are the same bit for bit as on one.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from gcdiff import parallel
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text import clip, t5
-from gcdiff.text.batches import batches
+from gcdiff.text.batches import rounds
 from gcdiff.text.blocks import compute_dtype
 from gcdiff.text.checkpoint import Checkpoint, find
 from gcdiff.text.convert import convert
@@ -38,7 +42,7 @@ class TextEncoder:
 
     `module.apply({"params": params}, ids, mask)` is the encoder itself, for a function under jit: ids int32 (B, T) and
     mask bool (B, T) from `tokens` -> features float32 (B, T, features), zero where the mask is False;
-    `method="phrases"` gives float32 (B, phrase_features) instead.
+    `method="phrases"` gives float32 (B, phrase_features) instead. The weights are whole on every device of `mesh`.
     """
 
     module: t5.T5Encoder | clip.ClipTextEncoder
@@ -46,6 +50,7 @@ class TextEncoder:
     subwords: Subwords
     limit: int  # the most tokens of a caption, the end token included
     checkpoint: Checkpoint
+    mesh: Mesh | None = None
 
     @property
     def model_id(self) -> str:
@@ -123,19 +128,24 @@ class TextEncoder:
         """The outputs for batches of about equally long texts, with the numbers of their rows."""
         fixed = np.array([self._length([ids]) for ids in rows], np.int32)
         for length in sorted(set(fixed.tolist())):
-            for where, size in batches(np.flatnonzero(fixed == length)):
-                ids, mask = _padded([rows[i] for i in where] + [[]] * (size - len(where)), length)
-                yield where, np.asarray(program(self.module, self.params, ids, mask))[: len(where)]
+            for where, size in rounds(np.flatnonzero(fixed == length), 1 if self.mesh is None else self.mesh.size):
+                padded = _padded([rows[i] for i in where] + [[]] * (size - len(where)), length)
+                found = program(self.module, self.mesh, self.params, *parallel.place(padded, self.mesh, BATCH))
+                yield where, parallel.to_host(found)[: len(where)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(module: Any, params: Any, ids: Any, mask: Any) -> Any:
-    return module.apply({"params": params}, ids, mask)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(module: Any, mesh: Mesh | None, params: Any, ids: Any, mask: Any) -> Any:
+    return _on_each(mesh, module.apply)({"params": params}, ids, mask)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _phrases(module: Any, params: Any, ids: Any, mask: Any) -> Any:
-    return module.apply({"params": params}, ids, mask, method="phrases")
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _phrases(module: Any, mesh: Mesh | None, params: Any, ids: Any, mask: Any) -> Any:
+    return _on_each(mesh, functools.partial(module.apply, method="phrases"))({"params": params}, ids, mask)
+
+
+def _on_each(mesh: Mesh | None, apply: Callable) -> Callable:
+    return parallel.on_each(mesh, apply, (WHOLE, BATCH, BATCH), BATCH)
 
 
 def _several(captions: Sequence[str]) -> list[str]:
@@ -173,4 +183,6 @@ def load_encoder(
         raise ValueError(f"limit is {limit} tokens, expected at most {plan.most}, the positions of {checkpoint.source}")
     family = "t5" if kind == "t5" else "clip"
     subwords = read_subwords(checkpoint.directory, family, plan.module.vocabulary, plan.end)
-    return TextEncoder(plan.module, convert(weights, plan, checkpoint.source), subwords, limit, checkpoint)
+    mesh = parallel.chunk_mesh()
+    params = parallel.place(convert(weights, plan, checkpoint.source), mesh, WHOLE)
+    return TextEncoder(plan.module, params, subwords, limit, checkpoint, mesh)

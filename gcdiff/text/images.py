@@ -10,10 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from PIL import Image
 
+from gcdiff import parallel
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text import clip
-from gcdiff.text.batches import batches
+from gcdiff.text.batches import rounds
 from gcdiff.text.blocks import compute_dtype
 from gcdiff.text.checkpoint import Checkpoint, find, read_json
 from gcdiff.text.convert import convert
@@ -91,7 +94,7 @@ class ImageEncoder:
 
     `module.apply({"params": params}, images)` is the tower itself, for a function under jit: prepared images float32
     (B, size, size, 3) -> float32 (B, features). `scale` multiplies the cosines of images and texts to logits, None
-    where the checkpoint has none.
+    where the checkpoint has none. The weights are whole on every device of `mesh`, and each takes a batch of its own.
     """
 
     module: clip.ClipImageEncoder
@@ -99,6 +102,7 @@ class ImageEncoder:
     preparation: Preparation
     scale: float | None
     checkpoint: Checkpoint
+    mesh: Mesh | None = None
 
     @property
     def features(self) -> int:
@@ -111,16 +115,17 @@ class ImageEncoder:
         Raises ValueError, in one line, for an image of another form.
         """
         out = np.zeros((len(images), self.features), np.float32)
-        for where, size in batches(np.arange(len(images))):
+        for where, size in rounds(np.arange(len(images)), 1 if self.mesh is None else self.mesh.size):
             batch = np.zeros((size, self.module.size, self.module.size, 3), np.float32)
             batch[: len(where)] = [prepare(images[i], self.preparation) for i in where]
-            out[where] = np.asarray(_encode(self.module, self.params, batch))[: len(where)]
+            found = _encode(self.module, self.mesh, self.params, parallel.place(batch, self.mesh, BATCH))
+            out[where] = parallel.to_host(found)[: len(where)]
         return out
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(module: Any, params: Any, images: Any) -> Any:
-    return module.apply({"params": params}, images)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(module: Any, mesh: Mesh | None, params: Any, images: Any) -> Any:
+    return parallel.on_each(mesh, module.apply, (WHOLE, BATCH), BATCH)({"params": params}, images)
 
 
 def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: str | None = None) -> ImageEncoder:
@@ -134,4 +139,6 @@ def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: 
     if how.crop != plan.module.size:
         raise ValueError(f"{source}: images are cut to {how.crop}, expected {plan.module.size} as config.json tells")
     scale = float(np.exp(np.float32(weights["logit_scale"]))) if "logit_scale" in weights else None
-    return ImageEncoder(plan.module, convert(weights, plan, checkpoint.source), how, scale, checkpoint)
+    mesh = parallel.chunk_mesh()
+    params = parallel.place(convert(weights, plan, checkpoint.source), mesh, WHOLE)
+    return ImageEncoder(plan.module, params, how, scale, checkpoint, mesh)

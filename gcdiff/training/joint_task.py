@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gcdiff import losses, parallel
 from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
+from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
 from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
@@ -81,6 +83,7 @@ class JointTask:
     `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
     `initial` optionally replaces the freshly drawn parameters of network and text by given ones. With `lowres` the
     model is a super-resolution stage: it is given the low-resolution pair of the data, in training and in numbers.
+    Numbers and pictures are computed on the devices of the sampler's mesh, and do not depend on how many they are.
     """
 
     process: JointProcess
@@ -112,6 +115,16 @@ class JointTask:
     def precision(self) -> str:
         """What the network computes in."""
         return jnp.dtype(self.network.dtype).name
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that numbers and pictures are computed on; None for a single one."""
+        return self.sampler.mesh
+
+    @property
+    def devices(self) -> int:
+        """How many they are."""
+        return 1 if self.mesh is None else self.mesh.size
 
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
@@ -233,12 +246,15 @@ class JointTask:
         out = {}
         for low, high in RANGES:
             t = low + (high - low) * (np.arange(len(batch.image), dtype=np.float32) + 0.5) / len(batch.image)
-            parts = [
-                (self._losses_at(params, part, t[rows], stream(0, "heldout", i)), count)
-                for i, (part, rows, count) in enumerate(self._parts(batch))
-            ]
-            for side in Pair._fields:
-                each = np.concatenate([parallel.to_host(getattr(values, side))[:count] for values, count in parts])
+            of_each = []
+            for i, (part, rows, count) in enumerate(self._parts(batch)):
+                chunks = i * self.devices + np.arange(self.devices)
+                keys = jax.vmap(functools.partial(stream, 0, "heldout"))(chunks)
+                part, at, keys = parallel.place((part, t[rows], keys), self.mesh, BATCH)
+                values = parallel.to_host(self._losses_at(params, part, at, keys))
+                of_each.append(pair_map(lambda a, count=count: a[:count], values))
+            for side, values in zip(Pair._fields, zip(*of_each, strict=True), strict=True):
+                each = np.concatenate(values)
                 out[f"{side}_{low:g}_{high:g}"] = float(each.mean(dtype=np.float64))
                 out[f"losses/{side}_{low:g}_{high:g}"] = each
         if self.segments:
@@ -247,16 +263,22 @@ class JointTask:
         return out
 
     def _parts(self, batch: TrainBatch):
-        """A batch in chunks of the sampler's size, the last one padded: (chunk, its rows, how many of them count)."""
-        num = len(batch.image)
-        for first in range(0, num, self.chunk):
-            rows = np.minimum(np.arange(first, first + self.chunk), num - 1)
-            yield jax.tree.map(lambda a, rows=rows: a[rows], batch), rows, min(self.chunk, num - first)
+        """A batch in rounds, a chunk of the sampler's size on every device, the last one padded: (examples, their rows,
+        how many of them count)."""
+        num, size = len(batch.image), self.devices * self.chunk
+        for first in range(0, num, size):
+            rows = np.minimum(np.arange(first, first + size), num - 1)
+            yield jax.tree.map(lambda a, rows=rows: a[rows], batch), rows, min(size, num - first)
 
     @jax.jit(static_argnums=0)
-    def _losses_at(self, params: Any, batch: TrainBatch, t: Array, key: Array) -> Pair:
-        """Both losses (B,) on the diagonal at levels t (B,), void pixels unknown."""
-        t = t[:, None, None]
+    def _losses_at(self, params: Any, batch: TrainBatch, t: Array, keys: Array) -> Pair:
+        """Both losses (B,) on the diagonal at levels t (B,), void pixels unknown; a key for each device's chunk."""
+        return parallel.on_each(self.mesh, self._losses_of_chunk, (WHOLE, BATCH, BATCH, BATCH), BATCH)(
+            params, batch, t, keys
+        )
+
+    def _losses_of_chunk(self, params: Any, batch: TrainBatch, t: Array, keys: Array) -> Pair:
+        key, t = keys[0], t[:, None, None]
         levels = Pair(
             jnp.where(batch.no_image, 1.0, jnp.broadcast_to(t, batch.image.shape[:3])),
             jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
@@ -271,8 +293,9 @@ class JointTask:
         """What a chunk of held-out examples is told in sampling."""
         lowres, clean = None, Pair(batch.image, batch.layout)
         if self.lowres is not None:
-            lowres = self.lowres.told(self.process, keys, self.lowres.reduce(clean))
-        return dataclasses.replace(encode(self.text_encoder, params, batch.tokens, drop), lowres=lowres)
+            lowres = self.lowres.told(self.process, keys, self.lowres.reduce(clean), self.mesh)
+        tokens, drop = parallel.place((batch.tokens, drop), self.mesh, BATCH)
+        return dataclasses.replace(encode(self.text_encoder, params, tokens, drop, self.mesh), lowres=lowres)
 
     def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
         """The most probable layout of each image after one call, int32 (B, H, W)."""
@@ -280,24 +303,26 @@ class JointTask:
         found = []
         for part, rows, count in self._parts(batch):
             known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
-            given = given_values(example_keys(0, rows), Pair(part.image, part.layout), known)
-            told = self._told(params, part, given.keys, np.ones((self.chunk,), bool))
-            row = jnp.array([1.0, 1.0])
+            keys = example_keys(0, rows)
+            given = given_values(keys, Pair(part.image, part.layout), known).placed(self.mesh)
+            told = self._told(params, part, keys, np.ones(len(rows), bool))
+            row = np.ones(2, np.float32)
             state = sampler.begin(given, row).state
             p = sampler.probabilities(params["network"], state, given, row, told, PLAIN)
-            found.append(np.asarray(p)[:count].argmax(axis=-1))
+            found.append(parallel.to_host(p)[:count].argmax(axis=-1))
         return np.concatenate(found).astype(np.int32)
 
     def sample(self, params: Any, step: int) -> dict[str, np.ndarray]:
         """A look: pairs drawn for the first held-out captions, and the segmentation of the held-out images."""
-        batch = next(self._parts(self.heldout))[0]
+        batch, shown = next(self._parts(self.heldout))[0], min(8, self.chunk)
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
-        given = given_values(example_keys(0, np.arange(len(batch.image))), Pair(batch.image, batch.layout), known)
-        told = self._told(params, batch, given.keys)
-        state = run(self.sampler, params["network"], self.path, given, told, self.settings)
-        images = display(to_uint8(state.image), self.image)[:8]
-        layouts = np.asarray(self.process.layout.decode(state.layout))[:8]
-        first = Pair(batch.image[:8], batch.layout[:8])
+        keys = example_keys(0, np.arange(len(batch.image)))
+        given = given_values(keys, Pair(batch.image, batch.layout), known).placed(self.mesh)
+        told = self._told(params, batch, keys)
+        state = parallel.to_host(run(self.sampler, params["network"], self.path, given, told, self.settings))
+        images = display(to_uint8(state.image), self.image)[:shown]
+        layouts = np.asarray(self.process.layout.decode(state.layout))[:shown]
+        first = Pair(batch.image[:shown], batch.layout[:shown])
         real = display(to_uint8(first.image), self.image)
         rows = {
             **({} if self.lowres is None else self.lowres.pictures(first, self.image, self.labels)),
@@ -307,7 +332,7 @@ class JointTask:
             "held out: labels": colorize(first.layout, self.labels),
         }
         if self.segments:
-            segmented = self.segment(params, self.heldout)[:8]
+            segmented = self.segment(params, self.heldout)[:shown]
             rows["held out, segmented in one call"] = overlay(real, segmented, self.labels)
         return {"pairs": sheet([list(row) for row in rows.values()], list(rows))}
 
@@ -342,5 +367,9 @@ def condition(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | 
     return Condition(text=text, drop_text=without if drop is None else without | drop)
 
 
-encode = jax.jit(condition, static_argnums=0)
-"""`condition`, compiled: text is encoded once per call of a sampler, not once per step."""
+@jax.jit(static_argnums=(0, 4))
+def encode(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None, mesh: Mesh | None = None):
+    """`condition`, compiled, for a chunk or for one on every device: text is encoded once per call of a sampler, not
+    once per step."""
+    found = parallel.on_each(mesh, functools.partial(condition, text_encoder), (WHOLE, BATCH, BATCH), BATCH)
+    return found(params, tokens, drop)

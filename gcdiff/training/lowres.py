@@ -14,10 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from gcdiff import parallel
 from gcdiff.codecs import colorize, display, enlarge, to_uint8
 from gcdiff.data.lowres import LAYOUT_OPERATORS, area
+from gcdiff.parallel import BATCH
 from gcdiff.processes.joint import JointProcess
 from gcdiff.types import ImageSpec, LabelSpec, LowRes, Pair
 
@@ -55,10 +58,11 @@ class LowResInput:
         noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
         return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
-    def told(self, process: JointProcess, keys: Array, pair: Pair) -> LowRes:
+    def told(self, process: JointProcess, keys: Array, pair: Pair, mesh: Mesh | None = None) -> LowRes:
         """What examples with `keys` (B,) are told in sampling of a low-resolution pair, whose layout may be shares
-        float32 (B, h, w, K); each depends on its own key alone."""
-        return _each(process, keys, self._prepared(pair, jnp.full(keys.shape, self.level, jnp.float32)))
+        float32 (B, h, w, K); each depends on its own key alone. With a `mesh` they are those of all its devices."""
+        lowres = self._prepared(pair, jnp.full(keys.shape, self.level, jnp.float32))
+        return _each(process, mesh, *parallel.place((keys, lowres), mesh, BATCH))
 
     def pictures(self, clean: Pair, image: ImageSpec, labels: LabelSpec) -> dict[str, np.ndarray]:
         """The low-resolution pairs of clean pairs as a person sees them, at the high resolution, by their titles."""
@@ -76,6 +80,9 @@ class LowResInput:
         return LowRes(repeat(pair.image), repeat(pair.layout), levels)
 
 
-@jax.jit(static_argnums=0)
-def _each(process: JointProcess, keys: Array, lowres: LowRes) -> LowRes:
-    return jax.vmap(process.augment)(jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys), lowres)
+@jax.jit(static_argnums=(0, 1))
+def _each(process: JointProcess, mesh: Mesh | None, keys: Array, lowres: LowRes) -> LowRes:
+    def augment(keys, lowres) -> LowRes:
+        return jax.vmap(process.augment)(jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys), lowres)
+
+    return parallel.on_each(mesh, augment, (BATCH, BATCH), BATCH)(keys, lowres)
