@@ -15,6 +15,7 @@ from tiny_models import STREETS
 
 import gcdiff
 from gcdiff import cli
+from gcdiff import config as configs
 from gcdiff.cli.parser import EXAMPLES
 from gcdiff.samplers.sample import Sampler
 
@@ -120,15 +121,20 @@ def test_the_length_of_the_average_is_chosen_afterwards(run, tmp_path):
 def test_another_runs_weights_are_taken_by_name(run, config, tmp_path, capsys):
     workdir = tmp_path / "second"
     command = ["train", "--config", str(config), "--workdir", str(workdir), "--init", str(run)]
-    plain = ["--config.optim.ema_profiles=()", "--config.loss.balance=False"]
-    assert cli.main([*command, *plain, "--config.train.steps=1"]) == 0  # warm-up: the first step is a very small one
+    assert cli.main([*command, "--config.train.steps=1"]) == 0  # warm-up: the first step is a very small one
     assert "10 classes matched by name" in capsys.readouterr().err
     a, b = gcdiff.load(run).params, gcdiff.load(workdir).params
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), a, b)
-    with pytest.raises(
-        ValueError, match=r"second keeps no averages to choose from: its config.optim.ema_profiles is \(\)$"
-    ):
-        gcdiff.load(workdir, ema=0.07)
+
+
+def test_what_only_training_needs_is_not_taken_from_another_run(run, config):
+    plain = configs.load_file(str(config), [("optim.ema_profiles", "()"), ("loss.balance", "False")])
+    data = configs.splits(plain)
+    specs = configs.build_specs(plain, data.train)
+    initial, _ = configs.initial_from(run, plain, specs)
+    task = configs.build_task(plain, specs, data, initial)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    assert jax.tree.map(np.shape, shapes) == jax.tree.map(np.shape, gcdiff.load(run).params)
 
 
 def test_the_examples_of_the_command_line_run_one_after_the_other(run, config, tmp_path, monkeypatch, capsys):
@@ -184,7 +190,7 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["train", "--config", "CONFIG", "--config.process.output=w"], "config.process.output is 'w', expected one of"),
         (["train", "--config", "CONFIG", "--config.train.seed=-1"], "config.train.seed is -1, expected 0 to"),
         (["train", "--config", "CONFIG", "--config.optim.schedule=w"], "optim.schedule is 'w', expected one of"),
-        (["train", "--config", "CONFIG", "--config.network.heads=0"], "this config makes no network: "),
+        (["train", "--config", "CONFIG", "--config.network.dim=0"], "this config makes no network: "),
         (["train", "--config", "CONFIG", "--init", "EMPTY"], "is not a run directory"),
         (["train", "--config", "nowhere.py"], "nowhere.py: there is no such file"),
         (["sample", "--text", ""], "empty caption"),

@@ -14,8 +14,7 @@ from gcdiff.config import default
 def get_config():
     c = default()
     c.data.update(name="streets", size=(16, 32), num=64, heldout=4)
-    c.network.update(dim=16, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(True,), heads=2)
-    c.network.update(head_dim=8, final_dim=8)
+    c.network.update(dim=16, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,), final_dim=8)
     c.text.update(features=16, layers=1)
     c.train.update(steps=4, batch_size=4, log_every=1, checkpoint_every=2, evaluate_every=4, sample_every=0)
     c.sample.update(steps=3, chunk=4)
