@@ -41,9 +41,10 @@ def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = No
     return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def chunk_mesh() -> Mesh | None:
-    """All devices, to draw and to measure on; None for a single one, where nothing is cut."""
-    return device_mesh() if jax.device_count() > 1 else None
+def chunk_mesh(devices: Sequence[Any] | None = None) -> Mesh | None:
+    """The devices, all there are by default, to draw and to measure on; None for a single one, where nothing is cut."""
+    mesh = device_mesh(devices=devices)
+    return mesh if mesh.size > 1 else None
 
 
 def cut_axis(shape: Sequence[int], parts: int) -> int | None:

@@ -1,6 +1,6 @@
 """Tests run on the CPU; compiled programs are kept in .cache/jax from one run of the tests to the next.
 
-They are compiled with few optimisations: of what tests take, most is compiling.
+They are compiled with few optimisations: of what tests take, most is compiling. `optimised` is for the others.
 """
 
 import os
@@ -12,6 +12,17 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest  # noqa: E402
+
+
+@pytest.fixture
+def optimised():
+    """What the test compiles is compiled with all optimisations: it runs for longer than it compiles."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from gcdiff.types import VOID
 N, H, W = 4000, 8, 12
 LAYOUT = np.random.default_rng(0).integers(0, 4, (N, H, W)).astype(np.int32)
 LAYOUT[:, :2] = VOID
+SHARED = jax.jit(lambda key: draw(key, LevelShares.shared(), LAYOUT[:64], (H, W)))
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +55,18 @@ def test_given_pixels_are_those_at_level_zero():
     assert piece.mean() > 0.1
 
 
+def draw_shared(seed):
+    return jax.tree.map(np.asarray, SHARED(jax.random.key(seed)))
+
+
 def test_shared_levels_are_the_papers():
-    out = jax.tree.map(np.asarray, draw(jax.random.key(2), LevelShares.shared(), LAYOUT[:64], (H, W)))
+    out = draw_shared(2)
     np.testing.assert_array_equal(out.levels.image[:, 2:], out.levels.layout[:, 2:])
     assert np.all(out.levels.image == out.levels.image[:, :1, :1])
 
 
 def test_levels_are_stratified_over_the_batch():
-    out = draw(jax.random.key(3), LevelShares.shared(), LAYOUT[:64], (H, W))
-    t = np.sort(np.asarray(out.levels.image[:, 0, 0]))
+    t = np.sort(draw_shared(3).levels.image[:, 0, 0])
     assert np.all(np.floor(t * 64) == np.arange(64))
 
 
@@ -76,13 +80,18 @@ def test_a_regions_numbers_are_drawn_apart(monkeypatch):
     """No key is used twice: what one shape says of another would be a region that never occurs."""
     used, uniform = [], jax.random.uniform
     monkeypatch.setattr(jax.random, "uniform", lambda key, *a: used.append(key) or uniform(key, *a))
-    random_region(jax.random.key(0), LAYOUT[0])
-    numbers = [tuple(np.asarray(jax.random.key_data(k))) for k in used]
+
+    @jax.jit
+    def keys(key):
+        random_region(key, LAYOUT[0])
+        return [jax.random.key_data(k) for k in used]
+
+    numbers = [tuple(np.asarray(k)) for k in keys(jax.random.key(0))]
     assert len(numbers) == 2 and len(set(numbers)) == 2
 
 
 def test_a_finer_layout_grid():
-    out = draw(jax.random.key(5), LevelShares(), LAYOUT[:8], (H // 2, W // 2))
+    out = jax.eval_shape(lambda: draw(jax.random.key(5), LevelShares(), LAYOUT[:8], (H // 2, W // 2)))
     assert out.levels.image.shape == (8, H // 2, W // 2) and out.levels.layout.shape == (8, H, W)
 
 

@@ -49,10 +49,3 @@ def start(arguments) -> bool:
             reason = "the environment names no cluster, expected a TPU pod, Slurm, Open MPI or Kubernetes"
         raise ValueError(f"the processes did not come together: {reason}") from None
     return True
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
-    import jax
-
-    return jax.process_index() == 0

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gcdiff.cli.files import cache_compilations, writable
-from gcdiff.cli.processes import is_first
+from gcdiff.cli.files import cache_compilations, leads, writable
 
 
 def train(arguments, overrides) -> int:
@@ -42,10 +41,10 @@ def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: 
     elif arguments.init is not None:
         initial, report = configs.initial_from(arguments.init, config, specs)
         print(report, file=sys.stderr)
-    task = configs.build_task(config, specs, data, initial)
+    task = configs.build_task(config, specs, data, initial, devices)
     _check_trainable(config, task, devices)
     with contextlib.ExitStack() as held:
-        if is_first():
+        if leads():
             workdir.mkdir(parents=True, exist_ok=True)
             held.enter_context(lock.hold(workdir))
             configs.save_run(workdir, config, specs)

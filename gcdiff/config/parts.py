@@ -77,7 +77,7 @@ def build(config: ConfigDict, specs: Specs) -> Built:
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
-    sampling = _sampling(c, process, network.apply, parallel.chunk_mesh())
+    sampling = _sampling(c, process, network.apply, parallel.chunk_mesh(devices))
     return Built(process, network, text_encoder, levels, *sampling, _lowres(c))
 
 
@@ -153,7 +153,7 @@ def _caption_reader(config: ConfigDict, specs: Specs) -> Callable[[Sequence[str]
     return ids if vocabulary is not None else lambda captions: None
 
 
-def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> JointTask:
+def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None, devices=None) -> JointTask:
     """The training task, with its fixed batches of held-out and of training examples, evenly spread."""
     from gcdiff.data.pipeline import whole
 
@@ -172,7 +172,7 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None) -> 
             raise ValueError(f"{dataset.name}: none of {len(indices)} examples has an image, expected some that have")
         return jax.tree.map(lambda a: a[batch.has_image], batch)  # numbers are about images
 
-    built = build(config, specs)
+    built = build(config, specs, devices)
     return JointTask(
         process=built.process,
         network=built.network,

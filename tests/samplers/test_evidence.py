@@ -7,6 +7,7 @@ draw that law, up to the error of its steps and the noise of its draws.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from exact_world import CONFIGS, EDGES, GRID, MEANS, NUM, PRIOR, PROCESS, TAU, K, Steps
 
 from gcdiff import paths
@@ -14,6 +15,7 @@ from gcdiff.api.evidence import layout_caps, regions
 from gcdiff.samplers.sample import capped, example_keys, run
 from gcdiff.types import VOID, Condition, Pair
 
+pytestmark = pytest.mark.usefixtures("optimised")
 LABELS = np.array([1, 0])
 KEEP = 0.55
 LEVEL = float(PROCESS.layout.schedule.level(KEEP))

@@ -180,6 +180,7 @@ def test_the_spread_of_an_image_alone_has_an_error_of_order_one():
     assert (excess > 0).all() and (excess[1:] < 0.65 * excess[:-1]).all() and excess[-1] < 0.0125, excess
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("process", ["absorbing", "bits"])
 def test_other_label_noise_draws_the_truth_in_the_end(process):
     """Of 20,000 pairs; what is left at 128 steps is the noise of so many draws."""
@@ -206,6 +207,7 @@ SIMULATED = {
 }
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("name", SIMULATED)
 def test_the_weak_error_halves_while_labels_jump(name):
     """Deterministic image steps have no quadrature fine enough here, so E[image x label] is compared by simulation."""
