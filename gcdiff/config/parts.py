@@ -52,8 +52,8 @@ class Built(NamedTuple):
     lowres: LowResInput | None = None  # of a super-resolution stage
 
 
-def build(config: ConfigDict, specs: Specs) -> Built:
-    """Process, network, text encoder and sampler, which is for all devices there are."""
+def build(config: ConfigDict, specs: Specs, devices: Sequence[Any] | None = None) -> Built:
+    """Process, network, text encoder and sampler, which is for all devices there are, or for some."""
     c = config
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
