@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from pathlib import Path
 
@@ -24,8 +26,14 @@ TINY = {
 
 
 def flat_shapes(config) -> dict:
-    module = network(config)
-    return flatten_dict(shapes(module, config["text_embed_dim"]))
+    """Traced once for each network: the large ones take seconds."""
+    return _flat_shapes(json.dumps(config, sort_keys=True))
+
+
+@functools.lru_cache
+def _flat_shapes(config: str) -> dict:
+    config = json.loads(config)
+    return flatten_dict(shapes(network(config), config["text_embed_dim"]))
 
 
 def random_weights(config) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_models import random_params
 
 import gcdiff
 from gcdiff import cli
@@ -87,6 +89,11 @@ def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, r
     features = model.sample(Text(given.tokens, given.mask), num=2)
     np.testing.assert_array_equal(drawn.image, features.image)
     np.testing.assert_array_equal(drawn.layout, features.layout)
+    # Two steps of training leave the captions next to nothing to say: random weights hear them.
+    heard = dataclasses.replace(model, params=random_params(model.params))
+    images = [heard.sample(text, num=2).image for text in ("a red car", Text(given.tokens, given.mask), "a tree")]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert np.any(images[0] != images[2])
 
     with pytest.raises(ValueError, match=r"caption has 33 tokens, the limit is 32"):
         model.sample("a" * 32, num=1)
@@ -105,6 +112,13 @@ def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, r
         assert call(*moved, place / "nowhere") == 2 and "nowhere" in capsys.readouterr().err
     finally:
         (place / "moved").rename(place / "t5")
+
+
+def test_a_run_without_averages_has_none_to_choose_from(run):
+    with pytest.raises(
+        ValueError, match=r"run keeps no averages to choose from: its config.optim.ema_profiles is \(\)$"
+    ):
+        gcdiff.load(run, ema=0.07)
 
 
 def test_held_out_captions_are_read_as_stored_or_encoded_by_the_encoder_that_is_named(place, run):

@@ -23,6 +23,9 @@ from gcdiff.types import VOID
 KEY = jax.random.key(0)
 ENDS = np.array([0.0, 1e-6, 0.5, 1 - 1e-6, 1.0], np.float32)
 END_PAIRS = np.array([(s, t) for s in ENDS for t in ENDS if s >= t])  # (keep_s, keep_t)
+KL = jax.jit(posterior_kl)
+POSTERIOR, LOO_TO_POSTERIOR, REVERSE = map(jax.jit, (posterior, loo_to_posterior, reverse))
+CORRUPT, RENOISE = (jax.jit(noise, static_argnames="num_classes") for noise in (corrupt, renoise))
 SUM_AND_GRADIENT = {
     loss: jax.jit(jax.value_and_grad(lambda *a, loss=loss: ((v := loss(*a)).sum(), v), has_aux=True))
     for loss in (posterior_kl, cross_entropy)
@@ -83,7 +86,7 @@ def test_posterior_is_enumeration(classes):
     logits, y0, y_t, keep_s, keep_t = problem(classes)
     one_hot = np.where(np.arange(classes) == y0[:, None], 0, -np.inf).astype(np.float32)
     for log_p0, p0 in ((logits, softmax(logits)), (one_hot, np.eye(classes)[y0])):
-        got = np.exp(posterior(log_p0, y_t, keep_s, keep_t))
+        got = np.exp(POSTERIOR(log_p0, y_t, keep_s, keep_t))
         want = [bayes(*pixel) for pixel in zip(p0, y_t, keep_s, keep_t, strict=True)]
         np.testing.assert_allclose(got, want, atol=2e-6)
 
@@ -97,10 +100,10 @@ def test_published_posteriors():
         (0.90574271, 0.09062728, (0.035724, 0.933851, 0.030425), (0.040433, 0.928440, 0.031127), 3.21249e-4),
     ):
         y_t, keep_t = jnp.int32(1), step * keep_s
-        np.testing.assert_allclose(jnp.exp(posterior(log_p0, y_t, keep_s, keep_t)), of_p0, atol=1e-6)
+        np.testing.assert_allclose(jnp.exp(POSTERIOR(log_p0, y_t, keep_s, keep_t)), of_p0, atol=1e-6)
         one_hot = jnp.array([0.0, -jnp.inf, -jnp.inf])
-        np.testing.assert_allclose(jnp.exp(posterior(one_hot, y_t, keep_s, keep_t)), of_class_0, atol=1e-6)
-        np.testing.assert_allclose(posterior_kl(log_p0, jnp.int32(0), y_t, keep_s, keep_t), kl, rtol=1e-4)
+        np.testing.assert_allclose(jnp.exp(POSTERIOR(one_hot, y_t, keep_s, keep_t)), of_class_0, atol=1e-6)
+        np.testing.assert_allclose(KL(log_p0, jnp.int32(0), y_t, keep_s, keep_t), kl, rtol=1e-4)
 
 
 def all_clean_and_noisy(classes):
@@ -113,8 +116,8 @@ def test_total_probability_and_chapman_kolmogorov():
     classes, keeps = 4, (0.8, 0.5, 0.15)
     for keep_s, keep_u, keep_t in (keeps, (1.0, 0.5, 0.0), (1.0, 1 - 1e-6, 1e-6)):
         log_y0, y_t = all_clean_and_noisy(classes)
-        to_s, to_u = (np.exp(posterior(log_y0, y_t, k, keep_t)) for k in (keep_s, keep_u))  # (y_0, y_t, y_s or y_u)
-        s_from_u = np.exp(posterior(log_y0, y_t, keep_s, keep_u))  # (y_0, y_u, y_s)
+        to_s, to_u = (np.exp(POSTERIOR(log_y0, y_t, k, keep_t)) for k in (keep_s, keep_u))  # (y_0, y_t, y_s or y_u)
+        s_from_u = np.exp(POSTERIOR(log_y0, y_t, keep_s, keep_u))  # (y_0, y_u, y_s)
         marginal = np.einsum("ij,ijk->ik", transition(keep_t, classes), to_s)
         np.testing.assert_allclose(marginal, transition(keep_s, classes), atol=2e-6)
         np.testing.assert_allclose(np.einsum("iju,iuk->ijk", to_u, s_from_u), to_s, atol=2e-6)
@@ -130,12 +133,12 @@ def test_plugging_in_the_leave_one_out_law_is_exact():
     loo = jnp.broadcast_to(loo, (classes, classes, classes))
     clean = np.einsum("kb,kt->tbk", given_other, transition(keep_t, classes))
     clean /= clean.sum(-1, keepdims=True)  # p(y_1 | y_t1, y_t2)
-    np.testing.assert_allclose(np.exp(loo_to_posterior(loo, y_t, keep_t)), clean, atol=2e-6)
+    np.testing.assert_allclose(np.exp(LOO_TO_POSTERIOR(loo, y_t, keep_t)), clean, atol=2e-6)
     steps = np.array(
         [[bayes(e, t, keep_s, keep_t) for e in np.eye(classes)] for t in range(classes)]
     )  # (y_t1, y_0, y_s)
     np.testing.assert_allclose(
-        np.exp(posterior(loo, y_t, keep_s, keep_t)), np.einsum("tbk,tks->tbs", clean, steps), atol=2e-6
+        np.exp(POSTERIOR(loo, y_t, keep_s, keep_t)), np.einsum("tbk,tks->tbs", clean, steps), atol=2e-6
     )
 
 
@@ -165,7 +168,7 @@ def test_reverse_follows_the_posterior(classes):
     y_t = np.array([0, 1, 2, 3, 4, 1, 4], np.int32)
     shape = (len(keeps), 20000)
     keep_s, keep_t = keeps.T[..., None].astype(np.float32)
-    draws = jax.jit(reverse)(
+    draws = REVERSE(
         KEY, jnp.broadcast_to(log_p0[:, None], (*shape, classes)), jnp.broadcast_to(y_t[:, None], shape), keep_s, keep_t
     )
     law = np.array([bayes(*row) for row in zip(softmax(log_p0), y_t, keep_s[:, 0], keep_t[:, 0], strict=True)])
@@ -181,7 +184,7 @@ def test_reverse_of_the_exact_labels_is_the_chain():
     y = jax.random.randint(jax.random.key(1), shape, 0, classes)
     levels = (0.0, 0.2, 0.7, 1.0)
     for i, (keep_t, keep_s) in enumerate(zip(levels, levels[1:], strict=False)):
-        y = reverse(jax.random.key(10 + i), log_p0, y, keep_s, keep_t)
+        y = REVERSE(jax.random.key(10 + i), log_p0, y, keep_s, keep_t)
         assert_follows(y, transition(keep_s, classes)[2:])
     np.testing.assert_array_equal(y, y0)
 
@@ -190,26 +193,26 @@ def test_corrupt_and_renoise_keep_the_marginal():
     classes, n = 4, 30000
     keeps = np.array([(0.7, 0.4), (1.0, 0.5), (0.6, 0.0), (1.0, 1.0), (0.5, 0.5), (0.0, 0.0)], np.float32)
     keep_s, keep_t = keeps.T[..., None]
-    y_s = corrupt(KEY, jnp.full((len(keeps), n), 1), keep_s, classes)
-    y_t = renoise(jax.random.key(1), y_s, keep_s, keep_t, classes)
+    y_s = CORRUPT(KEY, jnp.full((len(keeps), n), 1), keep_s, classes)
+    y_t = RENOISE(jax.random.key(1), y_s, keep_s, keep_t, classes)
     assert_follows(y_s, [transition(s, classes)[1] for s, _ in keeps])
     assert_follows(y_t, [transition(t, classes)[1] for _, t in keeps])
     np.testing.assert_array_equal(y_t[3:], y_s[3:])
     void = jnp.full((3, n), VOID)
-    for draws in (corrupt(KEY, void, jnp.array([[1.0], [0.5], [0.0]]), classes), renoise(KEY, void, 1.0, 1.0, classes)):
+    for draws in (CORRUPT(KEY, void, jnp.array([[1.0], [0.5], [0.0]]), classes), RENOISE(KEY, void, 1.0, 1.0, classes)):
         assert_follows(draws, np.full((3, classes), 1 / classes))
 
 
-@pytest.mark.parametrize("classes", [2, 19])
-def test_known_pixels_stay_whatever_the_prediction(classes):
-    """s == t is the identity at every level, also where p[y_t] underflows."""
-    y = jnp.arange(5 * 8).reshape(5, 8) % classes
-    log_p0 = jnp.where(jnp.arange(classes) == (y[..., None] + 1) % classes, 110.0, -110.0)
-    for keep in (ENDS[:, None], jnp.broadcast_to(ENDS[:, None], y.shape)):
-        np.testing.assert_array_equal(reverse(KEY, log_p0, y, keep, keep), y)
-        np.testing.assert_array_equal(renoise(KEY, y, keep, keep, classes), y)
-        np.testing.assert_array_equal(jnp.exp(posterior(log_p0, y, keep, keep)), jax.nn.one_hot(y, classes))
-    np.testing.assert_array_equal(jnp.exp(loo_to_posterior(log_p0, y, 1.0)), jax.nn.one_hot(y, classes))
+@pytest.mark.parametrize(("classes", "width"), [(2, 8), (19, 1)])
+def test_known_pixels_stay_whatever_the_prediction(classes, width):
+    """s == t is the identity at every level, a map or constant rows, also where p[y_t] underflows."""
+    y = np.arange(5 * 8, dtype=np.int32).reshape(5, 8) % classes
+    log_p0 = np.where(np.arange(classes) == (y[..., None] + 1) % classes, np.float32(110.0), np.float32(-110.0))
+    keep, own = np.broadcast_to(ENDS[:, None], (5, width)), np.eye(classes)[y]
+    np.testing.assert_array_equal(REVERSE(KEY, log_p0, y, keep, keep), y)
+    np.testing.assert_array_equal(RENOISE(KEY, y, keep, keep, classes), y)
+    np.testing.assert_array_equal(np.exp(POSTERIOR(log_p0, y, keep, keep)), own)
+    np.testing.assert_array_equal(np.exp(LOO_TO_POSTERIOR(log_p0, y, 1.0)), own)
 
 
 # ---- losses --------------------------------------------------------------------------------------
@@ -248,7 +251,7 @@ def test_cross_entropy_is_the_posterior_and_the_kl_at_s_0():
     np.testing.assert_allclose(value, kl, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, kl_gradient, rtol=1e-5, atol=1e-6)
     known = keep_t == 1
-    own = -np.take_along_axis(np.asarray(loo_to_posterior(logits, y_t, keep_t)), y0[:, None], -1)[:, 0]
+    own = -np.take_along_axis(np.asarray(LOO_TO_POSTERIOR(logits, y_t, keep_t)), y0[:, None], -1)[:, 0]
     np.testing.assert_allclose(value[~known], own[~known], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(value[known], 0)
 
@@ -262,7 +265,7 @@ def test_cross_entropy_at_any_kappa():
         return jnp.where(kappa > keep_t, own, 0.0).sum()
 
     value, gradient = value_and_gradient(cross_entropy, logits, label, y_t, keep_t, kappa)
-    total, slope = jax.value_and_grad(direct)(logits)
+    total, slope = jax.jit(jax.value_and_grad(direct))(logits)
     np.testing.assert_allclose(value.sum(), total, rtol=1e-5)
     np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=2e-6)
 
@@ -300,7 +303,7 @@ def test_cross_entropy_on_the_raw_logits_is_wrong():
         np.testing.assert_allclose(right, 0, atol=1e-6)
         assert np.abs(wrong).max() > 0.02
         np.testing.assert_allclose(given @ (softmax(raw) - np.eye(classes)), 0, atol=1e-6)  # what raw training seeks
-    sampled = np.exp(posterior(raw, maps[1], 1.0, keep_t))[0]
+    sampled = np.exp(POSTERIOR(raw, maps[1], 1.0, keep_t))[0]
     assert 0.5 * np.abs(sampled - given).sum() > 0.1
 
 
@@ -325,23 +328,30 @@ def test_table_of_ends(classes):
         assert (value >= -1e-6).all() and np.abs(gradient).max() <= 1.0 + 1e-5
         assert not value[silent].any() and not gradient[silent].any()
 
-    for log_p0 in (logits, one_hot):
-        for law in (posterior, lambda p, y, s, t: loo_to_posterior(p, y, t)):
-            value, gradient = jax.value_and_grad(lambda p, law=law: jnp.exp(law(p, y_t, keep_s, keep_t)).sum())(log_p0)
+    for law in (posterior, lambda p, y, s, t: loo_to_posterior(p, y, t)):
+
+        def total(log_p0, law=law):
+            log_q = law(log_p0, y_t, keep_s, keep_t)
+            return jnp.exp(log_q).sum(), log_q
+
+        total_and_gradient = jax.jit(jax.value_and_grad(total, has_aux=True))
+        for log_p0 in (logits, one_hot):
+            (value, log_q), gradient = total_and_gradient(log_p0)
             assert np.isfinite(gradient).all()
             np.testing.assert_allclose(value, len(pair), rtol=1e-5)
-            log_q = law(log_p0, y_t, keep_s, keep_t)
             assert np.isfinite(log_q).all() and (log_q >= LOG_ZERO).all()
-        y_s = reverse(KEY, log_p0, y_t, keep_s, keep_t)
+
+    for log_p0 in (logits, one_hot):
+        y_s = REVERSE(KEY, log_p0, y_t, keep_s, keep_t)
         assert ((y_s >= 0) & (y_s < classes)).all()
         np.testing.assert_array_equal(y_s[keep_s == keep_t], y_t[keep_s == keep_t])
 
     given, unknown = keep_s == 1, (keep_t == 0) & (keep_s > 0)
     np.testing.assert_array_equal(
-        posterior(logits, y_t, keep_s, keep_t)[given], loo_to_posterior(logits, y_t, keep_t)[given]
+        POSTERIOR(logits, y_t, keep_s, keep_t)[given], LOO_TO_POSTERIOR(logits, y_t, keep_t)[given]
     )
     mixed = keep_s[:, None] * softmax(logits) + (1 - keep_s[:, None]) / classes
-    np.testing.assert_allclose(np.exp(posterior(logits, y_t, keep_s, keep_t))[unknown], mixed[unknown], atol=1e-6)
+    np.testing.assert_allclose(np.exp(POSTERIOR(logits, y_t, keep_s, keep_t))[unknown], mixed[unknown], atol=1e-6)
 
 
 def test_losses_of_a_certain_prediction():
@@ -372,8 +382,9 @@ def test_prior_kl():
         laws = np.array([transition(float(k), classes)[0] for k in keep])
         with np.errstate(divide="ignore", invalid="ignore"):
             want = np.nansum(laws * np.log(laws * classes), axis=1)
-        np.testing.assert_allclose(prior_kl(keep, classes), want, rtol=1e-5, atol=1e-7)
-        assert np.isfinite(jax.vmap(jax.grad(lambda k, c=classes: prior_kl(k, c)))(keep)).all()
+        value, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda k, c=classes: prior_kl(k, c))))(keep)
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-7)
+        assert np.isfinite(slope).all()
     assert prior_kl(0.0, 7) == 0
 
 
@@ -381,10 +392,10 @@ def test_prior_kl():
 
 
 def layouts(classes=4, shape=(2, 5, 7)):
-    keys = jax.random.split(KEY, 3)
-    logits = jax.random.normal(keys[0], (*shape, classes))
-    y0, y_t = (jax.random.randint(k, shape, 0, classes) for k in keys[1:])
-    return logits, y0, y_t, jnp.array([0.9, 0.6]).reshape(2, 1, 1), jnp.array([0.5, 0.6]).reshape(2, 1, 1)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(*shape, classes)).astype(np.float32)
+    y0, y_t = rng.integers(classes, size=(2, *shape)).astype(np.int32)
+    return logits, y0, y_t, *np.float32([[0.9, 0.6], [0.5, 0.6]]).reshape(2, 2, 1, 1)
 
 
 def everything(logits, y0, y_t, keep_s, keep_t):
@@ -414,7 +425,7 @@ def test_blocks_change_nothing_and_vmap_works(monkeypatch):
 def test_a_draw_is_a_function_of_its_examples_key(monkeypatch):
     """With a key per example: the draw of that example alone, whatever stands beside it and however blocks are cut."""
     logits, _, y_t, keep_s, keep_t = layouts(classes=19, shape=(4, 5, 7))
-    keep_s, keep_t = (jnp.concatenate([k, k]) for k in (keep_s, keep_t))
+    keep_s, keep_t = (np.concatenate([k, k]) for k in (keep_s, keep_t))
     keys = jax.random.split(KEY, 4)
     draw = jax.jit(reverse)
     together = draw(keys, logits, y_t, keep_s, keep_t)
@@ -430,11 +441,11 @@ def test_a_draw_is_a_function_of_its_examples_key(monkeypatch):
 @pytest.mark.usefixtures("strict")
 def test_scalar_levels_are_constant_maps_and_bfloat16_is_welcome():
     logits, y0, y_t, *_ = layouts()
-    maps = jnp.full(y0.shape, 0.9), jnp.full(y0.shape, 0.3)
-    for a, b in zip(everything(logits, y0, y_t, 0.9, 0.3), everything(logits, y0, y_t, *maps), strict=True):
+    of, maps = jax.jit(everything), (np.full(y0.shape, np.float32(k)) for k in (0.9, 0.3))
+    for a, b in zip(of(logits, y0, y_t, 0.9, 0.3), of(logits, y0, y_t, *maps), strict=True):
         np.testing.assert_array_equal(a, b)
     half = logits.astype(jnp.bfloat16)
-    value, gradient = jax.value_and_grad(lambda v: posterior_kl(v, y0, y_t, 0.9, 0.3).sum())(half)
+    value, gradient = jax.eval_shape(jax.value_and_grad(lambda v: posterior_kl(v, y0, y_t, 0.9, 0.3).sum()), half)
     assert (value.dtype, gradient.dtype) == (jnp.float32, jnp.bfloat16)
 
 
@@ -443,19 +454,27 @@ def test_process_is_the_functions_on_a_schedule():
     assert hash(process) == hash(UniformProcess(4, Schedule("cosine_p")))
     assert (process.state_size, process.embedding_size, process.head_size) == (4, 4, 4)
     logits, y0, y_t, *_ = layouts()
-    s, t = jnp.array([0.2, 0.7]).reshape(2, 1, 1), jnp.array([0.6, 0.7]).reshape(2, 1, 1)
-    keep_s, keep_t = process.keep(s), process.keep(t)
-    np.testing.assert_allclose(jax.nn.sigmoid(process.log_snr(t)), keep_t, rtol=1e-6)
-    for got, want in (
-        (process.corrupt(KEY, y0, t), corrupt(KEY, y0, keep_t, 4)),
-        (process.renoise(KEY, y_t, s, t), renoise(KEY, y_t, keep_s, keep_t, 4)),
-        (process.posterior(logits, y_t, s, t), posterior(logits, y_t, keep_s, keep_t)),
-        (process.reverse(KEY, logits, y_t, s, t), reverse(KEY, logits, y_t, keep_s, keep_t)),
-        (process.loo_to_posterior(logits, y_t, t), loo_to_posterior(logits, y_t, keep_t)),
-    ):
+    s, t = np.float32([[0.2, 0.7], [0.6, 0.7]]).reshape(2, 2, 1, 1)
+
+    @jax.jit
+    def both_ways(logits, y0, y_t, s, t):
+        keep_s, keep_t = process.keep(s), process.keep(t)
+        return (
+            (jax.nn.sigmoid(process.log_snr(t)), keep_t),
+            (process.corrupt(KEY, y0, t), corrupt(KEY, y0, keep_t, 4)),
+            (process.renoise(KEY, y_t, s, t), renoise(KEY, y_t, keep_s, keep_t, 4)),
+            (process.posterior(logits, y_t, s, t), posterior(logits, y_t, keep_s, keep_t)),
+            (process.reverse(KEY, logits, y_t, s, t), reverse(KEY, logits, y_t, keep_s, keep_t)),
+            (process.loo_to_posterior(logits, y_t, t), loo_to_posterior(logits, y_t, keep_t)),
+        )
+
+    levels, *others = both_ways(logits, y0, y_t, s, t)
+    np.testing.assert_allclose(*levels, rtol=1e-6)
+    for got, want in others:
         np.testing.assert_array_equal(got, want)
     assert_follows(process.prior(KEY, (1, 4000)), np.full((1, 4), 0.25))
+    noise = jax.jit(process.corrupt)
     for level in (0.0, 0.5, 1.0):
-        assert_follows(process.corrupt(KEY, jnp.full((1, 4000), VOID), level), np.full((1, 4), 0.25))
+        assert_follows(noise(KEY, np.full((1, 4000), VOID, np.int32), level), np.full((1, 4), 0.25))
     with pytest.raises(ValueError, match="^num_classes is 1, expected at least 2$"):
         UniformProcess(1, Schedule("cosine"))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import random_params
 
 from gcdiff import config as configs
 from gcdiff.data.lowres import majority
@@ -104,13 +105,11 @@ def tiny(**data):
 
 def test_a_stage_trains_and_hears_what_it_is_given():
     c = tiny()
+    c.text.encoder = "none"
     configs.check(c)
     data = configs.splits(c)
     task = configs.build_task(c, configs.build_specs(c, data.train), data)
-    batch, rng = task.heldout, np.random.default_rng(1)
-    params = jax.tree.map(
-        lambda p: (rng.normal(size=p.shape) * 0.2).astype(np.float32), jax.eval_shape(task.init, jax.random.key(0))
-    )
+    batch, params = task.heldout, random_params(jax.eval_shape(task.init, jax.random.key(0)))
     (loss, _), slope = jax.jit(jax.value_and_grad(task.step, has_aux=True))(params, batch, jax.random.key(0))
     assert np.isfinite(loss)
     for name in ("lowres_labels", "lowres_level", "labels", "stem"):
