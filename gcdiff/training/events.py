@@ -33,6 +33,7 @@ class Events:
                 "or gcdiff[tensorboard]"
             ) from None
         self._summary, self._proto = library.summary, library.proto.event_pb2
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a run in the order of their names.
         self._file = library.RecordWriter(

@@ -37,7 +37,7 @@ class Writer:
     `tensorboard/`. What is there of steps after `step` is dropped first, so that a resumed run does not say anything
     twice. Of several processes the first one alone writes; the others' do nothing.
 
-    Raises ValueError where tensorboardX is not installed.
+    Raises ValueError where tensorboardX is not installed, and OSError, in one line, for what cannot be written.
     """
 
     def __init__(self, workdir: Path, step: int = 0, tensorboard: bool = False):
@@ -61,30 +61,45 @@ class Writer:
             return
         numbers = {name: float(value) for name, value in values.items()}
         line = {"step": step} | {name: x if math.isfinite(x) else None for name, x in numbers.items()}
-        with self._metrics.open("a") as file:
+        with _named(self._metrics), self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
         if self._events is not None:
-            self._events.scalars(step, {name: x for name, x in numbers.items() if math.isfinite(x)})
+            with _named(self._events.directory):
+                self._events.scalars(step, {name: x for name, x in numbers.items() if math.isfinite(x)})
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Arrays of any shape as histograms of their finite values. They are events alone, no part of metrics.jsonl."""
         if self._events is not None:
-            self._events.histograms(step, values)
+            with _named(self._events.directory):
+                self._events.histograms(step, values)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Write uint8 (H, W, 3) pictures as samples/<step>_<name>.png."""
         if not self._writes:
             return
-        self._samples.mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            Image.fromarray(np.asarray(picture)).save(self._samples / f"{step:07d}_{name}.png")
+        with _named(self._samples):
+            self._samples.mkdir(exist_ok=True)
+            for name, picture in pictures.items():
+                partial = self._samples / f"{step:07d}_{name}.partial"
+                Image.fromarray(np.asarray(picture)).save(partial, format="PNG")
+                os.replace(partial, partial.with_suffix(".png"))
         if self._events is not None:
-            self._events.pictures(step, {f"samples/{name}": picture for name, picture in pictures.items()})
+            with _named(self._events.directory):
+                self._events.pictures(step, {f"samples/{name}": picture for name, picture in pictures.items()})
 
     def close(self) -> None:
         """Finish what is being written."""
         if self._events is not None:
             self._events.close()
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError says what could not be written: a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written to ({error.strerror or error})") from None
 
 
 def has_numbers(workdir: Path, step: int) -> bool:
