@@ -163,6 +163,8 @@ class _Run:
         config, mesh = self.config, self.mesh
         self.progress.note(self.step, "compiling")
         self.ahead = self.fetch()
+        examples = len(jax.tree.leaves(self.ahead)[0])
+        parallel.check_divisible(examples, mesh, config.accumulate)
 
         def update(state: TrainState, batch: Any, said: jax.Array, seed: jax.Array) -> tuple[TrainState, dict]:
             share, told = said.max(axis=0)
@@ -177,7 +179,6 @@ class _Run:
         seconds, parts = time.monotonic() - start, config.accumulate
         self.progress.say(compiled_line(self.update, seconds, parts))
         peak = peak_flops(mesh.devices.flat[0].device_kind, getattr(self.task, "precision", "float32"))
-        examples = len(jax.tree.leaves(self.ahead)[0])
         self.meter = Meter(examples, step_flops(self.update, parts), peak)
 
     def wait_for(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -261,6 +262,7 @@ class _Run:
         if self.health.order:
             raise Diverged(number, f"{self.health.story()}, also with other batches; the last good state is {where}")
         self.progress.say(f"{self.health.story()}: going back to {where}, with other batches from there")
+        del self.state  # makes room
         self.take_up(self.checkpoints.restore(self.target), order=1)
 
     def log(self, number: int) -> None:
