@@ -23,7 +23,7 @@ EVERY, STEPS = 4, 260
 MOMENTS = (
     [("inside a save", seconds) for seconds in (0.0, 0.002, 0.005, 0.01, 0.03)]  # that arrays have been written for
     + [("before the manifest", name) for name in ("finish", "_settle", "_checksums", "_sealed", "rename")]
-    + [("anywhere", seconds) for seconds in (0.01, 0.02, 0.03, 0.05, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2)]
+    + [("anywhere", seconds) for seconds in (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)]
 )
 
 
