@@ -51,6 +51,69 @@ def counted(state):
     return counts
 
 
+def far(a, b):
+    return 0.5 * np.abs(a - b).sum()
+
+
+# ---- by simulation: first, as their programs, with all optimisations, serve the laws of few steps too ---------------
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize("process", ["absorbing", "bits"])
+def test_other_label_noise_draws_the_truth_in_the_end(process):
+    """Of 20,000 pairs; what is left at 128 steps is the noise of so many draws."""
+    sampler = Steps(absorbs=True).sampler()
+    if process == "bits":
+        sampler = Sampler(JointProcess(GREY, BitsProcess(K, MARKS)), bits_network, "ancestral", clip=False)
+    values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), np.zeros((NUM, 1, 2), np.int32))
+    unknown = Pair(np.zeros((NUM, 1, 1), bool), np.zeros((NUM, 1, 2), bool))
+    given = given_values(example_keys(1, np.arange(NUM)), values, unknown)
+    right, errors = binned(truth()), []
+    for n in (4, 16, 128):
+        state = run(sampler, None, paths.joint(n), given, Condition())
+        counts = counted(state._replace(layout=sampler.process.layout.decode(state.layout)))
+        errors.append(far(counts / NUM, right))
+    noise = 0.4 * np.sqrt(right * (1 - right) / NUM).sum()
+    assert errors[1] < 0.6 * errors[0] and errors[2] < 0.018 + noise, (errors, noise)
+
+
+SIMULATED = {
+    "dpm++": Steps("dpm++"),
+    "dpm++, psi": Steps("dpm++", "psi", psi=4.0),
+    "ddim": Steps("ddim"),
+    "ddim, most probable": Steps("ddim", decides=True),
+}
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize("name", SIMULATED)
+def test_the_weak_error_halves_while_labels_jump(name):
+    """Deterministic image steps have no quadrature fine enough here, so E[image x label] is compared by simulation."""
+
+    def moment(steps):
+        num, total = 4, 0.0
+        for seed in range(num):
+            counts = np.arange(NUM) + seed * NUM
+            total += drawn_moment(paths.joint(steps), SIMULATED[name], counts) / num
+        return total
+
+    exact_value = (PRIOR * MEANS * (CONFIGS.sum(1) - 1)).sum()
+    errors = [abs(moment(n) - exact_value) for n in (4, 8, 16)]
+    noise = 3 / np.sqrt(4 * NUM)
+    assert errors[1] < 0.5 * errors[0] + noise
+    assert errors[2] < 0.5 * errors[1] + noise
+    assert errors[0] > 3 * noise
+
+
+def drawn_moment(path, steps, ids):
+    values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), np.zeros((NUM, 1, 2), np.int32))
+    given = given_values(example_keys(1, ids), values, Pair(np.zeros((NUM, 1, 1), bool), np.zeros((NUM, 1, 2), bool)))
+    state = run(steps.sampler(), None, path, given, Condition(), steps.settings())
+    return float((np.asarray(state.image)[:, 0, 0, 0] * (np.asarray(state.layout)[:, 0].sum(-1) - 1)).mean())
+
+
+# ---- by quadrature -------------------------------------------------------------------------------
+
 CASES = {
     "joint": (paths.joint, {}),
     "layout_first": (paths.layout_first, {}),
@@ -102,10 +165,6 @@ OTHERS = {
 def test_every_pair_of_steps_draws_the_chains_own_law(name):
     steps = OTHERS[name]
     assert_drawn_from(draws(paths.joint(6), steps), binned(chain_law(paths.joint(6), steps)) * NUM, "joint")
-
-
-def far(a, b):
-    return 0.5 * np.abs(a - b).sum()
 
 
 ALONE = {
@@ -178,57 +237,3 @@ def test_the_spread_of_an_image_alone_has_an_error_of_order_one():
     errors = variance - END_TAU**2
     excess = errors[1:] / errors[:-1] - 0.5
     assert (excess > 0).all() and (excess[1:] < 0.65 * excess[:-1]).all() and excess[-1] < 0.0125, excess
-
-
-@pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("process", ["absorbing", "bits"])
-def test_other_label_noise_draws_the_truth_in_the_end(process):
-    """Of 20,000 pairs; what is left at 128 steps is the noise of so many draws."""
-    sampler = Steps(absorbs=True).sampler()
-    if process == "bits":
-        sampler = Sampler(JointProcess(GREY, BitsProcess(K, MARKS)), bits_network, "ancestral", clip=False)
-    values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), np.zeros((NUM, 1, 2), np.int32))
-    unknown = Pair(np.zeros((NUM, 1, 1), bool), np.zeros((NUM, 1, 2), bool))
-    given = given_values(example_keys(1, np.arange(NUM)), values, unknown)
-    right, errors = binned(truth()), []
-    for n in (4, 16, 128):
-        state = run(sampler, None, paths.joint(n), given, Condition())
-        counts = counted(state._replace(layout=sampler.process.layout.decode(state.layout)))
-        errors.append(far(counts / NUM, right))
-    noise = 0.4 * np.sqrt(right * (1 - right) / NUM).sum()
-    assert errors[1] < 0.6 * errors[0] and errors[2] < 0.018 + noise, (errors, noise)
-
-
-SIMULATED = {
-    "dpm++": Steps("dpm++"),
-    "dpm++, psi": Steps("dpm++", "psi", psi=4.0),
-    "ddim": Steps("ddim"),
-    "ddim, most probable": Steps("ddim", decides=True),
-}
-
-
-@pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("name", SIMULATED)
-def test_the_weak_error_halves_while_labels_jump(name):
-    """Deterministic image steps have no quadrature fine enough here, so E[image x label] is compared by simulation."""
-
-    def moment(steps):
-        num, total = 4, 0.0
-        for seed in range(num):
-            counts = np.arange(NUM) + seed * NUM
-            total += drawn_moment(paths.joint(steps), SIMULATED[name], counts) / num
-        return total
-
-    exact_value = (PRIOR * MEANS * (CONFIGS.sum(1) - 1)).sum()
-    errors = [abs(moment(n) - exact_value) for n in (4, 8, 16)]
-    noise = 3 / np.sqrt(4 * NUM)
-    assert errors[1] < 0.5 * errors[0] + noise
-    assert errors[2] < 0.5 * errors[1] + noise
-    assert errors[0] > 3 * noise
-
-
-def drawn_moment(path, steps, ids):
-    values = Pair(np.zeros((NUM, 1, 1, 1), np.float32), np.zeros((NUM, 1, 2), np.int32))
-    given = given_values(example_keys(1, ids), values, Pair(np.zeros((NUM, 1, 1), bool), np.zeros((NUM, 1, 2), bool)))
-    state = run(steps.sampler(), None, path, given, Condition(), steps.settings())
-    return float((np.asarray(state.image)[:, 0, 0, 0] * (np.asarray(state.layout)[:, 0].sum(-1) - 1)).mean())
