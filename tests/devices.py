@@ -78,7 +78,7 @@ def answers(everything: bool = True) -> dict[str, np.ndarray]:
         found["bounds"] = np.array(jax.tree.leaves(model.likelihood(pair, TEXT, draws=2, grid=4).to_dict()))
         task = configs.build_task(c, specs, data)
         task = dataclasses.replace(task, network=network, sampler=built.sampler)
-        found["evaluate"] = np.array(list(task.evaluate(params, 0).values()))
+        found["evaluate"] = np.concatenate([np.ravel(v) for v in task.evaluate(params, 0).values()])
         found["text"] = load_encoder(TEXTS / "t5_relu").encode(CAPTIONS)
         found["vectors"] = load_image_encoder(TEXTS / "clip_gelu").encode(list(IMAGES))
     return {f"{name}.{i}": np.asarray(a) for name, of in found.items() for i, a in enumerate(jax.tree.leaves(of))}

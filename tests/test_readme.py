@@ -1,6 +1,6 @@
-"""The README's command lines for several devices and processes, run as they stand there, on a tiny config.
+"""The README's command lines for several processes and seeds, run as they stand there, on a tiny config.
 
-`--distributed` finds the variables of a Slurm job of one task.
+`--distributed` finds the variables of a Slurm job of one task; `--seeds` needs no process of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gcdiff import cli
+
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_models import STREETS  # noqa: E402
 
 README = Path(__file__).parents[1] / "README.md"
-SEVERAL = ("--coordinator", "--distributed", "--seeds")
+SEVERAL = ("--coordinator", "--seeds", "--distributed")
 SLURM = {
     "JOB_ID": "1",
     "STEP_NODELIST": "localhost",
@@ -28,28 +30,35 @@ SLURM = {
 }
 
 
-def start(line: str, folder: Path, port: str) -> subprocess.Popen:
-    """A command line of the README in a folder, with the tiny config and a free port."""
-    _, command, *words = shlex.split(line.replace("configs/streets.py", "tiny.py").replace("9876", port))
+def words(line: str, port: str) -> list[str]:
+    """A command line of the README, with the tiny config and a free port."""
+    return shlex.split(line.replace("configs/streets.py", "tiny.py").replace("9876", port))[1:]
+
+
+def start(words: list[str], folder: Path) -> subprocess.Popen:
     environment = {f"SLURM_{name}": value for name, value in SLURM.items()} if "--distributed" in words else {}
     return subprocess.Popen(
-        [sys.executable, "-m", "gcdiff", command, *words], cwd=folder, env=os.environ | environment,
+        [sys.executable, "-m", "gcdiff", *words], cwd=folder, env=os.environ | environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def test_the_command_lines_for_several_processes(tmp_path):
-    (tmp_path / "tiny.py").write_text(STREETS)
+def test_the_command_lines_for_several_processes(tmp_path, monkeypatch):
+    plain = STREETS.replace("ema_profiles=(0.05, 0.1)", "").replace("c.loss.balance = True", "")
+    (tmp_path / "tiny.py").write_text(plain)
     lines = [line.strip() for line in README.read_text().splitlines() if line.startswith("    gcdiff")]
     lines = [line for line in lines if any(word in line for word in SEVERAL)]
     assert {word for word in SEVERAL for line in lines if word in line} == set(SEVERAL)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    together = [line for line in lines if "--coordinator" in line]
-    for group in (together, *([line] for line in lines if line not in together)):
-        running = [start(line, tmp_path, port) for line in group]
-        said = [process.communicate(timeout=280)[0] for process in running]
+    together, seeds, alone = ([words(line, port) for line in lines if word in line] for word in SEVERAL)
+    monkeypatch.chdir(tmp_path)
+    for command in seeds:
+        assert cli.main(command) == 0
+    for group in (together, alone):
+        running = [start(command, tmp_path) for command in group]
+        said = [process.communicate(timeout=200)[0] for process in running]
         assert [process.returncode for process in running] == [0] * len(group), said
     runs = {p.parent.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("metrics.jsonl")}
     assert runs == {"runs/two", "runs/pod", "runs/seeds/seed-0", "runs/seeds/seed-1", "runs/seeds/seed-2"}

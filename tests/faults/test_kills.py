@@ -5,6 +5,7 @@ What another process runs is `main`, below: it forks a child for every start of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -61,6 +62,7 @@ def child(folder: Path, moment: str, when) -> None:
     from test_loop import Regression, batches, config
 
     from gcdiff.training.loop import train
+    from gcdiff.training.optim import Optim
 
     def source(start):
         for step, batch in enumerate(batches(start), start):
@@ -74,6 +76,7 @@ def child(folder: Path, moment: str, when) -> None:
     if moment:
         arm(moment, when, folder / "checkpoints")
     settings = config(STEPS, checkpoint_every=EVERY, evaluate_every=0, sample_every=0, log_every=10)
+    settings = dataclasses.replace(settings, optim=Optim(learning_rate=1e-2, warmup=3))
     state = train(Regression(), source, folder, settings)
     import jax
 
