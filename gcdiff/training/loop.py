@@ -286,8 +286,7 @@ class _Run:
             values = {f"eval/{name}": value for name, value in numbers.items()}
             self.writer.scalars(self.step, values)
             self.writer.histograms(self.step, {f"eval/{name}": value for name, value in distributions.items()})
-            said = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            self.progress.say(f"step {self.step}  {said}")
+            self.progress.say("  ".join([f"step {self.step}", *(f"{n} {value:.4g}" for n, value in values.items())]))
         if sample:
             self.progress.note(self.step, "drawing pictures")
             self.writer.pictures(self.step, self.wait_for(self.task.sample, params, self.step))
