@@ -13,6 +13,7 @@ import numpy as np
 from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL
 from gcdiff.data.synthetic.streets_captions import ParsedCaption, parse_caption
 from gcdiff.data.synthetic.streets_oracle import Oracle, Reading, count_car_colors, pieces
+from gcdiff.evaluation.outcomes import f1, others, outcomes, recall
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 
@@ -47,11 +48,11 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
     wanted = np.array([[name in caption.classes for name in OPTIONAL] for caption in asked])
     shown = np.array([[_shows(labels, name) for name in OPTIONAL] for labels in reading.labels])
     return CaptionScores(
-        score(_outcomes(wanted, shown), _f1, shuffle_seed),
-        score(_outcomes(wanted[_others(len(captions), shuffle_seed)], shown), _f1, shuffle_seed),
+        score(outcomes(wanted, shown), f1, shuffle_seed),
+        score(outcomes(wanted[others(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
         score(_car_color_outcomes(asked, reading), _rate, shuffle_seed),
         score(_weather_outcomes(asked, reading), _rate, shuffle_seed),
-        score(_outcomes(wanted, shown), _recall, shuffle_seed),
+        score(outcomes(wanted, shown), recall, shuffle_seed),
     )
 
 
@@ -65,31 +66,8 @@ def _shows(labels: np.ndarray, name: str) -> bool:
     return bool(pieces(labels == LABELS.names.index(name)))
 
 
-def _others(num: int, seed: int) -> np.ndarray:
-    """A permutation of 0..num-1 without fixed points: one random cycle."""
-    cycle = np.random.default_rng(seed).permutation(num)
-    other = np.empty(num, int)
-    other[cycle] = np.roll(cycle, 1)
-    return other
-
-
-def _outcomes(wanted: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """True positives, false positives and false negatives of every scene, int (N, 3), from bool (N, classes)."""
-    return np.stack([(wanted & shown).sum(1), (~wanted & shown).sum(1), (wanted & ~shown).sum(1)], -1)
-
-
-def _recall(outcomes: np.ndarray) -> float:
-    hits, _, missed = outcomes
-    return hits / max(hits + missed, 1)
-
-
-def _f1(outcomes: np.ndarray) -> float:
-    hits, extra, missed = outcomes
-    return 2 * hits / max(2 * hits + extra + missed, 1)
-
-
-def _rate(outcomes: np.ndarray) -> float:
-    return outcomes[0] / outcomes[1]
+def _rate(counts: np.ndarray) -> float:
+    return counts[0] / counts[1]
 
 
 def _car_color_outcomes(asked: Sequence[ParsedCaption], reading: Reading) -> np.ndarray:

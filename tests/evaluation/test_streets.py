@@ -7,7 +7,8 @@ import pytest
 
 from gcdiff.data.synthetic.streets import Streets
 from gcdiff.data.synthetic.streets_appearance import SURFACE_ID, render
-from gcdiff.evaluation.streets import _others, agreement, caption_scores
+from gcdiff.evaluation.outcomes import others
+from gcdiff.evaluation.streets import agreement, caption_scores
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_agreement_of_pairs_and_of_strangers(streets, images):
 
 def test_shuffling_gives_every_scene_another_ones_caption():
     for num in (2, 3, 64):
-        others = _others(num, seed=num)
-        assert sorted(others) == list(range(num)) and (others != np.arange(num)).all()
+        drawn = others(num, seed=num)
+        assert sorted(drawn) == list(range(num)) and (drawn != np.arange(num)).all()
 
 
 def test_bad_input(images, captions):

@@ -1,0 +1,43 @@
+"""Scores of yes-and-no answers, asked for and shown, from counts summed over examples; and whose caption is another's.
+
+With hits h (asked for and shown), extra e (shown alone) and missed m (asked for alone), micro-averaged:
+
+    precision = h / (h + e)        recall = h / (h + m)        F1 = 2 h / (2 h + e + m)                        (1)
+
+each 0 where there is nothing to divide by.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def outcomes(wanted: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Hits, extra and missed of every example, int (N, 3), from bool (N, questions)."""
+    return np.stack([(wanted & shown).sum(1), (~wanted & shown).sum(1), (wanted & ~shown).sum(1)], -1)
+
+
+def precision(counts: np.ndarray) -> float:
+    """Precision of equation (1) for (3,) hits, extra and missed."""
+    hits, extra, _ = counts
+    return hits / max(hits + extra, 1)
+
+
+def recall(counts: np.ndarray) -> float:
+    """Recall of equation (1) for (3,) hits, extra and missed."""
+    hits, _, missed = counts
+    return hits / max(hits + missed, 1)
+
+
+def f1(counts: np.ndarray) -> float:
+    """F1 of equation (1) for (3,) hits, extra and missed."""
+    hits, extra, missed = counts
+    return 2 * hits / max(2 * hits + extra + missed, 1)
+
+
+def others(num: int, seed: int) -> np.ndarray:
+    """A permutation of 0..num-1 without fixed points: one random cycle."""
+    cycle = np.random.default_rng(seed).permutation(num)
+    other = np.empty(num, int)
+    other[cycle] = np.roll(cycle, 1)
+    return other
