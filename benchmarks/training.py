@@ -4,7 +4,8 @@
 
 Time: the training loop on configs/streets.py, held-out numbers and pictures apart, in stretches of so many steps with
 and without saves, each between two stretches of the compiled step alone, which is given one batch again and again.
-Machines are noisy: what is reported are ratios to the mean of the two neighbours. The loop logs every 10 steps, twice
+Machines are noisy: what is reported are ratios to the mean of the two neighbours, of the time that passes and of that
+which the process spends on all cores, which other programs disturb less. The loop logs every 10 steps, twice
 as often as it does by default. The cost of a save is the difference between the stretches with and without; the
 overhead at the config's own distance between saves is made of it. In `shares`, `step` is the compiled step; `waiting`,
 `saving` and `logging` are what the host spends in these calls, some of it while the device still computes; `rest` is
@@ -74,9 +75,10 @@ def main() -> None:
 
 
 class Stretch(NamedTuple):
-    """Seconds a step of the loop took, and those it spent a step in its parts."""
+    """Seconds a step of the loop took, those of all cores together, and those it spent a step in its parts."""
 
     step: float
+    cores: float
     waiting: float
     saving: float
     logging: float
@@ -114,7 +116,7 @@ def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
                 stretch(TrainingAlone(task), batches, folder / f"{number}{len(found)}{chosen is saving}", chosen)
             )
             alone.append(bare.seconds(steps))
-    around = [(before + after) / 2 for before, after in zip(alone, alone[1:], strict=False)]
+    around = [(before.step + after.step) / 2 for before, after in zip(alone, alone[1:], strict=False)]
 
     def ratio(stretches: list[Stretch], neighbours: list[float]) -> float:
         return float(np.mean([s.step / n for s, n in zip(stretches, neighbours, strict=True)]))
@@ -123,15 +125,18 @@ def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
     one_save = (saved - unsaved) * steps / saves  # in steps
     rarely = unsaved + one_save / training.checkpoint_every
     parts = Stretch(*np.mean([np.array(s) / s.step for s in with_saves], axis=0))._asdict() | {"step": 1 / saved}
+    del parts["cores"]
+    on_cores = [s.cores / (a.cores / 2 + b.cores / 2) for s, a, b in zip(without, alone[::2], alone[1::2], strict=True)]
     return {
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "batch": config.train.batch_size,
         "steps": steps,
         "rounds": rounds,
-        "ms_per_step_alone": [round(1e3 * seconds, 1) for seconds in alone],
+        "ms_per_step_alone": [round(1e3 * bare.step, 1) for bare in alone],
         "overhead_percent": {
             "without saves": round(100 * (unsaved - 1), 2),
+            "without saves, in seconds of the cores": round(100 * (float(np.mean(on_cores)) - 1), 2),
             f"{saves} saves in {steps} steps": round(100 * (saved - 1), 2),
             f"a save every {training.checkpoint_every} steps": round(100 * (rarely - 1), 2),
         },
@@ -152,24 +157,26 @@ class Bare:
         self.step = jax.jit(functools.partial(train_step, task, optim, 0), donate_argnums=0)
         self.seconds(3)
 
-    def seconds(self, steps: int) -> float:
+    def seconds(self, steps: int) -> Stretch:
         """Seconds a step."""
-        start, before = time.perf_counter(), None
+        start, spent, before = time.perf_counter(), time.process_time(), None
         for _ in range(steps):
             self.state, metrics = self.step(self.state, self.batch, np.float32(0))
             jax.block_until_ready(before)
             before = metrics
         jax.block_until_ready(before)
-        return (time.perf_counter() - start) / steps
+        seconds, cores = time.perf_counter() - start, time.process_time() - spent
+        return Stretch(seconds / steps, cores / steps, 0.0, 0.0, 0.0)
 
 
 def stretch(task: Any, batches: Any, workdir: Path, config: loop.TrainConfig) -> Stretch:
     """The loop from its step WARM to its last one, by the seconds in its log: those at which a step was done."""
-    timed = {"waiting": [], "saving": [], "logging": []}
+    timed, spent = {"waiting": [], "saving": [], "logging": []}, {}
 
     def source(first: int):
         stream, number = batches(first), first
         while True:
+            spent[number] = time.process_time()
             if number == WARM:
                 for seconds in timed.values():
                     seconds.clear()
@@ -191,7 +198,8 @@ def stretch(task: Any, batches: Any, workdir: Path, config: loop.TrainConfig) ->
     if shares := [line["time/waiting"] for line in lines if "time/waiting" in line and line["step"] > WARM]:
         waiting = np.mean(shares) * (done[config.steps] - done[WARM]) / steps  # batches may be asked for ahead of time
     saving = sum(timed["saving"][:-1]) / steps  # the last one comes when all steps are done
-    return Stretch((done[config.steps] - done[WARM]) / steps, waiting, saving, sum(timed["logging"]) / steps)
+    cores = (spent[config.steps - 1] - spent[WARM]) / (steps - 1)
+    return Stretch((done[config.steps] - done[WARM]) / steps, cores, waiting, saving, sum(timed["logging"]) / steps)
 
 
 def during(method: Any, seconds: list[float]) -> Any:

@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not word.startswith(allowed) or not equals or arguments.command in NO_CONFIG:
             parser.error(f"unknown argument {word}")
         overrides.append((field, value))
+    together = False
     try:
-        start(arguments)
+        together = start(arguments)
         with warnings.catch_warnings():
             if arguments.command == "train":
                 return train(arguments, overrides)
@@ -63,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("GCDIFF_TRACEBACK"):
             raise
         print(f"gcdiff {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not together or os.environ.get("GCDIFF_TRACEBACK"):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"gcdiff {arguments.command}: the processes have lost one another ({reason})", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"gcdiff {arguments.command}: {interrupt or 'interrupted'}", file=sys.stderr)
