@@ -106,8 +106,8 @@ def smallest(queries: np.ndarray, references: np.ndarray, k: int, distance: Dist
         best = np.zeros((len(queries[rows]), 0))
         for columns in blocks(references):
             best = np.concatenate([best, distance(queries[rows], references[columns])], axis=1)
-            best = np.sort(best, axis=1)[:, :k]
-        found.append(best)
+            best = np.partition(best, min(k, best.shape[1]) - 1, axis=1)[:, :k]
+        found.append(np.sort(best, axis=1))
     return np.concatenate(found)
 
 

@@ -98,7 +98,7 @@ class JaxFeatures:
     """Any function of JAX: function(params, images float32 (B, height, width, 3)) -> (B, D).
 
     Images are given as (value / 255 - mean) / std. They run in batches of 4 or 32, one on each device, with the params
-    whole on all: an example's features do not depend on its batch or on how many devices there are.
+    whole on all: an example's features do not depend on how many devices there are.
     """
 
     name: str

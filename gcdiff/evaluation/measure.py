@@ -141,7 +141,7 @@ def interval(
 def spread(value: float, variance: float, groups: int, bounds: tuple[float, float] = EVERYWHERE) -> tuple[float, float]:
     """The interval of a value whose variance was found from `groups` groups."""
     wide = float(stdtrit(max(groups - 1, 1), 0.975) * np.sqrt(variance))
-    return max(value - wide, bounds[0]), min(value + wide, bounds[1])
+    return float(max(value - wide, bounds[0])), float(min(value + wide, bounds[1]))
 
 
 def ratio(total: np.ndarray) -> float:
