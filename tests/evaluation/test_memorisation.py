@@ -7,7 +7,7 @@ import pytest
 
 from gcdiff.evaluation import distances
 from gcdiff.evaluation.bank import banked
-from gcdiff.evaluation.distances import disagreement, euclidean, iou_distance, nearest, smallest
+from gcdiff.evaluation.distances import Nearest, disagreement, euclidean, iou_distance, nearest, smallest
 from gcdiff.evaluation.diversity import diversity, diversity_sums, layout_diversity_sums
 from gcdiff.evaluation.memorisation import audit, median, neighbours, p_values
 from gcdiff.types import VOID
@@ -109,6 +109,12 @@ def test_copied_training_examples_are_found():
     assert near[0].train.distances[99] == 0
     whole = audit(*map(bank, (train, train, heldout)))
     assert whole.copied.value == whole.nearer.value == 1 and whole.ratio.value == 0
+
+
+def test_held_out_examples_that_are_as_near_count_against_a_copy():
+    ids = np.zeros(4, int)
+    found = p_values(Nearest(np.array([0.0, 1.0, 1.5]), ids[:3]), Nearest(np.array([2.0, 1.0, 1.0, 3.0]), ids))
+    np.testing.assert_allclose(found, [1 / 5, 3 / 5, 3 / 5])
 
 
 def test_copied_layouts_are_found_and_images_apart():

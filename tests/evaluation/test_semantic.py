@@ -85,6 +85,8 @@ def test_classes_that_captions_name():
     ]
     found = named_classes(captions, NAMES, {"person": ("person", "people")})
     np.testing.assert_array_equal(found, [[1, 1, 0, 1, 1], [0] * 5, [0, 0, 1, 0, 0]])
+    found = named_classes(["two sign posts", "a sign"], ("sign", "sign post"))
+    np.testing.assert_array_equal(found, [[0, 1], [1, 0]])  # the longest of those that begin at one word
 
 
 def test_miou_against_a_brute_force_count():
