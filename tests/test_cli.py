@@ -100,12 +100,12 @@ def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
 def test_a_report_is_of_every_metric_that_there_can_be(run, tmp_path, capsys):
     out = tmp_path / "report"
     command = ["evaluate", "--workdir", str(run), "--num", "6", "--pairs", "4", "--out", str(out)]
-    assert cli.main([*command, "--metrics", "full", "--draws", "1", "--sweep", "guidance=2"]) == 0
+    assert cli.main([*command, "--metrics", "full", "--draws", "1", "--sweep", "steps=2"]) == 0
     shown, found = capsys.readouterr(), json.loads((out / "report.json").read_text())
     measured = {row["metric"] for row in found["rows"]}
     assert measured >= {"segmentation", "pairs", "synthesis", "captions", "layouts", "diversity", "likelihood"}
     assert measured | set(found["left_out"]) == set(METRICS) and "left out: clip" in shown.out
-    assert found["sweeps"][0]["points"][0]["value"] == 2 and "--sweep guidance=2" in found["made"]["command"]
+    assert found["sweeps"][0]["points"][0]["value"] == 2 and "--sweep steps=2" in found["made"]["command"]
     for row in found["rows"]:
         assert row["title"] in shown.out
     assert "4 pairs: " in shown.err and (out / "report.html").read_text().startswith("<!DOCTYPE html>")
