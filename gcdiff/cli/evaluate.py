@@ -13,6 +13,9 @@ from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
 
+DRAWS = 8
+"""Random levels per example and bound."""
+
 
 def evaluate(arguments) -> int:
     """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON, by
@@ -26,6 +29,7 @@ def evaluate(arguments) -> int:
     from gcdiff.evaluation.report import segmentation
     from gcdiff.training.writer import progress_bar
 
+    arguments.draws = DRAWS if arguments.draws is None else arguments.draws
     if arguments.num < 1 or arguments.draws < 1:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
     if arguments.grid is not None and not arguments.likelihood:

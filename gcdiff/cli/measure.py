@@ -18,8 +18,9 @@ from gcdiff.cli.extract import features
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.subject import hears, subject_of
 
-DRAWN, BOUNDED, SWEPT, REFERENCE = 128, 32, 64, 512
-"""How many pairs are drawn, have bounds, are drawn for each value of a sweep; with how many training examples."""
+DRAWN, BOUNDED, SWEPT, REFERENCE, DRAWS = 128, 32, 64, 512, 4
+"""How many pairs are drawn, have bounds, are drawn for each value of a sweep; how many training examples they are
+compared with; how many random levels a bound has."""
 DIALS = {"guidance": float, "steps": int}
 
 
@@ -49,6 +50,7 @@ def measure(arguments) -> int:
     from gcdiff.evaluation.results import table, to_dict
 
     started = time.time()
+    arguments.draws = DRAWS if arguments.draws is None else arguments.draws
     plan = _plan(arguments)
     out = arguments.out or (arguments.upsample or arguments.workdir) / "report"
     writable(out)

@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_report(evaluate)
     evaluate.add_argument("--num", type=int, default=256, help="how many examples (default: 256)")
     evaluate.add_argument("--likelihood", action="store_true", help="bounds on -log p too: slower")
-    evaluate.add_argument("--draws", type=int, default=8, help="random levels per example and bound (default: 8)")
+    evaluate.add_argument("--draws", type=int, help="random levels per example and bound (default: 8, of a report 4)")
     evaluate.add_argument(
         "--log-snr-max", type=float, metavar="L", help="where the bounds' last step begins (default: the best of a few)"
     )
