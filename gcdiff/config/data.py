@@ -93,6 +93,15 @@ def _streets(config: ConfigDict) -> Splits:
     return Splits(train, heldout, _augment(config, train.labels), None)
 
 
+def _cells(config: ConfigDict) -> Splits:
+    from gcdiff.data.synthetic.cells import Cells
+
+    size = tuple(config.data.size)
+    train = Cells("train", config.data.num, size=size)
+    heldout = Cells("heldout", config.data.heldout, size=size)
+    return Splits(train, heldout, _augment(config, train.labels), None)
+
+
 def _camvid(config: ConfigDict) -> Splits:
     from gcdiff.data.builders.camvid import CAPTIONS, CamVid
 
@@ -119,7 +128,7 @@ def _prepared(config: ConfigDict) -> Splits:
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 
 
-DATASETS = {"streets": _streets, "camvid": _camvid, "prepared": _prepared}
+DATASETS = {"streets": _streets, "cells": _cells, "camvid": _camvid, "prepared": _prepared}
 
 
 def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:
