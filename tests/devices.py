@@ -19,6 +19,7 @@ import numpy as np
 from gcdiff import config as configs
 from gcdiff import parallel
 from gcdiff.api import Model
+from gcdiff.evaluation.features import JaxFeatures
 from gcdiff.samplers.sample import Sampler
 from gcdiff.text.encoder import load_encoder
 from gcdiff.text.images import load_image_encoder
@@ -51,6 +52,10 @@ class Small:
         return Pair(h @ p["image"], h @ p["layout"])
 
 
+def _colors(params, images):
+    return jnp.tanh(params * images).mean((1, 2))
+
+
 def answers(everything: bool = True) -> dict[str, np.ndarray]:
     """What is answered on all devices there are; what `progress` was told, and how many programs a path took."""
     c = configs.default()
@@ -80,6 +85,8 @@ def answers(everything: bool = True) -> dict[str, np.ndarray]:
         task = dataclasses.replace(task, network=network, sampler=built.sampler)
         found["evaluate"] = np.concatenate([np.ravel(v) for v in task.evaluate(params, 0).values()])
         found["text"] = load_encoder(TEXTS / "t5_relu").encode(CAPTIONS)
+        colors = JaxFeatures("colours", _colors, 2.0, SIZE)
+        found["features"] = np.concatenate([colors(IMAGES), colors(IMAGES[:5])])
         found["vectors"] = load_image_encoder(TEXTS / "clip_gelu").encode(list(IMAGES))
     return {f"{name}.{i}": np.asarray(a) for name, of in found.items() for i, a in enumerate(jax.tree.leaves(of))}
 

@@ -47,7 +47,7 @@ def found(tmp_path_factory) -> list[dict[str, np.ndarray]]:
 def test_eight_devices_answer_as_one(found):
     one, eight = found[:2]
     names = {name.split(".")[0] for name in one}
-    assert names > {"sample", "outpaint", "segment", "evaluate", "text", "vectors", "bounds"}
+    assert names > {"sample", "outpaint", "segment", "evaluate", "text", "vectors", "features", "bounds"}
     for name in one:
         if name.split(".")[0] not in ("bounds", "progress"):
             np.testing.assert_array_equal(one[name], eight[name], err_msg=name)

@@ -6,10 +6,12 @@ all of them is that of the data set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from gcdiff.evaluation.measure import Measure, Sums, summed
 from gcdiff.types import VOID
 
 BINS = 15
@@ -40,6 +42,40 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
     own = np.take_along_axis(p, y[:, None], axis=-1)[:, 0]
     nats = float(-np.log(np.maximum(own, 1e-12)).sum())
     return Reliability(np.stack(parts, axis=-1).reshape(k, BINS, 3).astype(np.float64), nats)
+
+
+class Calibration(NamedTuple):
+    """Calibration errors as shares of 1, and the negative log-likelihood in nats per labelled pixel."""
+
+    expected: Measure
+    classwise: Measure
+    negative_log_likelihood: Measure
+
+
+def reliability_sums(probabilities: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Sums:
+    """The `reliability` of each of N examples, (N, H, W, K) and (N, H, W), with their ids, for `calibration`."""
+    each = [reliability(*pair) for pair in zip(probabilities, labels, strict=True)]
+    size = probabilities.shape[-1] * BINS * 3 + 1
+    rows = np.array([[*one.table.ravel(), one.nats] for one in each]).reshape(-1, size)
+    told = {"resolution": f"{labels.shape[1]}x{labels.shape[2]}", "void": "void pixels are left out", "bins": BINS}
+    return summed(ids, rows, told)
+
+
+def calibration(sums: Sums) -> Calibration:
+    """The numbers below, of `reliability_sums`, with intervals over examples."""
+
+    def measured(statistic: Callable[[Reliability], float], high: float) -> Measure:
+        return sums.measure(lambda total: statistic(_reliability(total)), (0.0, high))
+
+    return Calibration(
+        measured(expected_calibration_error, 1.0),
+        measured(classwise_calibration_error, 1.0),
+        measured(negative_log_likelihood, np.inf),
+    )
+
+
+def _reliability(total: np.ndarray) -> Reliability:
+    return Reliability(total[:-1].reshape(-1, BINS, 3), float(total[-1]))
 
 
 def expected_calibration_error(sums: Reliability) -> float:

@@ -8,13 +8,10 @@ A scene, an image with its layout, is 24 numbers (`PARAMETERS`):
      6  the mean colour, R, G and B in [0, 1], of the image over the layout's sky and over its road; the whole image's
         where the layout has none. A light shifts all colours together: more of them would count it more often
 
-each divided by its standard deviation among the reference's scenes. With means m, m' and covariances C, C' of two sets
-
-    d^2 = |m - m'|^2 + tr(C + C' - 2 (C^1/2 C' C^1/2)^1/2)                                                     (1)
-
-(Dowson and Landau 1982; of a network's features, Heusel et al. 2017). A finite set of scenes is at a distance from
-the world it is drawn from, of the order of one over their number: a distance is to be read beside that of as many real
-scenes, and compared at one number of scenes alone.
+each divided by its standard deviation among the reference's scenes; their distance is d^2 of equation (1) in
+`gcdiff.evaluation.moments`. A finite set of scenes is at a distance from the world it is drawn from, of the order of
+one over their number: a distance is to be read beside that of as many real scenes, and compared at one number of
+scenes alone.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ import numpy as np
 
 from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL, WEATHERS
 from gcdiff.data.synthetic.streets_oracle import Reading, pieces
+from gcdiff.evaluation.moments import frechet_distance, symmetric_root
 from gcdiff.evaluation.segmentation import Score
 
 COLORED = ("sky", "road")
@@ -56,13 +54,6 @@ def _parameters(image: np.ndarray, layout: np.ndarray, seen: np.ndarray, weather
     return [*shares, *things, *(weather == name for name in WEATHERS[1:]), *np.concatenate(colors)]
 
 
-def frechet_distance(gap: np.ndarray, cov: np.ndarray, root: np.ndarray) -> float:
-    """d^2 of equation (1) between Gaussians whose means are `gap` (D,) apart, with covariances C = `cov` and
-    C' = `root` @ `root`, (D, D) both; the root is the symmetric one."""
-    shared = np.linalg.eigvalsh(root @ cov @ root)
-    return float(gap @ gap + np.trace(cov) + np.sum(root**2) - 2 * np.sqrt(np.maximum(shared, 0)).sum())
-
-
 def frechet_score(parameters: np.ndarray, reference: np.ndarray, seed: int, samples: int = 1000) -> Score:
     """d^2 of scenes (N, D) from reference scenes (M, D), in units of the reference's standard deviations.
 
@@ -78,8 +69,7 @@ def frechet_score(parameters: np.ndarray, reference: np.ndarray, seed: int, samp
     if (scale == 0).any():
         raise ValueError(f"parameter {int(np.argmin(scale))} of {len(reference)} reference scenes does not vary")
     center, num, dims = reference.mean(0), len(parameters), parameters.shape[1]
-    values, vectors = np.linalg.eigh(np.cov((reference - center) / scale, rowvar=False).reshape(dims, dims))
-    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    root = symmetric_root(np.cov((reference - center) / scale, rowvar=False).reshape(dims, dims))
     x = (parameters - center) / scale
     moments = np.concatenate([x, (x[:, :, None] * x[:, None]).reshape(num, -1)], axis=1)
 

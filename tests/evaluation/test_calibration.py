@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from gcdiff.evaluation.calibration import (
+    calibration,
     classwise_calibration_error,
     entropy,
     expected_calibration_error,
     frequencies,
     negative_log_likelihood,
     reliability,
+    reliability_sums,
     vote,
 )
 from gcdiff.types import VOID
@@ -63,6 +65,22 @@ def test_parts_add_up_and_void_is_left_out():
     hidden = labels.copy()
     hidden[70:] = VOID
     np.testing.assert_allclose(reliability(p, hidden).table, reliability(p[:70], labels[:70]).table)
+
+
+def test_shares_of_examples_add_up_and_their_interval_holds_zero():
+    """Images of true probabilities: the error is 0 within what so few pixels tell, and merged shares are the whole."""
+    p, labels, _ = world()
+    p, labels, ids = p.reshape(200, 20, 50, K), labels.reshape(200, 20, 50), np.arange(200)
+    whole = calibration(reliability_sums(p, labels, ids))
+    parts = [reliability_sums(p[i::3], labels[i::3], ids[i::3]) for i in (2, 0, 1)]
+    for one, other in zip(calibration(parts[0] + parts[1] + parts[2]), whole, strict=True):
+        np.testing.assert_allclose(one[:3], other[:3], rtol=1e-9, atol=1e-12)
+    sums = reliability(p, labels)
+    assert whole.expected.value == pytest.approx(expected_calibration_error(sums)) and whole.expected.low < 0.002
+    assert whole.classwise.value == pytest.approx(classwise_calibration_error(sums))
+    nats = whole.negative_log_likelihood
+    assert nats.value == pytest.approx(negative_log_likelihood(sums))
+    assert nats.low < entropy(p).mean() * np.log(2) < nats.high
 
 
 def test_samples_vote():

@@ -8,7 +8,8 @@ import pytest
 from gcdiff.data.synthetic.streets import Streets
 from gcdiff.data.synthetic.streets_appearance import LABELS, LIGHT_WEATHER, SURFACE_ID, render
 from gcdiff.data.synthetic.streets_oracle import Oracle
-from gcdiff.evaluation.frechet import PARAMETERS, frechet_distance, frechet_score, scene_parameters
+from gcdiff.evaluation.frechet import PARAMETERS, frechet_score, scene_parameters
+from gcdiff.evaluation.moments import frechet_distance
 
 RNG = np.random.default_rng(0)
 NAMES = list(PARAMETERS)

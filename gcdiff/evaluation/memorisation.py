@@ -1,0 +1,128 @@
+"""Are samples copies of training examples? Nearest training neighbours beside nearest held-out ones.
+
+With t(x) and h(x) the distances of x to the nearest of n training and of m held-out examples, itself left out,
+
+    copied          the share of samples with p(x) <= level, where                                                (1)
+                    p(x) = (1 + number of held-out e with t(e) <= t(x)) / (m + 1)
+    nearer          the share of samples with t(x) < h(x), equal ones half                                        (2)
+    ratio           the median over samples of t(x) / h(x)                                                        (3)
+    ratio_heldout   the median over held-out e of t(e) / h(e)
+
+p(x) is a conformal p-value (Vovk, Gammerman and Shafer 2005): a sample that is drawn as the held-out examples are is
+called copied with a probability of at most `level`, whatever the data, the numbers and the distance. For training and
+held-out examples drawn alike, independent samples are nearer to a training example with probability n / (n + m):
+`expected`. The ratio depends on n and m, and is to be read beside that of the held-out examples themselves.
+
+The interval is over samples (and over held-out examples for ratio_heldout), with all sets held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation.bank import Bank
+from gcdiff.evaluation.distances import Distance, Nearest, euclidean, nearest
+from gcdiff.evaluation.measure import SHARE, Measure, ratio, same_convention, summed
+
+
+class Neighbours(NamedTuple):
+    """Of the same N examples with ids int (N,): their nearest training and nearest held-out examples."""
+
+    ids: np.ndarray
+    train: Nearest
+    heldout: Nearest
+
+
+class Memorisation(NamedTuple):
+    """Equations (1) to (3); `level` and `expected` are what `copied` (at most) and `nearer` are without memory."""
+
+    copied: Measure
+    level: float
+    nearer: Measure
+    expected: float
+    ratio: Measure
+    ratio_heldout: Measure
+
+
+def neighbours(examples: Bank, train: Bank, heldout: Bank, distance: Distance = euclidean) -> Neighbours:
+    """Those of examples, in blocks. Where the examples are the held-out ones, none is its own neighbour.
+
+    Shares of the references may be searched apart: `Nearest` adds up.
+    """
+    for side in (train, heldout):
+        same_convention(examples.convention, side.convention)
+    ids, values = examples.rows()
+    found = []
+    for side in (train, heldout):
+        theirs, references = side.rows()
+        found.append(nearest(values, references, theirs, distance, own=ids if side is examples else None))
+    return Neighbours(ids, *found)
+
+
+def p_values(examples: Nearest, heldout: Nearest) -> np.ndarray:
+    """p of equation (1), float64 (N,), from the nearest training examples of N examples and of m held-out ones."""
+    sorted_distances = np.sort(heldout.distances)
+    nearer = np.searchsorted(sorted_distances, examples.distances, side="right")
+    return (1 + nearer) / (len(sorted_distances) + 1)
+
+
+def memorisation(
+    samples: Neighbours,
+    heldout: Neighbours,
+    train: int,
+    convention: Mapping[str, Any],
+    level: float = 0.01,
+) -> Memorisation:
+    """From the neighbours of samples and of the m held-out examples, and the number of training examples.
+
+    Raises ValueError for a level that m held-out examples cannot tell: they need to be 1 / level - 1 or more.
+    """
+    m = len(heldout.ids)
+    if not 1 / (m + 1) <= level < 1:
+        raise ValueError(f"level is {level:g} for {m} held-out examples, expected 1 / {m + 1} or more and below 1")
+    t, h = samples.train.distances, samples.heldout.distances
+    counts = {"samples": len(t), "train": train, "heldout": m}
+
+    def share(hits: np.ndarray, **told: Any) -> Measure:
+        values = np.stack([hits, np.ones(len(hits))], -1).astype(float)
+        return summed(samples.ids, values, {**convention, **told}).measure(ratio, SHARE)._replace(counts=counts)
+
+    nearer = (t < h) + 0.5 * (t == h)
+    told = {**convention, "interval": "95 %, of the order statistics", "statistic": "median of t / h"}
+    ratios = [Measure(*median(_ratios(side)), counts, told) for side in (samples, heldout)]
+    return Memorisation(
+        share(p_values(samples.train, heldout.train) <= level, level=level, statistic="p <= level"),
+        level,
+        share(nearer, statistic="t < h"),
+        train / (train + m),
+        *ratios,
+    )
+
+
+def audit(
+    samples: Bank, train: Bank, heldout: Bank, distance: Distance = euclidean, level: float = 0.01
+) -> Memorisation:
+    """The whole for one space, features or pixels or layouts, of a bank of each set."""
+    of_samples, of_heldout = (neighbours(bank, train, heldout, distance) for bank in (samples, heldout))
+    told = {**samples.convention, "distance": distance.__name__}
+    return memorisation(of_samples, of_heldout, len(train.ids), told, level)
+
+
+def _ratios(of: Neighbours) -> np.ndarray:
+    """t / h; 1 where both are 0, inf where h alone is."""
+    t, h = of.train.distances, of.heldout.distances
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(t == h, 1.0, t / h)
+
+
+def median(values: np.ndarray) -> tuple[float, float, float]:
+    """The median and its 95 % interval, the order statistics that are 1.96 standard deviations of a binomial off."""
+    if not len(values):
+        return float("nan"), float("nan"), float("nan")
+    ordered, n = np.sort(values), len(values)
+    off = 0.98 * np.sqrt(n)
+    low, high = int(max(np.floor(n / 2 - off), 0)), int(min(np.ceil(n / 2 + off), n - 1))
+    return float(np.median(ordered)), float(ordered[low]), float(ordered[high])

@@ -1,0 +1,127 @@
+"""Do images show the classes that were asked for? Semantic recall, and with it precision and F1.
+
+With A the classes asked for and S those that a segmenter sees in the image, in at least `min_area` pixels,
+
+    recall = mean of |A & S| / |A|    precision = mean of |A & S| / |S|    F1 = mean of 2 |A & S| / (|A| + |S|)   (1)
+
+over the samples whose denominator is not 0. Recall at a minimum of one pixel is that of Park et al. (2023, section
+4.3): a model that paints a speck of every class everywhere has a recall of 1, so that precision and a larger minimum
+belong beside it. A is read from the caption (`named_classes`), as their text says, or from a layout, as their formula.
+Per class, hits and misses are counted over all samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation.measure import SHARE, Measure, Sums, ratio, summed
+from gcdiff.types import VOID
+
+
+class Retrieval(NamedTuple):
+    """Recall, precision and F1, of samples or of one class."""
+
+    recall: Measure
+    precision: Measure
+    f1: Measure
+
+
+def present(layouts: np.ndarray, num_classes: int, min_area: int = 1) -> np.ndarray:
+    """Which classes have at least `min_area` pixels: bool (N, K), of layouts int (N, H, W); VOID is no class.
+
+    Raises ValueError for a label that is neither and for an area below 1.
+    """
+    if min_area < 1:
+        raise ValueError(f"min_area is {min_area} pixels, expected at least 1")
+    return areas(layouts, num_classes) >= min_area
+
+
+def areas(layouts: np.ndarray, num_classes: int) -> np.ndarray:
+    """The pixels of each class: int64 (N, K), of layouts int (N, H, W) with VOID. Raises ValueError for a label that is
+    neither VOID nor a class."""
+    flat = np.asarray(layouts).reshape(len(layouts), -1)
+    wrong = flat[((flat < 0) & (flat != VOID)) | (flat >= num_classes)]
+    if wrong.size:
+        raise ValueError(f"label {wrong[0]} is no class, expected 0 to {num_classes - 1} or {VOID} for void")
+    counts = [np.bincount(row[row != VOID], minlength=num_classes) for row in flat]
+    return np.array(counts, np.int64).reshape(-1, num_classes)
+
+
+def named_classes(
+    captions: Sequence[str], names: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
+) -> np.ndarray:
+    """Which classes captions name: bool (N, K).
+
+    A class is named by its own name, or where `words` lists it by one of those, as whole words of any case, with s or
+    es behind or not. The longest name counts where several begin: "traffic light" names no "light".
+    """
+    of = {
+        word.lower(): k for k, name in enumerate(names) for word in (words or {}).get(name, (name.replace("_", " "),))
+    }
+    longest = sorted(of, key=len, reverse=True)
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest))})(?:e?s)?\b", re.IGNORECASE)
+    found = np.zeros((len(captions), len(names)), bool)
+    for row, caption in zip(found, captions, strict=True):
+        for match in pattern.finditer(caption):
+            row[of[match[1].lower()]] = True
+    return found
+
+
+def semantic_sums(
+    wanted: np.ndarray,
+    seen: np.ndarray,
+    ids: np.ndarray,
+    *,
+    source: str,
+    segmenter: str,
+    min_area: int = 1,
+) -> Sums:
+    """Of the classes asked for, bool (N, K), and what a segmenter sees in the images, int (N, H, W) with VOID.
+
+    `source` says where the former are from ("captions", "layouts"), and `segmenter` is its name.
+    """
+    n, k = wanted.shape
+    shown = present(seen, k, min_area)
+    hits, extra, missed = wanted & shown, ~wanted & shown, wanted & ~shown
+    both = hits.sum(1)
+    pairs = ((both, wanted.sum(1)), (both, shown.sum(1)), (2 * both, wanted.sum(1) + shown.sum(1)))
+    samples = np.array([[part / np.maximum(whole, 1), whole > 0] for part, whole in pairs], float)
+    values = np.concatenate([samples.reshape(6, n).T, np.stack([hits, extra, missed], -1).reshape(n, -1)], axis=1)
+    convention = {
+        "classes asked for": source,
+        "segmenter": segmenter,
+        "resolution": f"{seen.shape[1]}x{seen.shape[2]}",
+        "min_area": f"{min_area} pixels",
+        "void": "no class, on neither side",
+    }
+    return summed(ids, values, convention)
+
+
+def semantic_scores(sums: Sums) -> Retrieval:
+    """Equation (1). The counts tell over how many samples each is a mean."""
+    means = [
+        sums.measure(lambda total, i=i: ratio(total[2 * i : 2 * i + 2]), SHARE, mean="over samples") for i in range(3)
+    ]
+    counted = sums.total[1:6:2].astype(int).tolist()
+    return Retrieval(*(m._replace(counts={**m.counts, "counted": c}) for m, c in zip(means, counted, strict=True)))
+
+
+def class_scores(sums: Sums, names: Sequence[str]) -> dict[str, Retrieval]:
+    """The same of each class, from its hits, false alarms and misses over all samples; nan where there are none."""
+
+    def of(k: int, hits: int, weights: tuple[int, int, int]) -> Measure:
+        def rate(total: np.ndarray) -> float:
+            counts = total[6 + 3 * k : 9 + 3 * k]
+            return ratio(np.array([hits * counts[0], counts @ weights]))
+
+        found = sums.measure(rate, SHARE, mean="counts over all samples")
+        asked = sums.total[6 + 3 * k] + sums.total[8 + 3 * k]
+        return found._replace(counts={**found.counts, "asked for": int(asked)})
+
+    return {
+        name: Retrieval(of(k, 1, (1, 0, 1)), of(k, 1, (1, 1, 0)), of(k, 2, (2, 1, 1))) for k, name in enumerate(names)
+    }

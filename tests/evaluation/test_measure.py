@@ -1,0 +1,93 @@
+"""Sums over shares, their intervals, and the sample that a bank keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gcdiff.evaluation.bank import banked, standardised
+from gcdiff.evaluation.measure import GROUPS, group_of, jackknife_variance, ratio, summed
+
+RNG = np.random.default_rng(0)
+
+
+def rate(ids, hits):
+    return summed(ids, np.stack([hits, np.ones(len(hits), int)], -1), {}).measure(ratio)
+
+
+def test_shares_add_up_to_the_whole_bit_for_bit():
+    ids, values = RNG.permutation(300), RNG.integers(0, 1000, (300, 4, 2))
+    whole = summed(ids, values, {"a": 1})
+    shares = [summed(ids[i::3], values[i::3], {"a": 1}) for i in (2, 0, 1)]
+    merged = shares[0] + shares[1] + shares[2]
+    for found, wanted in zip(merged, whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(whole.total, values.sum(0))
+    assert merged.measure(lambda t: t[0, 0] / t[1, 1]) == whole.measure(lambda t: t[0, 0] / t[1, 1])
+    with pytest.raises(ValueError, match="a is 1 on one side and 2 on the other"):
+        _ = whole + summed(ids + 300, values, {"a": 2})
+
+
+def test_the_jackknife_of_a_mean_is_its_variance():
+    """With a group for each example, equation (2) is the sample variance over n."""
+    x = RNG.normal(size=40)
+    without = (x.sum() - x) / 39
+    assert jackknife_variance(x.mean(), without, np.ones(40, int)) == pytest.approx(x.var(ddof=1) / 40)
+    assert np.isnan(jackknife_variance(1.0, np.ones(1), np.ones(1)))
+
+
+@pytest.mark.parametrize("examples", [30, 400])
+def test_intervals_cover_as_promised(examples):
+    """Of a ratio of two means, with groups of unequal size, and of few examples each."""
+    covered = []
+    for i in range(400):
+        pairs = np.random.default_rng(i).gamma(4.0, 1.0, (examples, 2))
+        found = summed(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
+        covered.append(found.low < 1 < found.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_an_order_of_the_data_does_not_decide_the_group():
+    every_other = group_of(np.arange(0, 4000, GROUPS))
+    assert np.bincount(every_other, minlength=GROUPS).min() > 0
+    assert rate(np.arange(50), np.ones(50, int)).value == 1
+
+
+def test_few_examples_and_none():
+    assert np.isnan(rate(np.zeros(0, int), np.zeros(0, int)).value)
+    one = rate(np.array([3]), np.array([1]))
+    assert one.value == 1 and np.isnan(one.low) and one.counts == {"examples": 1}
+    with pytest.raises(ValueError, match="1 of 3 ids repeat"):
+        rate(np.array([1, 2, 1]), np.ones(3, int))
+    with pytest.raises(ValueError, match=r"ids have shape \(2,\)"):
+        rate(np.arange(2), np.ones(3, int))
+
+
+def test_a_bank_keeps_the_same_sample_for_any_shares():
+    ids, values = RNG.permutation(500), RNG.normal(size=(500, 3)).astype(np.float32)
+    whole = banked(ids, values, {}, limit=40)
+    merged = [banked(ids[i:j], values[i:j], {}, limit=40) for i, j in ((300, 500), (0, 7), (7, 300))]
+    some = merged[0] + merged[1] + merged[2]
+    np.testing.assert_array_equal(some.ids, whole.ids)
+    np.testing.assert_array_equal(some.values, whole.values)
+    assert len(some.ids) == 40 and some.seen == 500
+    assert sum(len(part) for part, _ in some.parts) <= 80
+    assert (np.diff(some.ids) > 0).all()
+    for i, row in zip(some.ids, some.values, strict=True):
+        np.testing.assert_array_equal(values[ids == i][0], row)
+    full = banked(ids, values, {})
+    np.testing.assert_array_equal(full.values, values[np.argsort(ids)])
+    with pytest.raises(ValueError, match="500 of 1000 ids repeat"):
+        _ = (full + full).rows()
+    with pytest.raises(ValueError, match="limit is 40 on one side"):
+        _ = whole + full
+
+
+def test_units_of_a_reference():
+    real = banked(np.arange(50), RNG.normal(3, [1, 10], (50, 2)), {})
+    np.testing.assert_allclose(standardised(real, real).values.std(axis=0, ddof=1), 1)
+    still = banked(np.arange(5), np.ones((5, 2)), {})
+    with pytest.raises(ValueError, match="feature 0 of 5 reference examples does not vary"):
+        standardised(real, still)
+    with pytest.raises(ValueError, match="features of example 7 are not finite"):
+        banked(np.array([6, 7]), np.array([[1.0], [np.nan]]), {})

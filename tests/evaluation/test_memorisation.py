@@ -1,0 +1,143 @@
+"""Distances, diversity, and copies of training examples that are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gcdiff.evaluation import distances
+from gcdiff.evaluation.bank import banked
+from gcdiff.evaluation.distances import Nearest, disagreement, euclidean, iou_distance, nearest, smallest
+from gcdiff.evaluation.diversity import diversity, diversity_sums, layout_diversity_sums
+from gcdiff.evaluation.memorisation import audit, median, neighbours, p_values
+from gcdiff.types import VOID
+
+RNG = np.random.default_rng(0)
+
+
+def bank(x):
+    return banked(np.arange(len(x)), x, {"extractor": "toy"})
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(distances, "ELEMENTS", 32)
+
+
+def test_nearest_neighbours_against_brute_force(small_blocks):
+    x, y = RNG.normal(size=(30, 4)), RNG.normal(size=(50, 4))
+    ids = RNG.permutation(50) + 100
+    away = np.linalg.norm(x[:, None] - y, axis=-1)
+    np.testing.assert_allclose(euclidean(x, y), away, rtol=1e-9)
+    found = nearest(x, y, ids)
+    np.testing.assert_allclose(found.distances, away.min(1), rtol=1e-9)
+    np.testing.assert_array_equal(found.ids, ids[away.argmin(1)])
+    np.testing.assert_allclose(smallest(x, y, 3), np.sort(away, 1)[:, :3], rtol=1e-9)
+    parts = nearest(x, y[:20], ids[:20]) + nearest(x, y[20:], ids[20:])
+    np.testing.assert_array_equal(parts.ids, found.ids)
+    own = nearest(y, y, ids, own=ids)
+    assert (own.distances > 0).all() and (own.ids != ids).all()
+
+
+def test_equal_examples_are_at_zero_and_the_lowest_id_counts(small_blocks):
+    x = RNG.normal(1e4, 1, (4, 3))
+    y = np.tile(x, (3, 1))
+    assert (np.diagonal(euclidean(x, x)) == 0).all() and (euclidean(x, x)[~np.eye(4, dtype=bool)] > 0).all()
+    np.testing.assert_array_equal(nearest(x, y, np.arange(12)[::-1]).ids, [3, 2, 1, 0])
+    np.testing.assert_allclose(euclidean(x, x + [1e-3, 0, 0]).diagonal(), 1e-3, rtol=1e-6)
+
+
+def test_distances_of_layouts_against_brute_force():
+    a, b = RNG.integers(-1, 3, (6, 3, 4)), RNG.integers(-1, 3, (5, 3, 4))
+    a[0] = VOID
+    for i in range(6):
+        for j in range(5):
+            told = (a[i] != VOID) & (b[j] != VOID)
+            x, y = a[i][told], b[j][told]
+            wrong, iou = 1.0, 0.0
+            if told.any():
+                wrong = (x != y).mean()
+                classes = [k for k in range(3) if k in x or k in y]
+                iou = np.mean([((x == k) & (y == k)).sum() / ((x == k) | (y == k)).sum() for k in classes])
+            assert disagreement(a, b)[i, j] == pytest.approx(wrong, abs=1e-6)
+            assert iou_distance(a, b, 3)[i, j] == pytest.approx(1 - iou)
+
+
+def test_diversity_is_the_mean_distance_of_pairs():
+    samples = RNG.normal(size=(7, 4, 3))
+    pairs = [np.linalg.norm(c[i] - c[j]) for c in samples for i in range(4) for j in range(i)]
+    ids, told = np.arange(7), {"extractor": "toy"}
+    parts = diversity_sums(samples[:3], ids[:3], told) + diversity_sums(samples[3:], ids[3:], told)
+    found = diversity(parts)
+    assert found.value == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert found.counts == {"conditions": 7} and found.convention["samples of a condition"] == 4
+    assert diversity(diversity_sums(samples[:, :1].repeat(3, 1), ids, told)).value == 0
+    layouts = np.zeros((2, 2, 2, 2), int)
+    layouts[1, 1] = [[0, 0], [0, 1]]  # IoU 3/4 and 0
+    assert diversity(layout_diversity_sums(layouts, np.arange(2), 3)).value == pytest.approx((0 + 1 - 3 / 8) / 2)
+    with pytest.raises(ValueError, match="1 sample of each condition"):
+        diversity_sums(samples[:, :1], ids, told)
+
+
+def test_independent_samples_are_not_called_copies():
+    """Over many worlds: `copied` at its level on average, `nearer` at its expectation, the ratio as the held-out's."""
+    copied, nearer, ratios = [], [], []
+    for i in range(60):
+        rng = np.random.default_rng(i)
+        found = audit(*(bank(rng.normal(size=(n, 2))) for n in (60, 90, 39)), level=0.05)
+        copied.append(found.copied.value)
+        nearer.append(found.nearer.value - found.expected)
+        ratios.append(np.log(found.ratio.value / found.ratio_heldout.value))
+    assert found.expected == 90 / 129 and found.level == 0.05
+    for values, expected in ((copied, 0.05), (nearer, 0.0), (ratios, 0.0)):
+        assert abs(np.mean(values) - expected) < 3.5 * np.std(values) / np.sqrt(60)
+
+
+def test_copied_training_examples_are_found():
+    train, heldout = RNG.normal(size=(300, 6)), RNG.normal(size=(120, 6))
+    samples = RNG.normal(size=(100, 6))
+    samples[:30] = train[:30] + RNG.normal(0, 0.01, (30, 6))
+    samples[99] = train[7]
+    found = audit(*map(bank, (samples, train, heldout)))
+    assert 0.31 <= found.copied.value <= 0.35 and found.copied.low > found.level
+    assert found.nearer.value > found.expected and found.ratio.value < found.ratio_heldout.value
+    assert found.copied.counts == {"samples": 100, "train": 300, "heldout": 120}
+    near = [neighbours(bank(x), bank(train), bank(heldout)) for x in (samples, heldout)]
+    p = p_values(near[0].train, near[1].train)
+    assert (p[:30] == 1 / 121).all() and p[99] == 1 / 121 and p[30:99].mean() > 0.3
+    np.testing.assert_array_equal(near[0].train.ids[:30], np.arange(30))
+    assert near[0].train.distances[99] == 0
+    whole = audit(*map(bank, (train, train, heldout)))
+    assert whole.copied.value == whole.nearer.value == 1 and whole.ratio.value == 0
+
+
+def test_held_out_examples_that_are_as_near_count_against_a_copy():
+    ids = np.zeros(4, int)
+    found = p_values(Nearest(np.array([0.0, 1.0, 1.5]), ids[:3]), Nearest(np.array([2.0, 1.0, 1.0, 3.0]), ids))
+    np.testing.assert_allclose(found, [1 / 5, 3 / 5, 3 / 5])
+
+
+def test_copied_layouts_are_found_and_images_apart():
+    train, heldout = RNG.integers(0, 4, (80, 4, 6)), RNG.integers(0, 4, (110, 4, 6))
+    samples = RNG.integers(0, 4, (40, 4, 6))
+    samples[:10] = train[:10]
+    samples[:10, 0, 0] = VOID
+    found = audit(*map(bank, (samples, train, heldout)), distance=disagreement)
+    assert found.copied.value == pytest.approx(10 / 40) and found.copied.convention["distance"] == "disagreement"
+
+
+def test_the_median_and_its_interval():
+    assert median(np.arange(101.0))[0] == 50
+    covered = []
+    for i in range(300):
+        _, low, high = median(np.random.default_rng(i).exponential(size=80))
+        covered.append(low < np.log(2) < high)
+    assert 0.93 <= np.mean(covered) <= 0.99
+
+
+def test_bad_input():
+    x = RNG.normal(size=(20, 3))
+    with pytest.raises(ValueError, match="level is 0.01 for 20 held-out examples, expected 1 / 21 or more"):
+        audit(bank(x), bank(x), bank(x + 1))
+    with pytest.raises(ValueError, match="extractor is 'toy' on one side and None on the other"):
+        audit(bank(x), banked(np.arange(20), x, {}), bank(x))
