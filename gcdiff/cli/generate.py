@@ -84,13 +84,18 @@ def generate(arguments) -> int:
     def end(place) -> None:
         say(table(finish(place, model.size, model.specs.licence, said, training, audit)))
 
+    progress, begun = Progress(arguments.num, "pair", quiet=not leads()), False
+
+    def tell(kept: int, drawn: int) -> None:
+        nonlocal begun
+        if begun or kept == arguments.num:
+            progress.update(kept, {"drawn": drawn})
+        else:
+            progress.note(kept, "compiling")
+        begun = True
+
     try:
-        with contextlib.ExitStack() as shown:
-            tell = None
-            if leads():
-                progress = shown.enter_context(contextlib.closing(Progress(arguments.num, "pair")))
-                progress.note(0, "compiling")
-                tell = lambda kept, drawn: progress.update(kept, {"drawn": drawn})  # noqa: E731
+        with contextlib.closing(progress):
             make(model, request, Judge(arguments.min_agreement, audit), arguments.out, header, tell, end)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on from the pairs that are written") from None
@@ -126,7 +131,8 @@ def _data(arguments, model):
     except (ValueError, OSError) as error:
         if needed:
             raise
-        print(f"training data: {error}; their class frequencies are left out")
+        if leads():
+            print(f"training data: {error}; their class frequencies are left out")
         return None
 
 

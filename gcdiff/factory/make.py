@@ -17,8 +17,8 @@ from gcdiff.factory.captions import Captions
 from gcdiff.factory.judge import KEPT, Judge
 from gcdiff.factory.place import Place, opened
 
-Tell = Callable[[int, int], None] | None
-"""Called with how many pairs are kept and how many were drawn, after every round."""
+Tell = Callable[[int, int], None]
+"""Called with how many pairs are kept and how many were drawn, at the start and after every round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def make(
     stays, and goes on where more may be drawn.
     """
     if jax.process_index() > 0:
-        _rounds(model, request, judge, None, *_told(None), None)
+        _rounds(model, request, judge, None, *_told(None), tell)
         return
     with contextlib.ExitStack() as stack:
         try:
@@ -77,6 +77,7 @@ def _told(state: tuple[int, int] | None) -> tuple[int, int]:
 def _rounds(
     model: Model, request: Request, judge: Judge, place: Place | None, drawn: int, kept: int, tell: Tell
 ) -> None:
+    tell(kept, drawn)
     while kept < request.num:
         if drawn >= request.most:
             raise ValueError(
@@ -97,5 +98,4 @@ def _rounds(
                 caption = None if captions is None else captions[i]
                 place.add(drawn, caption, pair.image[i], pair.layout[i], judged)
             drawn, kept = drawn + 1, kept + (judged.verdict == KEPT)
-        if tell is not None:
-            tell(kept, drawn)
+        tell(kept, drawn)
