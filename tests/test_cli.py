@@ -17,6 +17,7 @@ import gcdiff
 from gcdiff import cli
 from gcdiff import config as configs
 from gcdiff.cli.parser import EXAMPLES
+from gcdiff.evaluation.metrics import METRICS
 from gcdiff.samplers.sample import Sampler
 
 
@@ -94,6 +95,34 @@ def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
     ):
         assert cli.main([*command, *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_report_is_of_every_metric_that_there_can_be(run, tmp_path, capsys):
+    out = tmp_path / "report"
+    command = ["evaluate", "--workdir", str(run), "--num", "6", "--pairs", "4", "--out", str(out)]
+    assert cli.main([*command, "--metrics", "full", "--draws", "1", "--sweep", "guidance=2"]) == 0
+    shown, found = capsys.readouterr(), json.loads((out / "report.json").read_text())
+    measured = {row["metric"] for row in found["rows"]}
+    assert measured >= {"segmentation", "pairs", "synthesis", "captions", "layouts", "diversity", "likelihood"}
+    assert measured | set(found["left_out"]) == set(METRICS) and "left out: clip" in shown.out
+    assert found["sweeps"][0]["points"][0]["value"] == 2 and "--sweep guidance=2" in found["made"]["command"]
+    for row in found["rows"]:
+        assert row["title"] in shown.out
+    assert "4 pairs: " in shown.err and (out / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert {p.name for p in out.iterdir()} == {"report.json", "report.html"}
+    for extra, message in (
+        (["--metrics", "fid"], "unknown metric 'fid', expected some of segmentation"),
+        (["--sweep", "psi=1"], "--sweep is 'psi=1', expected guidance=VALUES"),
+        (["--sweep", "steps=0"], "expected 1 step or more"),
+        (["--sweep", "steps=x"], "expected numbers such as steps=1,2,4"),
+        (["--metrics", "quick", "--sweep", "steps=1"], "expected one of them in --metrics"),
+        (["--metrics", "pairs", "--features", "inception:x"], "expected clip:DIR, torchscript:FILE"),
+        (["--metrics", "pairs", "--pairs", "0"], "--pairs is 0"),
+        (["--segmenter", "x"], "--segmenter is of a report, expected --metrics"),
+    ):
+        assert cli.main([*command, *extra]) == 2
+        told = capsys.readouterr().err
+        assert message in told and told.count("\n") == 1
 
 
 def test_resuming_is_no_interruption(run, config, tmp_path):

@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.command == "train":
                 return train(arguments, overrides)
             arguments.overrides = overrides
+            arguments.words = list(sys.argv[1:] if argv is None else argv)
             return COMMANDS[arguments.command](arguments)
     except (ValueError, OSError, OverflowError, FloatingPointError) as error:
         if os.environ.get("GCDIFF_TRACEBACK"):

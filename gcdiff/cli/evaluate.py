@@ -11,11 +11,17 @@ import numpy as np
 
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.measure import measure
 
 
 def evaluate(arguments) -> int:
     """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON, by
-    the process that leads."""
+    the process that leads. With --metrics or --sweep a report of what they name."""
+    if arguments.metrics is not None or arguments.sweep:
+        return measure(arguments)
+    for flag in ("segmenter", "features"):
+        if getattr(arguments, flag) is not None:
+            raise ValueError(f"--{flag} is of a report, expected --metrics beside it")
     from gcdiff import config as configs
     from gcdiff.evaluation.report import segmentation
     from gcdiff.training.writer import progress_bar

@@ -10,6 +10,7 @@ from gcdiff.cli.checkpoint import add_parser as add_checkpoint
 from gcdiff.cli.embed import add_parser as add_embed
 from gcdiff.cli.generate import EPILOG as GENERATED
 from gcdiff.cli.generate import add_arguments as add_generate
+from gcdiff.cli.measure import add_arguments as add_report
 from gcdiff.cli.prepare import add_parser as add_prepare
 from gcdiff.cli.processes import add_arguments as add_processes
 
@@ -107,8 +108,10 @@ def make_parser() -> argparse.ArgumentParser:
         "Measure a model on the held-out examples of its data set",
         "Segmentation in one call: mIoU, pixel accuracy, calibration, negative log-likelihood; with --likelihood\n"
         "upper bounds on -log p of pairs, of their sides and of each given the other, along three paths, in\n"
-        "continuous time or on a finite grid.",
+        "continuous time or on a finite grid. With --metrics or --sweep a report: every number beside that of real\n"
+        "examples, as report.html, report.json and a table.",
     )
+    add_report(evaluate)
     evaluate.add_argument("--num", type=int, default=256, help="how many examples (default: 256)")
     evaluate.add_argument("--likelihood", action="store_true", help="bounds on -log p too: slower")
     evaluate.add_argument("--draws", type=int, default=8, help="random levels per example and bound (default: 8)")
@@ -125,8 +128,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--out",
         type=Path,
-        metavar="FILE",
-        help="the numbers as JSON (default: evaluation.json in the run directory, with --upsample in that one)",
+        metavar="PATH",
+        help="the file for the numbers as JSON (default: evaluation.json in the run directory, with --upsample in that "
+        "one); the folder for a report (default: report there)",
     )
 
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from gcdiff import parallel, paths
 from gcdiff.config.data import Specs, Splits, embeddings
 from gcdiff.config.rundir import load_run
+from gcdiff.data.dataset import Example
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
 from gcdiff.models.unet import JointUNet
@@ -199,20 +200,26 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None, dev
 def examples(data: Splits, num: int):
     """At most `num` held-out examples, evenly spread, those without an image left out: images uint8 (N, h, w, C),
     layouts int32 (N, H, W), captions ("" for none)."""
-    from gcdiff.data.dataset import Example
-
-    found = []
-    for i in np.unique(np.linspace(0, len(data.heldout) - 1, min(num, len(data.heldout))).astype(int)):
-        example = data.heldout[int(i)]
-        if example.has_image:
-            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
-    if not found:
-        raise ValueError(f"{data.heldout.name}: none of the held-out examples has an image, expected some that have")
+    found = gathered(data, "heldout", num)
     return Example(
         np.stack([e.image for e in found]),
         np.stack([e.layout for e in found]),
         tuple(e.captions[0] if e.captions else "" for e in found),
     )
+
+
+def gathered(data: Splits, split: str, num: int) -> list[Example]:
+    """At most `num` examples of a split, 'train' or 'heldout', evenly spread, whole and at the network's size. Those
+    without an image are left out."""
+    dataset, found = getattr(data, split), []
+    for i in np.unique(np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)):
+        example = dataset[int(i)]
+        if example.has_image:
+            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    if not found:
+        which = "held-out" if split == "heldout" else "training"
+        raise ValueError(f"{dataset.name}: none of the {which} examples has an image, expected some that have")
+    return found
 
 
 def initial_params(built: Built, config: ConfigDict, specs: Specs):

@@ -49,8 +49,12 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
     """
     if len(images) != len(captions) or len(captions) < 2:
         raise ValueError(f"{len(images)} images and {len(captions)} captions, expected as many of both and 2 or more")
+    return scores_of(Oracle().attributes(images), captions, shuffle_seed)
+
+
+def scores_of(shown: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
+    """`caption_scores` of the attributes bool (N, 13) that the oracle has read in N images."""
     wanted = np.stack([attribute_vector(parse_caption(caption)) for caption in captions])
-    shown = Oracle().attributes(images)
     all_of_them = outcomes(wanted, shown)
     return CaptionScores(
         score(all_of_them, precision, shuffle_seed),

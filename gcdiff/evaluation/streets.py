@@ -43,8 +43,12 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
     """
     if len(images) != len(captions) or len(captions) < 2:
         raise ValueError(f"{len(images)} images and {len(captions)} captions, expected as many of both and 2 or more")
+    return scores_of(Oracle().read(images), captions, shuffle_seed)
+
+
+def scores_of(reading: Reading, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
+    """`caption_scores` of what the oracle has read in N images."""
     asked = [parse_caption(caption) for caption in captions]
-    reading = Oracle().read(images)
     wanted = np.array([[name in caption.classes for name in OPTIONAL] for caption in asked])
     shown = np.array([[_shows(labels, name) for name in OPTIONAL] for labels in reading.labels])
     return CaptionScores(

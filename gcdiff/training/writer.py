@@ -183,9 +183,9 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, unit: str = "step") -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, unit: str = "step", prefix: str = "") -> Iterator[Callable[[int], None]]:
     """A `Progress` for a work without numbers: call what it gives with the count of units done since the last call."""
-    progress, done = Progress(total, unit), 0
+    progress, done = Progress(total, unit, prefix=prefix), 0
 
     def advance(count: int) -> None:
         nonlocal done

@@ -1,0 +1,185 @@
+"""gcdiff evaluate --metrics NAMES: a model beside real examples, as a report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcdiff.cli.draw import load_model, load_stage
+from gcdiff.cli.extract import features
+from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.subject import hears, subject_of
+
+DRAWN, BOUNDED, SWEPT, REFERENCE = 128, 32, 64, 512
+"""How many pairs are drawn, have bounds, are drawn for each value of a sweep; with how many training examples."""
+DIALS = {"guidance": float, "steps": int}
+
+
+def add_arguments(sub) -> None:
+    """Enter the arguments of a report."""
+    names = "segmentation, pairs, synthesis, captions, clip, fidelity, layouts, diversity, memorisation, likelihood"
+    metrics = f"a report of these metrics: {names}; or sets: quick, generative, full"
+    sub.add_argument("--metrics", metavar="NAMES", help=metrics)
+    sweep = "measure drawn pairs at values of guidance or of steps, as in guidance=1,2,4; several times for both"
+    sub.add_argument("--sweep", action="append", metavar="DIAL=VALUES", help=sweep)
+    pairs = f"how many pairs are drawn for a report (default: {DRAWN}; for each value of a sweep at most {SWEPT})"
+    sub.add_argument("--pairs", type=int, default=DRAWN, metavar="N", help=pairs)
+    segmenter = "a network of transformers that reads images (default: the world's oracle, or the model itself)"
+    sub.add_argument("--segmenter", metavar="DIR", help=segmenter)
+    extractor = "whose features are compared: clip:DIR or torchscript:FILE,HEIGHTxWIDTH[,unit|bytes|imagenet], and FILE"
+    whose = f"{extractor}, those of training examples (default: the world's oracle's)"
+    sub.add_argument("--features", action="append", metavar="WHAT", help=whose)
+
+
+def measure(arguments) -> int:
+    """The metrics and sweeps that are asked for: printed, and written as report.json and report.html, by the process
+    that leads."""
+    from gcdiff import config as configs
+    from gcdiff.api.model import UNSEEN_WORDS
+    from gcdiff.evaluation.evaluator import evaluate
+    from gcdiff.evaluation.page import page
+    from gcdiff.evaluation.results import table, to_dict
+
+    started = time.time()
+    plan = _plan(arguments)
+    out = arguments.out or (arguments.upsample or arguments.workdir) / "report"
+    writable(out)
+    model = load_model(arguments)
+    stage = load_stage(arguments, model)
+    if model.built.lowres is not None:
+        said = f"{arguments.workdir} is a super-resolution stage and answers behind a base alone"
+        raise ValueError(f"{said}: expected the base's --workdir, with --upsample {arguments.workdir}")
+    cache_compilations(arguments.workdir)
+    warnings.filterwarnings("ignore", UNSEEN_WORDS)
+    config = (stage or model).config
+    config.data.heldout = arguments.num
+    if arguments.root is not None:
+        config.data.root = arguments.root
+    data = configs.splits(config)
+    heldout = _examples(configs.gathered(data, "heldout", arguments.num))
+    train = _examples(configs.gathered(data, "train", REFERENCE))
+    told, text = hears(config, model, heldout)
+    if told:
+        heldout = _captioned_first(heldout)
+    plan = plan._replace(**{n: min(getattr(plan, n), len(heldout.ids)) for n in ("drawn", "bounded", "swept")})
+    if "guidance" in plan.sweeps and not told:
+        raise ValueError("--sweep guidance: the model hears no captions, or the data have none")
+    subject = subject_of(arguments, model, stage, told, text)
+    material = features(arguments, model, stage, config.data.name, heldout, train, subject)
+    made = _made(arguments, model, stage, data, plan, heldout)
+    found = evaluate(subject, material, plan, made, _say)
+    found = found._replace(made={**found.made, "seconds": round(time.time() - started)})
+    if leads():
+        print(table(found.rows))
+        for name, why in found.left_out.items():
+            print(f"left out: {name}: {why}")
+        for one in found.sweeps:
+            for point in one.points:
+                print(f"\n{one.dial} {point.value:g}, {one.examples} pairs\n{table(point.rows)}")
+        _write(out / "report.json", json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
+        _write(out / "report.html", page(found, model.labels))
+        print(f"written to {out}: look at {out / 'report.html'}")
+    return 0
+
+
+def _plan(arguments):
+    """What is asked for, checked before anything is loaded."""
+    from gcdiff.evaluation.evaluator import Plan
+    from gcdiff.evaluation.metrics import GENERATIVE, METRICS, named
+
+    metrics = named(arguments.metrics) if arguments.metrics is not None else GENERATIVE
+    if arguments.likelihood:
+        metrics = tuple(name for name in METRICS if name in (*metrics, "likelihood"))
+    for flag in ("num", "draws", "pairs"):
+        if getattr(arguments, flag) < 1:
+            raise ValueError(f"--{flag} is {getattr(arguments, flag)}, expected at least 1")
+    if arguments.out is not None and arguments.out.is_file():
+        raise ValueError(f"--out is {arguments.out}, a file; a report is written to a folder")
+    sweeps: dict[str, list[float]] = {}
+    for words in arguments.sweep or ():
+        dial, _, values = words.partition("=")
+        if dial not in DIALS or dial in sweeps:
+            raise ValueError(f"--sweep is {words!r}, expected guidance=VALUES or steps=VALUES, each once")
+        try:
+            sweeps[dial] = [DIALS[dial](value) for value in values.split(",")]
+        except ValueError:
+            raise ValueError(f"--sweep is {words!r}, expected numbers such as {dial}=1,2,4") from None
+        if min(sweeps[dial]) < (1 if dial == "steps" else 0):
+            raise ValueError(f"--sweep is {words!r}, expected {'1 step or more' if dial == 'steps' else '0 or more'}")
+    if sweeps and not set(metrics) & set(GENERATIVE):
+        raise ValueError(f"--sweep is of {', '.join(GENERATIVE)}, expected one of them in --metrics")
+    return Plan(metrics, arguments.pairs, BOUNDED, arguments.seed, sweeps, min(SWEPT, arguments.pairs))
+
+
+def _examples(found: list):
+    """Of several captions of an example one: the first for the first example, the second for the next, and so on."""
+    from gcdiff.evaluation.sides import Examples
+
+    captions = tuple(e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(found))
+    images, layouts = np.stack([e.image for e in found]), np.stack([e.layout for e in found])
+    return Examples(images, layouts, captions, np.arange(len(found)))
+
+
+def _captioned_first(examples):
+    """Those that have a caption stand first, for pairs are drawn from the first ones."""
+    order = np.argsort([not caption for caption in examples.captions], kind="stable")
+    images, layouts, captions, _ = examples
+    return type(examples)(images[order], layouts[order], tuple(captions[i] for i in order), examples.ids)
+
+
+def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
+    """How the report came about."""
+    from importlib.metadata import version
+
+    import jax
+
+    import gcdiff
+
+    size = (stage or model).size
+    words = getattr(arguments, "words", None) or ["evaluate"]
+    sample = model.config.sample
+    return {
+        "run": str(arguments.workdir),
+        "step": _step(arguments.workdir),
+        "data set": data.heldout.name,
+        "size": f"{size[1]}x{size[0]}",
+        "held-out examples": len(heldout.ids),
+        "training examples compared with": f"{REFERENCE} at most, evenly spread",
+        "pairs drawn": plan.drawn,
+        "seed": arguments.seed,
+        "sampler": f"{sample.path}, {sample.steps} steps, guidance {tuple(sample.guidance)}, {sample.image_step} and "
+        f"{sample.layout_step}",
+        "average of the weights": "the run's" if arguments.ema is None else arguments.ema,
+        "metrics": ", ".join(plan.metrics),
+        "command": shlex.join(["gcdiff", *words]),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
+        "versions": f"gcdiff {gcdiff.__version__}, jax {jax.__version__}, jaxlib {version('jaxlib')}, numpy "
+        f"{np.__version__}, Python {platform.python_version()}",
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
+
+
+def _step(workdir: Path) -> int | None:
+    """The step of a run's newest checkpoint; None of an export."""
+    folder = workdir / "checkpoints"
+    return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=None) if folder.is_dir() else None
+
+
+def _say(said: str) -> None:
+    if leads():
+        print(f"measuring: {said}", file=sys.stderr, flush=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,203 @@
+"""The numbers of each metric: functions of one side (`gcdiff.evaluation.sides`) and of what both sides share.
+
+Each is called for the real side and for the model's: a ceiling is computed by the code that it is the ceiling of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation import agreement
+from gcdiff.evaluation.bank import Bank, banked, standardised
+from gcdiff.evaluation.calibration import calibration
+from gcdiff.evaluation.clip_score import clip_score, clip_sums
+from gcdiff.evaluation.distances import disagreement, euclidean
+from gcdiff.evaluation.diversity import diversity as mean_distance
+from gcdiff.evaluation.diversity import diversity_sums, layout_diversity_sums
+from gcdiff.evaluation.features import PixelFeatures
+from gcdiff.evaluation.features import convention as convention_of
+from gcdiff.evaluation.kernel import kernel_distance
+from gcdiff.evaluation.layouts import area_moments, fsd
+from gcdiff.evaluation.manifold import manifold
+from gcdiff.evaluation.measure import Measure, Sums
+from gcdiff.evaluation.memorisation import audit
+from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
+from gcdiff.evaluation.readers import Reader
+from gcdiff.evaluation.segmentation import Score
+from gcdiff.evaluation.semantic import semantic_scores, semantic_sums
+from gcdiff.evaluation.sides import Examples, Seen, Side
+from gcdiff.likelihood.report import Estimate
+from gcdiff.types import VOID
+
+LEVEL = 0.01
+"""The share of real examples that the audit may call copied."""
+
+
+class Featured(NamedTuple):
+    """The features of a set: moments and a bank; `standardised` where they are of several units."""
+
+    moments: GroupedMoments
+    bank: Bank
+    standardised: bool
+
+
+class Shared(NamedTuple):
+    """What both sides are measured with.
+
+    names: of the classes. rest: held-out examples of which nothing is drawn. told: whether there are captions, and the
+    model hears them. features: None without an extractor; reference: those of the training examples. clip: CLIP's
+    towers for images and for texts, or None.
+    """
+
+    names: tuple[str, ...]
+    reader: Reader
+    train: Examples
+    rest: Examples
+    told: bool
+    features: Callable[[Seen], Featured] | None
+    reference: Featured | None
+    clip: tuple[Any, Any] | None
+
+
+Numbers = Mapping[str, Measure]
+
+
+def featured(values: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], standardised: bool) -> Featured:
+    """Features (N, D) of examples with ids."""
+    return Featured(grouped_moments(ids, values, convention), banked(ids, values, convention), standardised)
+
+
+def segmentation(side: Side, shared: Shared) -> Numbers:
+    found = {"miou": agreement.miou(side.segmented.confusion), "accuracy": agreement.accuracy(side.segmented.confusion)}
+    if side.segmented.reliability is not None:
+        found |= calibration(side.segmented.reliability)._asdict()
+    return found
+
+
+def agreement_sums(seen: Seen, shared: Shared) -> Sums:
+    """Layouts as the truth, what the reader sees in their images as the prediction."""
+    e = seen.examples
+    return agreement.confusion_sums(e.layouts, seen.labels, e.ids, len(shared.names), segmenter=shared.reader.name)
+
+
+def agreement_of(field: str, side: Side, shared: Shared) -> Numbers:
+    sums = agreement_sums(getattr(side, field), shared)
+    return {"miou": agreement.miou(sums), "accuracy": agreement.accuracy(sums)}
+
+
+def fidelity(side: Side, shared: Shared) -> Numbers:
+    reference = shared.reference
+    assert shared.features is not None and reference is not None, "its metric says that they are missing"
+    mine = shared.features(side.pairs)
+    banks = [mine.bank, reference.bank]
+    if mine.standardised:
+        banks = [_centred(standardised(bank, reference.bank), reference.bank) for bank in banks]
+    found = {
+        "frechet": frechet(mine.moments, reference.moments, mine.standardised),
+        "kid": kernel_distance(*banks),
+    }
+    return found | manifold(*banks)._asdict()
+
+
+def _centred(bank: Bank, reference: Bank) -> Bank:
+    """A standardised bank with the reference's mean at 0, which the kernel of KID, unlike a distance, depends on."""
+    values = np.asarray(reference.values, np.float64)
+    center = values.mean(axis=0) / values.std(axis=0, ddof=1)
+    parts = tuple((ids, part - center) for ids, part in bank.parts)
+    return bank._replace(parts=parts, convention={**bank.convention, "zero": "the reference's mean"})
+
+
+def layouts(side: Side, shared: Shared) -> Numbers:
+    mine, train = (
+        area_moments(e.layouts, e.ids, len(shared.names), "shares") for e in (side.pairs.examples, shared.train)
+    )
+    return {"fsd": fsd(mine, train)}
+
+
+def captions(side: Side, shared: Shared) -> Numbers:
+    found: dict[str, Measure] = {}
+    captions, reader = side.pairs.examples.captions, shared.reader
+    if reader.scores is not None:
+        for name, value in reader.scores(side.pairs.reading, captions).items():
+            if value.examples:
+                found[name] = _measure(value, {"reader": reader.name})
+    if reader.classes.any():
+        sums = asked_sums(side.pairs, shared)
+        means = semantic_scores(sums)._asdict()
+        paper = semantic_scores(asked_sums(side.pairs, shared, 1)).recall
+        found |= {f"class_{name}": value for name, value in means.items()} | {"class_recall_any": paper}
+    return {name: value for name, value in found.items() if not np.isnan(value.value)}
+
+
+def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
+    """Classes asked for in captions and seen in images, of those that captions always name; by default from 4 pixels
+    or 0.1 % of the image on."""
+    reader, size = shared.reader, int(np.prod(seen.labels.shape[1:]))
+    wanted = reader.asked(seen.examples.captions) & reader.classes
+    counted = np.append(reader.classes, False)  # VOID is the last
+    labels = np.where(counted[seen.labels], seen.labels, VOID)
+    area = min_area or max(4, round(size / 1000))
+    return semantic_sums(wanted, labels, seen.examples.ids, source="captions", segmenter=reader.name, min_area=area)
+
+
+def diversity(side: Side, shared: Shared) -> Numbers:
+    count = len(side.again.layout)
+    pixels = PixelFeatures()
+    told = {**convention_of(pixels, side.again.image[:, 0]), "distance": "root mean square, values in 0 to 1"}
+    flat = np.stack([pixels(one) for one in side.again.image])
+    return {
+        "layouts": mean_distance(layout_diversity_sums(side.again.layout, np.arange(count), len(shared.names))),
+        "images": mean_distance(diversity_sums(flat, np.arange(count), told)),
+    }
+
+
+def memorisation(side: Side, shared: Shared) -> Numbers:
+    found, level = {}, max(LEVEL, 1 / (len(shared.rest.ids) + 1))
+    for name in ("images", "layouts"):
+        samples, train, rest = (_bank(e, name) for e in (side.pairs.examples, shared.train, shared.rest))
+        seen = audit(samples, train, rest, disagreement if name == "layouts" else euclidean, level)
+        found |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
+    return found
+
+
+def _bank(examples: Examples, side: str) -> Bank:
+    if side == "layouts":
+        return banked(examples.ids, examples.layouts, {"space": "layouts", "void": "labelled in both"})
+    pixels = PixelFeatures()
+    return banked(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
+
+
+def clip(side: Side, shared: Shared) -> Numbers:
+    assert shared.clip is not None, "its metric says that it is missing"
+    e = side.pairs.examples
+    return {"cosine": clip_score(clip_sums(e.images, e.captions, e.ids, *shared.clip))}
+
+
+def likelihood(side: Side, shared: Shared) -> Numbers:
+    bounds = side.likelihood.bounds
+    start = f"the last step begins at log-SNR {bounds.log_snr_max:g}" if bounds.grid is None else f"{bounds.grid} steps"
+    told = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
+
+    def measure(estimate: Estimate, units: str) -> Measure:
+        off = 1.96 * estimate.error
+        value = float(estimate.value)
+        return Measure(
+            value, value - off, value + off, {"examples": side.likelihood.examples}, {**told, "units": units}
+        )
+
+    units = {"image": "bits per image value", "layout": "bits per labelled pixel"}
+    found = {}
+    for leg, sides in bounds.legs.items():
+        for name, summary in sides._asdict().items():
+            if summary is not None:
+                found[f"{leg}_{name}"] = measure(summary.total, units[name])
+    found |= {f"path_{name}": measure(e, "bits per example") for name, e in bounds.paths.items()}
+    return found | {f"gap_{name}": measure(e, "bits per example") for name, e in bounds.gaps.items()}
+
+
+def _measure(value: Score, convention: Mapping[str, Any]) -> Measure:
+    told = {**convention, "interval": "95 %, bootstrap over examples"}
+    return Measure(value.value, value.low, value.high, {"examples": value.examples}, told)

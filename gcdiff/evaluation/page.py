@@ -1,0 +1,265 @@
+"""A report as one page of HTML: no request goes anywhere, pictures are in it, all text is escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gcdiff.evaluation import svg
+from gcdiff.evaluation.measure import Measure
+from gcdiff.evaluation.metrics import METRICS
+from gcdiff.evaluation.results import GOALS, Findings, Gallery, Row, Sweep, counted, shown
+from gcdiff.evaluation.style import CSS
+from gcdiff.types import LabelSpec
+
+TILES = {
+    ("segmentation", "miou"): "Segmentation, mIoU",
+    ("pairs", "miou"): "Drawn pairs agree, mIoU",
+    ("synthesis", "miou"): "Images show their layouts, mIoU",
+    ("captions", "f1"): "Images show their captions, F1",
+    ("fidelity", "frechet"): "Fréchet distance",
+    ("layouts", "fsd"): "Fréchet distance of layouts",
+    ("captions", "class_recall"): "Semantic recall",
+}
+"""The numbers that stand above all, the first five that there are."""
+CURVES = {
+    "pairs": ("miou",),
+    "captions": ("f1", "class_recall", "class_precision"),
+    "fidelity": ("frechet", "kid", "precision", "recall"),
+    "layouts": ("fsd",),
+}
+"""The numbers of a sweep that are drawn; its table has all."""
+ARROWS = {"higher": "↑", "lower": "↓", "real": "=", "": ""}
+KINDS = {"best": "Best", "median": "In the middle", "worst": "Worst"}
+
+
+def page(found: Findings, labels: LabelSpec) -> str:
+    """The whole page, well-formed as XML too."""
+    title = f"gcdiff: {found.made.get('run', 'a model')} measured"
+    parts = [
+        ("cases", "Cases", "".join(map(gallery, found.galleries))),
+        ("summary", "Numbers", summary(found)),
+        ("mistakes", "Segmentation, class by class", _mistakes(found, labels)),
+        ("classes", "Classes", _classes(found)),
+        ("sweeps", "Sweeps", "".join(map(sweep, found.sweeps))),
+        ("conventions", "Conventions", _conventions(found.rows)),
+        ("made", "How it was made", _made(found.made)),
+    ]
+    parts = [(name, head, body) for name, head, body in parts if body]
+    links = "".join(f'<a href="#{name}">{escape(head)}</a>' for name, head, _ in parts)
+    sections = "".join(f'<section id="{name}"><h2>{escape(head)}</h2>{body}</section>' for name, head, body in parts)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<title>{escape(title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<header><div>
+<h1>{escape(title)}</h1>
+<p class="soft">{escape(_subtitle(found.made))}</p>
+<nav>{links}</nav>
+{_tiles(found.rows)}
+</div></header>
+<main>{sections}</main>
+<footer>Every number with its 95 % interval. The real examples are measured by the same code as the model.</footer>
+</body>
+</html>
+"""
+
+
+def _subtitle(made: Mapping[str, Any]) -> str:
+    parts = [f"step {made['step']}"] if made.get("step") is not None else []
+    parts += [str(made[name]) for name in ("data set", "size", "date") if name in made]
+    return " · ".join(parts)
+
+
+def _tiles(rows: Sequence[Row]) -> str:
+    by_name = {(row.metric, row.name): row for row in rows if row.model}
+    tiles = []
+    for key in [key for key in TILES if key in by_name][:5]:
+        row = by_name[key]
+        real = f"real {shown(row.real.value)}" if row.real else GOALS[row.goal]
+        assert row.model is not None
+        tiles.append(
+            f'<div class="tile"><span class="name">{escape(TILES[key])}</span><b>{shown(row.model.value)}</b>'
+            f'<span>{_ends(row.model)}</span><span class="beside">{escape(real)}</span></div>'
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def summary(found: Findings) -> str:
+    """The table of all rows, the real beside the model, and what is left out."""
+    lines, metric = [], None
+    for row in found.rows:
+        if row.metric != metric:
+            metric = row.metric
+            head = f"{escape(METRICS[metric].title)} <small>real: {escape(row.beside)}</small>"
+            lines.append(f'<tr class="group"><th colspan="5">{head}</th></tr>')
+        first = row.model or row.real
+        assert first is not None
+        goal = f' <i class="goal" title="{GOALS[row.goal]}">{ARROWS[row.goal]}</i>' if row.goal else ""
+        plot = svg.strip(*(None if m is None else (m.value, m.low, m.high) for m in (row.model, row.real)))
+        lines.append(
+            f"<tr><td>{escape(row.title)}{goal}</td>"
+            f'<td class="model">{_number(row.model)}</td><td class="real">{_number(row.real)}</td>'
+            f'<td class="plot">{plot}</td><td class="count">{escape(counted(first))}</td></tr>'
+        )
+    head = '<th>number</th><th>model</th><th>real</th><th class="plot"></th><th class="count">examples</th>'
+    key = (
+        '<p class="key"><span><i style="background:var(--model)"></i>model</span>'
+        '<span><i style="border:2px solid var(--real)"></i>real: what to reach</span>'
+        "<span>bars: 95 % intervals</span>"
+        "<span>↑ higher is better, ↓ lower is better, = best as the real</span></p>"
+    )
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    left = "".join(f"<dt>{escape(name)}</dt><dd>{escape(why)}</dd>" for name, why in found.left_out.items())
+    left = f"<h3>Left out</h3><dl>{left}</dl>" if left else ""
+    return f'{key}<div class="card numbers">{body}</div>{left}'
+
+
+def _number(measure: Measure | None) -> str:
+    if measure is None:
+        return '<span class="soft">–</span>'
+    value = f'<data class="value" value="{_exact(measure.value)}">{shown(measure.value)}</data>'
+    return f"{value}<small>{_ends(measure)}</small>"
+
+
+def _exact(value: float) -> str:
+    return repr(float(value)) if math.isfinite(value) else ""
+
+
+def _ends(measure: Measure) -> str:
+    return "" if math.isnan(measure.low) else f"{shown(measure.low)} to {shown(measure.high)}"
+
+
+def gallery(found: Gallery) -> str:
+    """Cases in three columns: best, in the middle, worst."""
+    columns = []
+    for kind, head in KINDS.items():
+        cards = "".join(_case(case) for case in found.cases if case.kind == kind)
+        if cards:
+            columns.append(f"<div><h4>{head}</h4>{cards}</div>")
+    if not columns:
+        return ""
+    said = f'<p class="soft">Ordered by the {escape(found.score)}.</p>'
+    return f'<h3>{escape(found.title)}</h3>{said}<div class="cases">{"".join(columns)}</div>'
+
+
+def _case(case) -> str:
+    figures = "".join(
+        f'<figure><img alt="{escape(title)} of example {case.id}" src="{data_uri(picture)}" '
+        f'width="{picture.shape[1]}" height="{picture.shape[0]}"/><figcaption>{escape(title)}</figcaption></figure>'
+        for title, picture in case.pictures
+    )
+    height, width = case.pictures[0][1].shape[:2]
+    form = "pictures wide" if width >= 1.6 * height else "pictures"
+    caption = f"<p>{escape(case.caption)}</p>" if case.caption else ""
+    score = f'<data value="{_exact(case.score)}">{shown(case.score)}</data>'
+    return (
+        f'<div class="card case"><div class="score"><b>{score}</b><span class="soft">example {case.id}</span></div>'
+        f'<div class="{form}" style="--columns:{len(case.pictures)}">{figures}</div>{caption}</div>'
+    )
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture uint8 (H, W, 3) as a PNG within a page."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(picture)).save(file, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _mistakes(found: Findings, labels: LabelSpec) -> str:
+    cards = []
+    if found.confusion is not None:
+        text = "Each row: what the pixels of a class are called, in per cent of them."
+        drawn = svg.confusion(found.confusion, labels.names, labels.palette)
+        cards.append(
+            f'<div class="card wide"><h3 style="margin-top:0">Confusion</h3><p class="soft">{text}</p>{drawn}</div>'
+        )
+    if found.reliability is not None:
+        text = "Points on the dashed line mean what they say; below it the model is too sure."
+        drawn = svg.reliability(found.reliability)
+        cards.append(
+            f'<div class="card"><h3 style="margin-top:0">Reliability</h3><p class="soft">{text}</p>{drawn}</div>'
+        )
+    return f'<div class="two">{"".join(cards)}</div>' if cards else ""
+
+
+def _classes(found: Findings) -> str:
+    if not found.classes or not found.classes[0].numbers:
+        return ""
+    names = list(found.classes[0].numbers)
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = []
+    for row in found.classes:
+        cells = "".join(
+            f'<td><span class="value">{shown(m)}</span><small>{shown(r)}</small></td>' for m, r in row.numbers.values()
+        )
+        chip = '<span class="chip" style="background:rgb({},{},{})"></span>'.format(*row.color)
+        lines.append(f"<tr><td>{chip}{escape(row.name)}</td>{cells}</tr>")
+    text = '<p class="soft">The model, and under it the real.</p>'
+    table = f"<table><thead><tr><th>class</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'{text}<div class="card">{table}</div>'
+
+
+def sweep(found: Sweep) -> str:
+    """Curves over a dial and their table."""
+    if not found.points:
+        return ""
+    places, curves, lines = [p.value for p in found.points], [], []
+    for i, row in enumerate(found.points[0].rows):
+        measures = [point.rows[i].model for point in found.points]
+        ranges = [(math.nan,) * 3 if m is None else (m.value, m.low, m.high) for m in measures]
+        level = None if row.real is None else (row.real.value, row.real.low, row.real.high)
+        title = f"{row.metric}: {row.title}"
+        if row.name in CURVES.get(row.metric, ()):
+            curves.append(f'<div class="card">{svg.curve(title, found.dial, places, ranges, level)}</div>')
+        cells = "".join(f"<td>{_number(m)}</td>" for m in measures)
+        lines.append(f'<tr><td>{escape(title)}</td>{cells}<td class="real">{_number(row.real)}</td></tr>')
+    head = "".join(f"<th>{escape(found.dial)} {value:g}</th>" for value in places)
+    table = f"<table><thead><tr><th>number</th>{head}<th>real</th></tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    text = f"{found.examples} pairs for each value, with the same seed; everything else as the run recommends."
+    return (
+        f'<h3>Over {escape(found.dial)}</h3><p class="soft">{text}</p><div class="curves">{"".join(curves)}</div>'
+        f'<div class="card">{table}</div>'
+    )
+
+
+def _conventions(rows: Sequence[Row]) -> str:
+    """What a number must share with another to be compared with it, metric by metric; equal ones together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        first = row.model or row.real
+        assert first is not None
+        told = {**first.convention, "of": ", ".join(f"{n} {name}" for name, n in first.counts.items())}
+        body = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in told.items())
+        groups.setdefault((row.metric, body), []).append(row.title)
+    parts = []
+    for metric in dict.fromkeys(name for name, _ in groups):
+        bodies = "".join(
+            f"<p><b>{escape(', '.join(titles))}</b></p><dl>{body}</dl>"
+            for (name, body), titles in groups.items()
+            if name == metric
+        )
+        parts.append(f"<details><summary>{escape(METRICS[metric].title)}</summary>{bodies}</details>")
+    return f'<div class="card">{"".join(parts)}</div>' if parts else ""
+
+
+def _made(made: Mapping[str, Any]) -> str:
+    body = "".join(f"<dt>{escape(name)}</dt><dd>{_told(name, value)}</dd>" for name, value in made.items())
+    return f'<div class="card"><dl>{body}</dl></div>' if body else ""
+
+
+def _told(name: str, value: Any) -> str:
+    said = escape(str(value))
+    return f"<code>{said}</code>" if name == "command" else said

@@ -1,0 +1,106 @@
+"""Who reads images when a model is measured: a world's oracle where the data set has one, or any segmenter.
+
+An oracle knows the pixel model of its world: it reads labels, scene parameters for Fréchet distances and what captions
+ask for. It reads an image once; all that is made of it is made of that reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation.agreement import Segmenter
+from gcdiff.evaluation.segmentation import Score
+from gcdiff.evaluation.semantic import areas, named_classes
+
+
+class Reader(NamedTuple):
+    """What a reader sees in images uint8 (N, H, W, 3).
+
+    read: images -> a reading, of which are made
+    labels: reading -> int (N, H, W), VOID where it sees no class
+    parameters: (images, layouts, reading) -> float (N, D), each of a unit of its own; None for a mere segmenter
+    scores: (reading, captions) -> scores by name; None where only classes can be looked for
+    asked: captions -> bool (N, K), the classes that they name
+    classes: bool (K,), those that captions name whenever they are there; the others are not counted
+    truth: whether it is an oracle, which the model's segmentations can be compared with
+    """
+
+    name: str
+    read: Callable[[np.ndarray], Any]
+    labels: Callable[[Any], np.ndarray]
+    parameters: Callable[[np.ndarray, np.ndarray, Any], np.ndarray] | None
+    parameters_name: str
+    scores: Callable[[Any, Sequence[str]], Mapping[str, Score]] | None
+    asked: Callable[[Sequence[str]], np.ndarray]
+    classes: np.ndarray
+    truth: bool
+
+
+def plain_reader(segmenter: Segmenter, names: Sequence[str], truth: bool = False) -> Reader:
+    """A segmenter alone; captions are searched for the names of the classes."""
+
+    def asked(captions: Sequence[str]) -> np.ndarray:
+        return named_classes(captions, names)
+
+    everything = np.ones(len(names), bool)
+    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, everything, truth)
+
+
+def street_reader() -> Reader:
+    """The street world's oracle."""
+    from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL
+    from gcdiff.data.synthetic.streets_captions import parse_caption
+    from gcdiff.data.synthetic.streets_oracle import Oracle
+    from gcdiff.evaluation.frechet import PARAMETERS, scene_parameters
+    from gcdiff.evaluation.streets import scores_of
+
+    def asked(captions: Sequence[str]) -> np.ndarray:
+        named = [parse_caption(caption).classes for caption in captions]
+        return np.array([[name in classes for name in LABELS.names] for classes in named])
+
+    return Reader(
+        "street world's oracle",
+        Oracle().read,
+        lambda reading: reading.labels,
+        scene_parameters,
+        f"street world's oracle: {len(PARAMETERS)} scene parameters",
+        lambda reading, captions: scores_of(reading, captions)._asdict(),
+        asked,
+        np.isin(LABELS.names, OPTIONAL),
+        True,
+    )
+
+
+def face_reader() -> Reader:
+    """The face world's oracle. A face's parameters are the share of each class in the layout, and the attributes that
+    the image shows; its captions name attributes and no classes."""
+    from gcdiff.data.synthetic.faces_appearance import ATTRIBUTES, LABELS
+    from gcdiff.data.synthetic.faces_oracle import Oracle, Reading
+    from gcdiff.evaluation.faces import scores_of
+
+    def parameters(images: np.ndarray, layouts: np.ndarray, reading: Reading) -> np.ndarray:
+        shares = areas(layouts, LABELS.num_classes) / np.prod(layouts.shape[1:])
+        return np.concatenate([shares, reading.attributes], axis=1)
+
+    def scores(reading: Reading, captions: Sequence[str]) -> dict[str, Score]:
+        found = scores_of(reading.attributes, captions)._asdict()
+        return {name: value for name, value in found.items() if isinstance(value, Score)}
+
+    return Reader(
+        "face world's oracle",
+        Oracle().read,
+        lambda reading: reading.labels,
+        parameters,
+        f"face world's oracle: {LABELS.num_classes} class shares and {len(ATTRIBUTES)} attributes",
+        scores,
+        lambda captions: np.zeros((len(captions), LABELS.num_classes), bool),
+        np.zeros(LABELS.num_classes, bool),
+        True,
+    )
+
+
+WORLDS: Mapping[str, Callable[[], Reader]] = {"streets": street_reader, "faces": face_reader}
+"""The oracles by the name of their data set."""

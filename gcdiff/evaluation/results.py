@@ -1,0 +1,158 @@
+"""What an evaluation found: rows of numbers beside their ceilings, tables, cases, sweeps; as JSON and for a console."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation.measure import Measure
+
+GOALS = {"higher": "higher is better", "lower": "lower is better", "real": "best as the real", "": ""}
+
+
+class Row(NamedTuple):
+    """One number of a metric: the model's, and that of real examples, computed by the same code; None where it is not
+    there. goal: a key of GOALS. beside: what the real number is of."""
+
+    metric: str
+    name: str
+    title: str
+    goal: str
+    model: Measure | None
+    real: Measure | None
+    beside: str
+
+
+class ClassRow(NamedTuple):
+    """A class: its colour, and numbers by name, each of the model and of the real."""
+
+    name: str
+    color: tuple[int, int, int]
+    numbers: Mapping[str, tuple[float, float]]
+
+
+class Case(NamedTuple):
+    """One example: its kind ('best', 'median', 'worst'), its score, and pictures uint8 (H, W, 3) with their titles."""
+
+    kind: str
+    id: int
+    score: float
+    caption: str
+    pictures: tuple[tuple[str, np.ndarray], ...]
+
+
+class Gallery(NamedTuple):
+    """The cases of one direction, ordered by a score."""
+
+    name: str
+    title: str
+    score: str
+    cases: tuple[Case, ...]
+
+
+class Point(NamedTuple):
+    """The rows at one value of a dial."""
+
+    value: float
+    rows: tuple[Row, ...]
+
+
+class Sweep(NamedTuple):
+    """The rows at values of one dial, of `examples` pairs each."""
+
+    dial: str
+    examples: int
+    points: tuple[Point, ...]
+
+
+class Findings(NamedTuple):
+    """All of an evaluation.
+
+    left_out: metrics that could not be computed, and why. confusion: (K, K + 1), None where nothing was segmented.
+    reliability: (BINS, 3), pixels, right answers and summed confidence by confidence; None where it is not there.
+    made: how it was made, by name.
+    """
+
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, str]
+    classes: tuple[ClassRow, ...]
+    confusion: np.ndarray | None
+    reliability: np.ndarray | None
+    galleries: tuple[Gallery, ...]
+    sweeps: tuple[Sweep, ...]
+    made: Mapping[str, Any]
+
+
+def to_dict(found: Findings) -> dict:
+    """Plain values for JSON: no pictures, and None for numbers that are not finite."""
+    galleries = {
+        g.name: {"score": g.score, "cases": [plain(c._replace(pictures=())._asdict()) for c in g.cases]}
+        for g in found.galleries
+    }
+    for gallery in galleries.values():
+        for case in gallery["cases"]:
+            del case["pictures"]
+    return {
+        "made": plain(found.made),
+        "rows": [plain(row) for row in found.rows],
+        "left_out": plain(found.left_out),
+        "classes": [plain(row) for row in found.classes],
+        "confusion": plain(found.confusion),
+        "reliability": plain(found.reliability),
+        "cases": galleries,
+        "sweeps": [plain(sweep) for sweep in found.sweeps],
+    }
+
+
+def plain(value: Any) -> Any:
+    """Named tuples and mappings as dictionaries, sequences and arrays as lists, floats that are not finite as None."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(name): plain(v) for name, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def shown(number: float | None) -> str:
+    """A number for a person: about four digits; a dash for none."""
+    if number is None or not math.isfinite(number):
+        return "–"
+    if number and abs(number) < 0.001:
+        return f"{number:.1e}"
+    return f"{number:.{3 if abs(number) < 10 else 2 if abs(number) < 100 else 0 if abs(number) >= 1000 else 1}f}"
+
+
+def counted(measure: Measure) -> str:
+    """Of how many it is: '128', '128 : 512' for two sets."""
+    return " : ".join(str(n) for n in measure.counts.values())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows as lines: the model's number and the real one with their intervals, and of how many examples they are."""
+    wide = max((len(row.title) + 2 for row in rows), default=0)
+    heads = f"{'model':>8}  {'95 % interval':17}  {'real':>8}  {'95 % interval':17}  examples"
+    lines, metric = [f"{'':{wide}}{heads}"], None
+    for row in rows:
+        if row.metric != metric:
+            metric = row.metric
+            lines.append(metric)
+        first = row.model or row.real
+        count = "" if first is None else counted(first)
+        lines.append(f"{'  ' + row.title:{wide}}{_cell(row.model)}  {_cell(row.real)}  {count}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(measure: Measure | None) -> str:
+    if measure is None:
+        return f"{'–':>8}  {'':17}"
+    ends = "" if math.isnan(measure.low) else f"{shown(measure.low)} - {shown(measure.high)}"
+    return f"{shown(measure.value):>8}  {ends:17}"

@@ -1,0 +1,169 @@
+"""What metrics are computed of: two sides of the same form, the model's answers and real examples in their place.
+
+of a side      the model's                                    the real
+segmented      its segmentations of held-out images           an oracle's; else the model's of training images
+pairs          drawn from the captions of held-out examples   these held-out examples themselves
+synthesized    images for the layouts of the same examples    their own images
+again          two pairs for each of some of the captions     two held-out examples of any captions
+likelihood     bounds of held-out examples                    bounds of training examples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gcdiff.evaluation.agreement import confusion_sums
+from gcdiff.evaluation.calibration import reliability_sums
+from gcdiff.evaluation.measure import Sums
+from gcdiff.evaluation.readers import Reader
+from gcdiff.likelihood import Report as Bounds
+from gcdiff.types import Pair
+
+BLOCK = 32
+"""How many examples' class probabilities are held at a time."""
+CONDITIONS = 32
+"""For how many captions a second pair is drawn."""
+
+
+class Examples(NamedTuple):
+    """Images uint8 (N, H, W, 3), layouts int32 (N, H, W) with VOID, N captions ("" for none), ids int64 (N,)."""
+
+    images: np.ndarray
+    layouts: np.ndarray
+    captions: tuple[str, ...]
+    ids: np.ndarray
+
+    def part(self, rows: slice) -> Examples:
+        return Examples(*(value[rows] for value in self))
+
+
+class Subject(NamedTuple):
+    """What a model can be asked, as functions; None where it cannot, and then `why` says why, by the same name.
+
+    segment: (images, first id) -> class probabilities float (N, H, W, K)
+    sample: (captions or None, number, seed, dials such as {"guidance": 2.0}) -> Pair
+    synthesize: (layouts, captions or None, seed) -> images
+    likelihood: Examples -> its bounds
+    told: whether it hears captions
+    """
+
+    segment: Callable[[np.ndarray, int], Sequence[np.ndarray]] | None
+    sample: Callable[[Sequence[str] | None, int, int, Mapping[str, float]], Pair] | None
+    synthesize: Callable[[np.ndarray, Sequence[str] | None, int], np.ndarray] | None
+    likelihood: Callable[[Examples], Bounds] | None
+    told: bool
+    why: Mapping[str, str]
+
+
+class Segmented(NamedTuple):
+    """Predictions int (N, H, W) for examples; `reliability` is None where the segmenter gives no probabilities."""
+
+    examples: Examples
+    predictions: np.ndarray
+    confusion: Sums
+    reliability: Sums | None
+
+
+class Seen(NamedTuple):
+    """Examples, drawn or real, with what a reader has read in their images."""
+
+    examples: Examples
+    reading: Any
+    labels: np.ndarray
+
+
+class Bounded(NamedTuple):
+    """Bounds, and of how many examples."""
+
+    bounds: Bounds
+    examples: int
+
+
+class Side(NamedTuple):
+    """See the table above; what is not there is None. again: Pair of (C, 2, H, W, 3) and (C, 2, H, W)."""
+
+    segmented: Segmented | None = None
+    pairs: Seen | None = None
+    synthesized: Seen | None = None
+    again: Pair | None = None
+    likelihood: Bounded | None = None
+
+
+def seen(examples: Examples, reader: Reader) -> Seen:
+    """Examples, read."""
+    reading = reader.read(examples.images)
+    return Seen(examples, reading, reader.labels(reading))
+
+
+def model_side(
+    subject: Subject, reader: Reader, heldout: Examples, drawn: int, bounded: int, needs: set[str], seed: int
+) -> Side:
+    """The model's side: of all held-out examples, of the first `drawn`, and bounds of the first `bounded`."""
+    few, parts = heldout.part(slice(drawn)), {}
+    captions = few.captions if subject.told else None
+    if "segmented" in needs and subject.segment is not None:
+        parts["segmented"] = segmented(subject.segment, heldout)
+    if needs & {"pairs", "again"} and subject.sample is not None:
+        pair = subject.sample(captions, len(few.ids), seed, {})
+        if "pairs" in needs:
+            parts["pairs"] = seen(few._replace(images=pair.image, layouts=pair.layout), reader)
+        if "again" in needs:
+            some = min(CONDITIONS, len(few.ids))
+            other = subject.sample(None if captions is None else captions[:some], some, seed + 1, {})
+            parts["again"] = Pair(*(np.stack([a[:some], b], 1) for a, b in zip(pair, other, strict=True)))
+    if "synthesized" in needs and subject.synthesize is not None:
+        parts["synthesized"] = seen(few._replace(images=subject.synthesize(few.layouts, captions, seed)), reader)
+    if "likelihood" in needs and subject.likelihood is not None:
+        parts["likelihood"] = _bounded(subject.likelihood, heldout.part(slice(bounded)))
+    return Side(**parts)
+
+
+def real_side(
+    subject: Subject,
+    reader: Reader,
+    heldout: Examples,
+    train: Examples,
+    drawn: int,
+    bounded: int,
+    needs: set[str],
+) -> Side:
+    """The real side, of as many examples."""
+    few, parts = heldout.part(slice(drawn)), {}
+    if "segmented" in needs and reader.truth:
+        predictions = reader.labels(reader.read(heldout.images))
+        sums = _confusion(heldout, predictions, len(reader.classes))
+        parts["segmented"] = Segmented(heldout, predictions, sums, None)
+    elif "segmented" in needs and subject.segment is not None:
+        parts["segmented"] = segmented(subject.segment, train.part(slice(len(heldout.ids))))
+    if needs & {"pairs", "synthesized"}:
+        parts["pairs"] = parts["synthesized"] = seen(few, reader)
+    if "again" in needs:
+        some = few.part(slice(CONDITIONS))
+        parts["again"] = Pair(*(np.stack([a, np.roll(a, 1, axis=0)], 1) for a in (some.images, some.layouts)))
+    if "likelihood" in needs and subject.likelihood is not None:
+        parts["likelihood"] = _bounded(subject.likelihood, train.part(slice(bounded)))
+    return Side(**parts)
+
+
+def segmented(segment: Callable[[np.ndarray, int], Sequence[np.ndarray]], examples: Examples) -> Segmented:
+    """A model's segmentations, of which probabilities are kept as sums alone."""
+    predictions, confusions, reliabilities = [], [], []
+    for first in range(0, len(examples.ids), BLOCK):
+        part = examples.part(slice(first, first + BLOCK))
+        probabilities = np.stack(list(segment(part.images, first)))
+        predictions.append(probabilities.argmax(-1).astype(np.int32))
+        confusions.append(_confusion(part, predictions[-1], probabilities.shape[-1]))
+        reliabilities.append(reliability_sums(probabilities, part.layouts, part.ids))
+    joined = (sum(sums[1:], sums[0]) for sums in (confusions, reliabilities))
+    return Segmented(examples, np.concatenate(predictions), *joined)
+
+
+def _confusion(examples: Examples, predictions: np.ndarray, num_classes: int) -> Sums:
+    return confusion_sums(examples.layouts, predictions, examples.ids, num_classes)
+
+
+def _bounded(likelihood: Callable[[Examples], Bounds], examples: Examples) -> Bounded:
+    return Bounded(likelihood(examples), len(examples.ids))
