@@ -25,7 +25,7 @@ demo-long: setup
 	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo-long --minutes 30
 
 test: setup
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(VENV)/bin/ruff check .

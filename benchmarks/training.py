@@ -126,7 +126,8 @@ def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
     rarely = unsaved + one_save / training.checkpoint_every
     parts = Stretch(*np.mean([np.array(s) / s.step for s in with_saves], axis=0))._asdict() | {"step": 1 / saved}
     del parts["cores"]
-    on_cores = [s.cores / (a.cores / 2 + b.cores / 2) for s, a, b in zip(without, alone[::2], alone[1::2], strict=True)]
+    pairs = zip(alone[::2], alone[1::2], strict=False)  # around the stretches without saves
+    on_cores = [2 * s.cores / (a.cores + b.cores) for s, (a, b) in zip(without, pairs, strict=True)]
     return {
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),

@@ -20,6 +20,7 @@ STAGES = (
     ("training", "evaluation"),
     ("config",),
     ("api",),
+    ("factory",),
     ("cli",),
 )
 SIDES = ("models", "text", "codecs", "data")

@@ -56,6 +56,7 @@ class Model(Segments, Fills):
         self, text: Texts = None, num: int = 1, steps: int | None = None, guidance: Scales = None, seed: int = 0,
         path: str | None = None, progress: Progress = None, *, start: Pair | None = None,
         strength: float | tuple[float, float] = 0.5, size: tuple[int, int] | None = None, upsample=None,
+        first_id: int = 0,
     ) -> Pair:  # fmt: skip
         """Labelled images from text: Pair(uint8 (N, H, W, 3), int32 (N, H, W)).
 
@@ -66,7 +67,11 @@ class Model(Segments, Fills):
 
         `upsample` is a super-resolution stage, a model or the directory of its run: what this model draws is drawn
         again at the stage's size, and `size` is of what comes back.
+
+        The first one is example `first_id` of `seed`: 0 with `start`, `size` or `upsample`.
         """
+        if first_id and (start is not None or size is not None or upsample is not None):
+            raise ValueError(f"first_id is {first_id}: expected neither start nor size nor upsample beside it")
         if upsample is not None:
             return self._upsampled(upsample, text, num, steps, guidance, seed, path, progress, start, strength, size)
         if start is not None and (num != 1 or path is not None or size is not None):
@@ -81,11 +86,12 @@ class Model(Segments, Fills):
             nothing = np.zeros((num, *size), bool)
             blank = Pair(np.zeros((num, *size, self.image.channels), np.uint8), None)
             return self.outpaint(blank, Pair(nothing, None), text, steps, guidance, seed, progress)
-        return self._draw(num, path, text, steps, guidance, seed, progress)
+        return self._draw(num, path, text, steps, guidance, seed, progress, first_id=first_id)
 
     def _draw(
-        self, num: int, path: str | None, text, steps, guidance, seed, progress, lowres: Pair | None = None
-    ) -> Pair:
+        self, num: int, path: str | None, text, steps, guidance, seed, progress, lowres: Pair | None = None,
+        first_id: int = 0,
+    ) -> Pair:  # fmt: skip
         """Pairs of the model's size with nothing known."""
         name = path or self.config.sample.path
         if name not in PATHS:
@@ -93,7 +99,8 @@ class Model(Segments, Fills):
         self._trained(f"the path {name}", *NEEDS[name])
         values = Pair(np.zeros((num, *self.size, self.image.channels), np.uint8), np.zeros((num, *self.size), np.int32))
         grid = configs.sample_path(self.config, self._steps(steps), name)
-        question = Question(values, constant_caps(values, 1, 1), text, seed, lowres=lowres)
+        ids = first_id + np.arange(num)
+        question = Question(values, constant_caps(values, 1, 1), text, seed, ids, lowres=lowres)
         pair = self._run(grid, question, guidance, progress)
         return Pair(None if name == "layout_only" else pair.image, None if name == "image_only" else pair.layout)
 

@@ -1,8 +1,9 @@
 """The command line: gcdiff prepare | embed | train | checkpoint | import-gcdp | evaluate | sample | segment |
-synthesize | outpaint.
+synthesize | outpaint | generate.
 
 parser: the commands and their arguments.  prepare: data.  embed: captions.  train: training.  checkpoint: what a run
-has saved.  evaluate: measuring.  draw: all that a trained model draws.  files: the places that are written to.
+has saved.  evaluate: measuring.  draw: all that a trained model draws.  generate: data sets of what it draws.
+files: the places that are written to.
 
 Bad input gives one line on stderr and exit status 2; nothing half-written stays behind.
 """
@@ -19,6 +20,7 @@ from gcdiff.cli.checkpoint import checkpoint
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
 from gcdiff.cli.embed import embed
 from gcdiff.cli.evaluate import evaluate
+from gcdiff.cli.generate import generate
 from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
 from gcdiff.cli.prepare import prepare
@@ -36,6 +38,7 @@ COMMANDS = {
     "segment": segment,
     "synthesize": synthesize,
     "outpaint": outpaint,
+    "generate": generate,
 }
 
 NO_CONFIG = ("prepare", "embed", "checkpoint", "import-gcdp")

@@ -8,6 +8,8 @@ from pathlib import Path
 import gcdiff
 from gcdiff.cli.checkpoint import add_parser as add_checkpoint
 from gcdiff.cli.embed import add_parser as add_embed
+from gcdiff.cli.generate import EPILOG as GENERATED
+from gcdiff.cli.generate import add_arguments as add_generate
 from gcdiff.cli.measure import add_arguments as add_report
 from gcdiff.cli.prepare import add_parser as add_prepare
 from gcdiff.cli.processes import add_arguments as add_processes
@@ -181,15 +183,19 @@ def make_parser() -> argparse.ArgumentParser:
     outpaint.add_argument(
         "--resamples", type=int, metavar="N", help="RePaint with N repetitions of a step (default: levels)"
     )
+    generate = command("generate", "Draw a data set: pairs from text, judged, counted and ready to train on", GENERATED)
+    add_generate(generate)
     length = "average the weights over another length: its standard deviation over the training's, as in 0.07 (default:"
-    for sub in (evaluate, sample, segment, synthesize, outpaint):
+    drawing = (sample, segment, synthesize, outpaint)
+    for sub in (evaluate, *drawing, generate):
         sub.add_argument("--ema", type=float, metavar="S", help=f"{length} the usual average)")
         encoder = "where the pretrained text encoder is, a directory or a hub id (default: where the run found it)"
         sub.add_argument("--encoder", metavar="DIR", help=encoder)
+    for sub in (evaluate, *drawing):
         sub.add_argument(
             "--lowres-level", type=float, metavar="T", help="noise on what --upsample goes on from (default: its run's)"
         )
-    for sub in (train, evaluate, sample, segment, synthesize, outpaint):
+    for sub in (train, evaluate, *drawing, generate):
         add_processes(sub)
     for sub in (sample, synthesize, outpaint):
         sub.add_argument(

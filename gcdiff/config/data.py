@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,18 +87,26 @@ def embeddings(config: ConfigDict) -> Embeddings | None:
 def _streets(config: ConfigDict) -> Splits:
     from gcdiff.data.synthetic.streets import Streets
 
-    size = tuple(config.data.size)
-    train = Streets("train", config.data.num, size=size)
-    heldout = Streets("heldout", config.data.heldout, size=size)
-    return Splits(train, heldout, _augment(config, train.labels), None)
+    return _embedded(config, Streets)
 
 
 def _faces(config: ConfigDict) -> Splits:
     from gcdiff.data.synthetic.faces import Faces
 
+    return _embedded(config, Faces)
+
+
+def _cells(config: ConfigDict) -> Splits:
+    from gcdiff.data.synthetic.cells import Cells
+
+    return _embedded(config, Cells)
+
+
+def _embedded(config: ConfigDict, world: Callable) -> Splits:
+    """The splits of an embedded world."""
     size = tuple(config.data.size)
-    train = Faces("train", config.data.num, size=size)
-    heldout = Faces("heldout", config.data.heldout, size=size)
+    train = world("train", config.data.num, size=size)
+    heldout = world("heldout", config.data.heldout, size=size)
     return Splits(train, heldout, _augment(config, train.labels), None)
 
 
@@ -128,7 +136,7 @@ def _prepared(config: ConfigDict) -> Splits:
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 
 
-DATASETS = {"streets": _streets, "faces": _faces, "camvid": _camvid, "prepared": _prepared}
+DATASETS = {"streets": _streets, "faces": _faces, "cells": _cells, "camvid": _camvid, "prepared": _prepared}
 
 
 def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:

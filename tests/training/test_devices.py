@@ -5,6 +5,7 @@ What that process runs is `main`, below; it prints its findings as JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,14 +18,14 @@ import numpy as np
 import pytest
 
 from gcdiff import parallel
-from gcdiff.training.loop import TrainConfig, train
+from gcdiff.training.loop import Interrupted, TrainConfig, train
 from gcdiff.training.optim import Optim
 from gcdiff.training.settings import MeshSizes
 from gcdiff.training.state import create_state, gradient
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_joint_task import tiny  # noqa: E402
-from test_loop import Regression, batches, lines  # noqa: E402
+from test_loop import Regression, batches, lines, send_signal_at  # noqa: E402
 
 MESHES = {"data": MeshSizes(8, 1), "fully sharded": MeshSizes(1, 8), "both": MeshSizes(4, 2)}
 WIDE = Regression(1024)  # the first matrix is large enough to be cut
@@ -65,6 +66,10 @@ def main() -> None:
     for name, mesh in MESHES.items():
         for accumulate in (1, 2, 4):
             found[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, mesh, accumulate)
+    place = next(places)  # begun on eight devices, and gone on with on one
+    with contextlib.suppress(Interrupted):
+        losses(place, WIDE, send_signal_at(11, size=64), 20, MESHES["both"])
+    found["handed over"] = losses(place, WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
     print(json.dumps(found))
 
 
@@ -81,6 +86,10 @@ def test_the_losses_are_those_of_one_device(found, mesh):
     assert len(set(found["one"])) == 20
     for accumulate in (1, 2, 4):
         np.testing.assert_allclose(found[f"{mesh}, {accumulate}"], found["one"], rtol=2e-5)
+
+
+def test_a_run_goes_on_with_other_devices(found):
+    np.testing.assert_allclose(found["handed over"], found["one"], rtol=2e-5)
 
 
 def test_a_joint_model_has_the_same_gradient(found):

@@ -7,10 +7,7 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -285,27 +282,3 @@ def test_bad_input_is_one_line(tmp_path):
         restore_ema(tmp_path / "nothing", {})
     with pytest.raises(ValueError, match="^log_every is 0, expected at least 1$"):
         TrainConfig(steps=1, log_every=0)
-
-
-def test_two_devices_give_the_loss_of_one_and_hand_over(whole, tmp_path):
-    """Two simulated devices train 12 steps; a run begun there goes on here."""
-    code = (
-        "import sys; sys.path[:0] = [sys.argv[1]]; import jax; from pathlib import Path;"
-        "from test_loop import *; assert len(jax.devices()) == 2;"
-        "train(Regression(), batches, Path(sys.argv[2]) / 'a', config(evaluate_every=0));"
-        "train(Regression(), batches, Path(sys.argv[2]) / 'c', config(evaluate_every=0, accumulate=2));"
-        "train(Regression(), send_signal_at(3), Path(sys.argv[2]) / 'b', config())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert "stopped at step 4" in done.stderr, done.stderr
-    one = [line["train/loss"] for line in lines(whole[0]) if "train/loss" in line]
-    for run in ("a", "c"):  # the whole batch at once, and in two parts
-        two = [line["train/loss"] for line in lines(tmp_path / run) if "train/loss" in line]
-        np.testing.assert_allclose(two, one, rtol=1e-5)
-    state = train(Regression(), batches, tmp_path / "b", config())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state, whole[1])

@@ -1,0 +1,212 @@
+"""gcdiff generate: a data set drawn by a model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from pathlib import Path
+
+from gcdiff.cli.draw import load_model
+from gcdiff.cli.files import cache_compilations, leads, writable
+
+AUDITED, HELDOUT = 30_000, 512
+"""With how many training examples pairs are compared by default, and how many held-out ones set the limits at most."""
+EPILOG = """\
+what is written to --out, for every pair NAME that is kept:
+  images/NAME.png, layouts/NAME.png    the image, and its layout as an index PNG; captions.jsonl, labels.json: a folder
+                                       that gcdiff prepare folder --source OUT reads
+  panoptic/NAME.png, panoptic.json     segments as COCO has them, one for each class
+  confidence/NAME.png                  255 times the probability of each label under the model's one-call segmentation
+  index.csv                            files, caption, confidence, agreement and class areas of every pair
+  report.json, DATA_LICENCE.txt        counts, agreement, class frequencies; the licence of the training data
+It may be interrupted: the same command goes on, and ends with the same files.
+--config.sample.FIELD=VALUE sets how it is drawn"""
+
+
+def add_arguments(sub) -> None:
+    """Enter the arguments of the command."""
+    sub.add_argument("--num", required=True, type=int, metavar="N", help="how many pairs are kept")
+    sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
+    captions = "captions, one a line, taken in turn (default: drawn from the run's training data)"
+    sub.add_argument("--captions", type=Path, metavar="FILE", help=captions)
+    balance = "draw captions by the rarest of their classes, so that rare classes appear about equally often"
+    sub.add_argument("--balance", choices=("rare",), help=balance)
+    agreement = "keep a pair if its layout has at least this mIoU with the model's own segmentation of its image"
+    sub.add_argument("--min-agreement", type=float, metavar="A", help=agreement)
+    audit = (
+        f"refuse pairs that are nearer to one of N training examples (default: {AUDITED}; 0: all) than held-out ones"
+    )
+    sub.add_argument("--audit", type=int, nargs="?", const=AUDITED, metavar="N", help=audit)
+    quantile = "of the held-out examples' distances: nearer is refused (default: 0.01)"
+    sub.add_argument("--audit-quantile", type=float, default=0.01, metavar="Q", help=quantile)
+    tries = "give up when T times --num pairs are drawn (default: 10)"
+    sub.add_argument("--max-tries", type=int, default=10, metavar="T", help=tries)
+    sub.add_argument("--steps", type=int, help="network calls a pair (default: the run's own number)")
+    sub.add_argument("--guidance", type=float, help="how strongly to follow the text (default: the run's)")
+    sub.add_argument("--seed", type=int, default=0, help="another seed gives other pairs (default: 0)")
+    sub.add_argument("--root", help="where the run's training data are (default: where the run found them)")
+
+
+def generate(arguments) -> int:
+    """Draw a data set, or go on with one."""
+    from gcdiff.api.model import UNSEEN_WORDS
+    from gcdiff.factory.captions import pool
+    from gcdiff.factory.finish import finish, table
+    from gcdiff.factory.judge import Judge
+    from gcdiff.factory.make import Request, make
+    from gcdiff.training.writer import Progress
+
+    _check(arguments)
+    writable(arguments.out)
+    model = load_model(arguments)
+    segments = model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0
+    if arguments.min_agreement is not None and not segments:
+        raise ValueError(f"--min-agreement: {arguments.workdir} was not trained to segment in one call")
+    if model.built.lowres is not None:
+        raise ValueError(f"{arguments.workdir} is a super-resolution stage: expected its base's --workdir")
+    data = _data(arguments, model)
+    found = None if data is None else pool(data.train, arguments.balance is not None)
+    captions, texts = _captions(arguments, model, data, found)
+    say = print if leads() else lambda text: None
+    say(f"captions: {'none' if captions is None else captions.said}")
+    audit = None if arguments.audit is None else _audit(arguments, model, data)
+    cache_compilations(arguments.workdir)
+    warnings.filterwarnings("ignore", UNSEEN_WORDS)
+    header = _header(arguments, model, data)
+    most = arguments.num * arguments.max_tries
+    request = Request(
+        arguments.num, most, arguments.seed, arguments.steps, arguments.guidance, captions, texts, segments
+    )
+    training = None if found is None or not len(found.shows) else found.shows.mean(axis=0)
+    said = {**header, "captions": "none" if captions is None else captions.said}
+
+    def end(place) -> None:
+        say(table(finish(place, model.size, model.specs.licence, said, training, audit)))
+
+    progress, begun = Progress(arguments.num, "pair", quiet=not leads()), False
+
+    def tell(kept: int, drawn: int) -> None:
+        nonlocal begun
+        if begun or kept == arguments.num:
+            progress.update(kept, {"drawn": drawn})
+        else:
+            progress.note(kept, "compiling")
+        begun = True
+
+    try:
+        with contextlib.closing(progress):
+            make(model, request, Judge(arguments.min_agreement, audit), arguments.out, header, tell, end)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on from the pairs that are written") from None
+    say(f"written to {arguments.out}: gcdiff prepare folder --source {arguments.out} reads it")
+    return 0
+
+
+def _check(arguments) -> None:
+    """Raise ValueError for numbers that cannot be."""
+    for name, low, high in (("min_agreement", 0, 1), ("audit_quantile", 0, 1)):
+        value = getattr(arguments, name)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected {low} to {high}")
+    least = {"num": 1, "max_tries": 1, "audit": 0, "steps": 1}
+    for name, low in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < low:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {low}")
+
+
+def _data(arguments, model):
+    """The run's data; None where they are not there and nothing but the frequencies of the classes needs them."""
+    from gcdiff import config as configs
+
+    needed = arguments.audit is not None or arguments.root is not None
+    needed |= arguments.captions is None and not _deaf(model)
+    config = model.config.copy_and_resolve_references()
+    config.data.heldout = HELDOUT
+    if arguments.root is not None:
+        config.data.root = arguments.root
+    try:
+        return configs.splits(config)
+    except (ValueError, OSError) as error:
+        if needed:
+            raise
+        if leads():
+            print(f"training data: {error}; their class frequencies are left out")
+        return None
+
+
+def _deaf(model) -> bool:
+    """Whether captions mean nothing to a model, or are encoded by none that is here."""
+    encoder = model.config.text.encoder
+    return encoder == "none" or (encoder == "given" and model.encoder is None)
+
+
+def _captions(arguments, model, data, found):
+    """The captions of the examples, None for none, and what makes of captions what the model takes."""
+    from gcdiff import config as configs
+    from gcdiff.data.captions import read_lines
+    from gcdiff.factory.captions import Balanced, Cycled, OfTraining, named
+
+    text, seed = model.config.text, arguments.seed
+    if _deaf(model) and (arguments.captions is not None or arguments.balance is not None):
+        reason = "was trained without text" if text.encoder == "none" else "takes captions encoded: expected --encoder"
+        raise ValueError(f"--{'captions' if arguments.captions else 'balance'}: {arguments.workdir} {reason}")
+    if _deaf(model):
+        return None, None
+    if arguments.captions is not None:
+        lines = read_lines(arguments.captions)
+        if not arguments.balance:
+            return Cycled(lines), list
+        nouns = getattr(getattr(data and data.train, "class_captions", None), "nouns", ())
+        return Balanced(named(lines, model.labels, nouns), [(line,) for line in lines], seed), list
+    stored = configs.embeddings(model.config) if model.encoder is None else None
+    texts = list if stored is None else lambda captions: stored.batch(captions, text.length)
+    return Balanced(found.shows, found.captions, seed) if arguments.balance else OfTraining(data.train, seed), texts
+
+
+def _audit(arguments, model, data):
+    """The gate against copies of training examples, all brought to the model's size in whole."""
+    from gcdiff.data.transforms import resize
+    from gcdiff.factory.captions import evenly
+    from gcdiff.factory.judge import Audit
+
+    train, heldout = data.train, data.heldout
+    if getattr(train, "split", None) == getattr(heldout, "split", ""):
+        raise ValueError(f"--audit: {train.name} has no held-out examples, expected some to compare with")
+    examples = (resize(train[i], model.size) for i in evenly(len(train), arguments.audit))
+    others = [resize(heldout[i], model.size) for i in evenly(len(heldout), HELDOUT)]
+    return Audit.of(examples, others, arguments.audit_quantile)
+
+
+def _header(arguments, model, data) -> dict:
+    """What is made: another command with the same header makes the same files."""
+    sample = model.config.sample.to_dict()
+    steps, guidance = sample.pop("steps"), sample.pop("guidance")
+    digest = hashlib.sha256()
+    for array in _leaves(model.params):
+        digest.update(array.tobytes())
+    captions = arguments.captions and hashlib.sha256(arguments.captions.read_bytes()).hexdigest()[:16]
+    return {
+        "run": str(arguments.workdir.resolve()),
+        "weights": digest.hexdigest()[:16],
+        "num": arguments.num,
+        "seed": arguments.seed,
+        "steps": steps if arguments.steps is None else arguments.steps,
+        "guidance": guidance if arguments.guidance is None else [arguments.guidance] * 2,
+        "captions": captions or "of the training data",
+        "balance": arguments.balance,
+        "min_agreement": arguments.min_agreement,
+        "audit": arguments.audit,
+        "audit_quantile": None if arguments.audit is None else arguments.audit_quantile,
+        "training_examples": None if data is None else len(data.train),
+        "sample": sample,
+    }
+
+
+def _leaves(params):
+    import jax
+
+    from gcdiff import parallel
+
+    return jax.tree.leaves(parallel.to_host(params))

@@ -1,0 +1,129 @@
+"""Which caption an example is drawn from: a function of the seed and the example's number alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from gcdiff.data.captions import NAMED_FROM
+from gcdiff.data.dataset import Dataset
+from gcdiff.data.prepared import Prepared
+from gcdiff.types import LabelSpec
+
+POOL = 4096
+"""How many training examples are looked at for the frequencies of the classes, evenly spread."""
+CAP = 50.0
+"""The most that a caption weighs: classes in fewer than one of so many examples are not repeated any more often."""
+TRIES = 1000
+"""How many examples are drawn until one has a caption."""
+PLURALS = {"person": "people", "man": "men", "woman": "women", "child": "children"}
+
+
+class Captions(Protocol):
+    """The caption of an example, and in words how it comes about."""
+
+    said: str
+
+    def __call__(self, number: int) -> str: ...
+
+
+class Pool(NamedTuple):
+    """Training examples: which classes each of them shows, bool (N, K), and its captions."""
+
+    shows: np.ndarray
+    captions: list[tuple[str, ...]]
+
+
+class Cycled:
+    """Example i takes line i, and the first again after the last."""
+
+    def __init__(self, lines: Sequence[str]):
+        self._lines = lines
+        self.said = f"{len(lines)} lines in turn"
+
+    def __call__(self, number: int) -> str:
+        return self._lines[number % len(self._lines)]
+
+
+class OfTraining:
+    """A training example drawn uniformly, then one of its captions."""
+
+    def __init__(self, train: Dataset, seed: int):
+        self._train, self._seed = train, seed
+        self.said = f"drawn from {len(train)} training examples"
+
+    def __call__(self, number: int) -> str:
+        rng = np.random.default_rng((self._seed, number))
+        for _ in range(TRIES):
+            index = int(rng.integers(len(self._train)))
+            if captions := _captions(self._train, index):
+                return captions[rng.integers(len(captions))]
+        raise ValueError(f"{self._train.name}: none of {TRIES} training examples has a caption, expected --captions")
+
+
+class Balanced:
+    """Drawn with weights: see `rare_weights`."""
+
+    def __init__(self, shows: np.ndarray, captions: Sequence[tuple[str, ...]], seed: int):
+        told = np.array([bool(c) for c in captions])
+        if not (shows.any(axis=1) & told).any():
+            raise ValueError("--balance rare: no caption with a known class, expected captions and layouts, or names")
+        self._captions, self._seed = captions, seed
+        self._ends = np.cumsum(rare_weights(shows) * told)
+        self.said = f"{int(told.sum())} captions drawn by the rarest of their classes"
+
+    def __call__(self, number: int) -> str:
+        rng = np.random.default_rng((self._seed, number))
+        captions = self._captions[int(np.searchsorted(self._ends, rng.random() * self._ends[-1], side="right"))]
+        return captions[rng.integers(len(captions))]
+
+
+def rare_weights(shows: np.ndarray) -> np.ndarray:
+    """float (N,), from the classes that each example shows, bool (N, K): min(CAP, 1/f), where f is the share of the
+    examples with the rarest class of this one. The examples whose rarest class is k then weigh as much together as
+    those of another, or less where they show rarer ones too; an example with no class weighs 1."""
+    inverse = np.minimum(CAP, 1 / np.maximum(shows.mean(axis=0), 1e-9))
+    return np.where(shows, inverse, 1.0).max(axis=1, initial=1.0)
+
+
+def shown(layout: np.ndarray, num_classes: int) -> np.ndarray:
+    """The classes that have at least NAMED_FROM of the pixels of a layout int (H, W) with VOID: bool (K,)."""
+    return present(np.bincount(layout.ravel() + 1, minlength=num_classes + 1)[1:], layout.size)
+
+
+def present(areas: np.ndarray, pixels: int) -> np.ndarray:
+    """The same from the areas of the classes, int (..., K)."""
+    return areas >= max(NAMED_FROM * pixels, 1)
+
+
+def evenly(num: int, most: int) -> list[int]:
+    """The numbers of at most `most` of `num` examples, evenly spread; of all of them where `most` is 0."""
+    return np.unique(np.linspace(0, num - 1, min(most or num, num)).astype(int)).tolist()
+
+
+def pool(train: Dataset, captions: bool) -> Pool:
+    """At most POOL training examples that have a layout; without their captions unless asked for."""
+    shows, told = [], []
+    for i in evenly(len(train), POOL):
+        example = train[i]
+        if (example.layout >= 0).any():
+            shows.append(shown(example.layout, train.labels.num_classes))
+            told.append(example.captions if captions else ())
+    return Pool(np.array(shows, bool).reshape(-1, train.labels.num_classes), told)
+
+
+def named(captions: Sequence[str], labels: LabelSpec, nouns: Sequence[str | None] = ()) -> np.ndarray:
+    """The classes whose names, or nouns, stand in captions, in the singular or the plural: bool (N, K)."""
+    patterns = []
+    for name, noun in zip(labels.names, nouns or [None] * labels.num_classes, strict=True):
+        words = {name.lower(), PLURALS.get(name.lower(), name.lower()), (noun or name).lower()}
+        either = "|".join(sorted(re.escape(word) for word in words))
+        patterns.append(re.compile(rf"\b(?:{either})(?:s|es)?\b"))
+    return np.array([[bool(p.search(caption.lower())) for p in patterns] for caption in captions])
+
+
+def _captions(train: Dataset, index: int) -> tuple[str, ...]:
+    return train.record(index).captions if isinstance(train, Prepared) else train[index].captions

@@ -1,0 +1,123 @@
+"""The tables of a data set that is complete, and what its report says.
+
+captions.jsonl, labels.json    as `gcdiff prepare folder` reads them
+index.csv                      a line an example: its files, caption, confidence, agreement, and the area of each class
+panoptic.json                  as COCO's panoptic annotations are
+DATA_LICENCE.txt               the licence of the data that the model was trained on
+report.json                    counts, agreement, frequencies of the classes; written last of all
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gcdiff.factory.captions import present
+from gcdiff.factory.judge import DISAGREES, IMAGE, KEPT, LAYOUT, Audit
+from gcdiff.factory.panoptic import file_name, panoptic_json
+from gcdiff.factory.place import CONFIDENCE, IMAGES, LAYOUTS, PANOPTIC, Place, Row
+from gcdiff.types import LabelSpec
+
+
+def finish(
+    place: Place, size: tuple[int, int], licence: str, said: Mapping[str, Any], training: np.ndarray | None,
+    audit: Audit | None,
+) -> dict:  # fmt: skip
+    """Write the tables; returns the report. `said` is what the command was, `training` the share of the training
+    examples that show each class, float (K,)."""
+    labels = place.labels
+    kept = [row for row in place.rows if row.verdict == KEPT]
+    told = [row for row in kept if row.caption is not None]
+    lines = [json.dumps({"file_name": file_name(row.number), "text": [row.caption]}) + "\n" for row in told]
+    if told:
+        place.write("captions.jsonl", "".join(lines))
+    place.write("labels.json", json.dumps(_labels(labels, licence), indent=1) + "\n")
+    place.write("index.csv", _index(kept, labels))
+    segments = [(row.number, row.segments) for row in kept]
+    place.write("panoptic.json", json.dumps(panoptic_json(segments, labels, size, licence)) + "\n")
+    place.write("DATA_LICENCE.txt", licence + "\n")
+    report = _report(place.rows, kept, labels, size, said, training, audit) | {"licence": licence}
+    place.write("report.json", json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _labels(labels: LabelSpec, licence: str) -> dict:
+    """The labels.json of these classes: colours where they tell classes apart."""
+    names = labels.names
+    fields: dict[str, Any] = {"names": names, "swaps": [[names[a], names[b]] for a, b in labels.swaps]}
+    if len(set(labels.palette)) == len(names):
+        fields["colors"] = labels.palette
+    return fields | {"void": labels.void, "void_id": labels.void_id, "licence": " ".join(licence.split())}
+
+
+def areas(rows: Sequence[Row], labels: LabelSpec) -> np.ndarray:
+    """The pixels of each class, int (N, K); none of void."""
+    found = np.zeros((len(rows), labels.num_classes), int)
+    for i, row in enumerate(rows):
+        for label, area, *_ in row.segments:
+            found[i, label] = area
+    return found
+
+
+def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    folders = (IMAGES, LAYOUTS, PANOPTIC, CONFIDENCE)
+    columns = ("image", "layout", "panoptic", "certainty", "caption", "confidence", "agreement")
+    table.writerow(("name", *columns, *(f"area of {name}" for name in labels.names)))
+    for row, pixels in zip(kept, areas(kept, labels), strict=True):
+        files = [
+            f"{f}/{file_name(row.number)}" if f != CONFIDENCE or row.confidence is not None else "" for f in folders
+        ]
+        name = file_name(row.number).removesuffix(".png")
+        table.writerow((name, *files, row.caption, row.confidence, row.agreement, *pixels.tolist()))
+    return text.getvalue()
+
+
+def _report(rows, kept, labels: LabelSpec, size, said, training: np.ndarray | None, audit: Audit | None) -> dict:
+    counts = {name: sum(row.verdict == name for row in rows) for name in (DISAGREES, IMAGE, LAYOUT)}
+    shows = present(areas(kept, labels), size[0] * size[1]).mean(axis=0)
+    found = dict(said) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
+    found["acceptance"] = round(len(kept) / len(rows), 6)
+    found["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
+    found["confidence"] = _mean(kept, "confidence")
+    found["classes"] = {
+        name: {"generated": round(float(shows[k]), 6)}
+        | ({} if training is None else {"training": round(float(training[k]), 6)})
+        for k, name in enumerate(labels.names)
+    }
+    if audit is not None:
+        found["audit"] = {
+            "training_examples": audit.neighbours.counts._asdict(),
+            "heldout_examples": audit.heldout,
+            "quantile": audit.quantile,
+            "limits": {side: round(limit, 6) for side, limit in audit.limits._asdict().items()},
+        }
+    return found
+
+
+def _mean(rows: Sequence[Row], field: str) -> float | None:
+    values = [value for row in rows if (value := getattr(row, field)) is not None]
+    return round(float(np.mean(values)), 6) if values else None
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """What a person reads of a report."""
+    refused = ", ".join(f"{count} by {name}" for name, count in report["refused"].items() if count) or "none"
+    lines = [f"{report['kept']} pairs kept of {report['drawn']} drawn ({report['acceptance']:.1%}); refused: {refused}"]
+    agreement = report["agreement"]
+    if agreement["kept"] is not None:
+        before, after = agreement["drawn"], agreement["kept"]
+        lines += [f"agreement with the model's own segmentation, mean mIoU: drawn {before:.4f}, kept {after:.4f}"]
+        lines += [f"mean probability of the labels: {report['confidence']:.4f}"]
+    width = max(map(len, report["classes"]))
+    lines += [f"{'share of pairs that show':{width}}", f"{'':{width}}  generated  training"]
+    for name, shares in report["classes"].items():
+        other = f"{shares['training']:8.3f}" if "training" in shares else "       -"
+        lines.append(f"{name:{width}}  {shares['generated']:9.3f}  {other}")
+    return "\n".join(lines)
