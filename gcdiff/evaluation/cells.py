@@ -8,7 +8,7 @@ model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,13 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
 
     `shuffle_seed` draws whose caption is the other one (never an image's own) and the bootstrap's samples.
     """
-    asked = _parsed(images, captions)
-    return _scores(image_attributes(images), asked, tuple(FACTS), shuffle_seed)
+    _parsed(images, captions)
+    return scores_of(image_attributes(images), captions, shuffle_seed)
+
+
+def scores_of(shown: Sequence[ParsedCaption], captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
+    """`caption_scores` of what images show, as `image_attributes` reads it."""
+    return _scores(shown, _parsed(shown, captions), tuple(FACTS), shuffle_seed)
 
 
 def layout_scores(layouts: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
@@ -69,7 +74,7 @@ def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
     return score(np.stack([confusion(*pair, LABELS.num_classes) for pair in pairs]), mean_iou, seed)
 
 
-def _parsed(examples: np.ndarray, captions: Sequence[str]) -> list[ParsedCaption]:
+def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> list[ParsedCaption]:
     if len(examples) != len(captions) or len(captions) < 2:
         raise ValueError(f"{len(examples)} examples and {len(captions)} captions, expected as many of both, at least 2")
     return [parse_caption(caption) for caption in captions]

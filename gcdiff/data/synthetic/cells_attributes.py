@@ -58,7 +58,11 @@ def layout_attributes(layout: np.ndarray) -> Attributes:
 
 def image_attributes(images: np.ndarray) -> tuple[ParsedCaption, ...]:
     """What each of images uint8 (N, H, W, 3) shows; where there are no cells neither size nor stain is told."""
-    reading, labels = read_twice(images)
+    return attributes_of(*read_twice(images))
+
+
+def attributes_of(reading: Reading, labels: np.ndarray) -> tuple[ParsedCaption, ...]:
+    """`image_attributes` of what `read_twice` has read."""
     found = [layout_attributes(layout) for layout in labels]
     return tuple(
         ParsedCaption(seen.count, seen.size, STAINS[stain] if seen.size else None, seen.dividing)
