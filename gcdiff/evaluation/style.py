@@ -117,6 +117,8 @@ svg.strip { width: 220px; margin-left: 14px; }
   .card { padding: 14px 14px; }
   .numbers .plot, .numbers .count { display: none; }
   th, td { padding: 7px 6px; }
+  .numbers td:first-child { width: 42%; }
+  .numbers small { white-space: normal; }
   .wide svg { min-width: 520px; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: 8px; }
