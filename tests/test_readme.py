@@ -13,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gcdiff import cli
+from gcdiff.cli.parser import make_parser
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_models import STREETS  # noqa: E402
@@ -28,6 +31,21 @@ SLURM = {
     "LOCALID": "0",
     "STEP_NUM_NODES": "1",
 }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --config x --workdir x", "embed --dataset x --encoder x", "evaluate --workdir x",
+        "sample --workdir x --out x", "segment --workdir x --out x --images x",
+        "synthesize --workdir x --out x --layouts x", "outpaint --workdir x --out x --known x",
+        "generate --workdir x --out x --num 1",
+    ],
+)  # fmt: skip
+def test_a_command_that_uses_devices_may_be_one_of_several_processes(command):
+    told = "--coordinator here:1 --num-processes 2 --process-id 1"
+    found = make_parser().parse_args(f"{command} {told}".split())
+    assert (found.coordinator, found.num_processes, found.process_id) == ("here:1", 2, 1)
 
 
 def words(line: str, port: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gcdiff.cli.files import leads, writable
+from gcdiff.cli.processes import add_arguments as add_processes
 
 BLOCK = 4096
 """How many captions are turned into tokens at a time."""
@@ -30,6 +31,7 @@ def add_parser(commands, formatter) -> None:
     sub.add_argument("--out", type=Path, metavar="DIR", help="the folder to write (default: embeddings in --dataset)")
     sub.add_argument("--limit", type=int, metavar="N", help="the most tokens of a caption (default: 256; CLIP: 77)")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the encoder's products")
+    add_processes(sub)
 
 
 def embed(arguments) -> int:
