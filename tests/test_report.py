@@ -127,7 +127,8 @@ def test_charts_are_within_their_frames_whatever_the_numbers():
 
 def test_a_page_without_anything_is_a_page():
     empty = Findings((), {}, (), None, None, (), (), {})
-    ElementTree.fromstring(page(empty, LABELS).removeprefix("<!DOCTYPE html>\n"))
+    root = ElementTree.fromstring(page(empty, LABELS).removeprefix("<!DOCTYPE html>\n"))
+    assert root.tag == "html" and root.find("body") is not None and not list(root.iter("img"))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")

@@ -16,6 +16,7 @@ from gcdiff.data.synthetic.cells_appearance import LABELS, STAINS
 from gcdiff.data.synthetic.cells_attributes import image_attributes, layout_attributes, read_twice
 from gcdiff.data.synthetic.cells_captions import ParsedCaption, parse_caption
 from gcdiff.data.synthetic.cells_scene import COUNTS, SIZES, Attributes
+from gcdiff.evaluation.outcomes import others
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 FACTS = {"count": COUNTS, "size": SIZES, "stain": STAINS, "dividing": (True,)}
@@ -83,10 +84,8 @@ def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> li
 def _scores(
     shown: Sequence[ParsedCaption | Attributes], asked: Sequence[ParsedCaption], names: Sequence[str], seed: int
 ) -> CaptionScores:
-    rng = np.random.default_rng(seed)
-    cycle = rng.permutation(len(asked))  # each image gets the caption of the next one in a random cycle
-    others = [asked[i] for i in np.roll(cycle, 1)[np.argsort(cycle)]]
-    own, other = ({name: _outcomes(name, shown, wanted) for name in names} for wanted in (asked, others))
+    strange = [asked[i] for i in others(len(asked), seed)]
+    own, other = ({name: _outcomes(name, shown, wanted) for name in names} for wanted in (asked, strange))
     nothing = np.zeros((0, 3), int)
     parts = {n: _attribute(_said(own.get(n, nothing)), _said(other.get(n, nothing)), seed) for n in FACTS}
     every, other_every = (np.sum([np.maximum(rows, 0) for rows in found.values()], axis=0) for found in (own, other))
