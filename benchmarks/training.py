@@ -145,17 +145,26 @@ def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
             "in all": round(one_save, 3),
             "in its call": round(parts["saving"] * saved * steps / saves, 3),
         },
+        "a_step_in_parts_over_one": time_of_parts(task, training.optim, next(batches(0))),
         "shares": {name: round(share, 4) for name, share in (parts | {"rest": 1 - sum(parts.values())}).items()},
     }
+
+
+def time_of_parts(task: Any, optim: Any, batch: Any) -> dict[str, float]:
+    """How much longer a step takes whose batch goes through the network in parts: the best of several in turn."""
+    steps = {parts: Bare(task, optim, batch, parts) for parts in (1, 2, 4)}
+    best = {parts: min(steps[parts].seconds(3).step for _ in range(4)) for parts in steps}
+    return {f"{parts} parts": round(best[parts] / best[1], 3) for parts in (2, 4)}
 
 
 class Bare:
     """The compiled step alone, on a batch that is on the device, one step in flight as in the loop."""
 
-    def __init__(self, task: Any, optim: Any, batch: Any):
+    def __init__(self, task: Any, optim: Any, batch: Any, accumulate: int = 1):
         self.state = jax.jit(functools.partial(create_state, task, optim, 0))()
         self.batch = parallel.shard_batch(batch, parallel.device_mesh())
-        self.step = jax.jit(functools.partial(train_step, task, optim, 0), donate_argnums=0)
+        update = functools.partial(train_step, task, optim, 0, accumulate=accumulate)
+        self.step = jax.jit(update, donate_argnums=0)
         self.seconds(3)
 
     def seconds(self, steps: int) -> Stretch:
