@@ -1,13 +1,13 @@
 """What a generated data set is worth: pairs of a run, read back, compared by the street oracle, and trained on.
 
-    python experiments/factory/study.py --workdir runs/demo --runs runs/factory [--num 2000] [--minutes 4]
+    python experiments/factory/study.py --workdir runs/demo --runs runs/factory [--num 2000] [--steps 800]
 
 Rows: `plain`, all pairs that `gcdiff generate` draws (killed by SIGKILL once on the way, and gone on with);
 `filtered`, as many with an agreement of at least the --quantile of the plain ones' (or --min-agreement);
 `balanced`, captions drawn for rare classes; `audited`, with the gate against copies; `real`, as many scenes of the
 world itself, the ceiling. Each is prepared by `gcdiff prepare folder` and its pixels are compared with the files;
 its agreement is that of the oracle's labels of its images with its layouts. On those in --train the network of
-configs/streets.py is trained from nothing for --minutes, on them alone, and measured on held-out scenes. What is there
+configs/streets.py is trained from nothing for --steps, on them alone, and measured on held-out scenes. What is there
 goes on or is kept; results.json is written into --out (default: this folder) after each row.
 """
 
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/factory"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--num", type=int, default=2000, help="pairs of each row")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of each training")
+    parser.add_argument("--steps", type=int, default=800, help="of each training")
     parser.add_argument("--config", type=Path, default=CONFIG, help="what is trained")
     parser.add_argument("--min-agreement", type=float, help="of the row filtered (default: by --quantile)")
     parser.add_argument("--quantile", type=float, default=0.5, help="of the plain pairs' agreement")
@@ -173,8 +173,8 @@ def read_back(place: Path) -> dict:
 
 def trained(place: Path, arguments) -> dict:
     """A network trained on a prepared data set alone, on held-out scenes of the world."""
-    fields = {"data.name": "prepared", "data.root": place / "data", "train.minutes": arguments.minutes}
-    fields |= {"train.evaluate_every": 0, "train.sample_every": 0}
+    fields = {"data.name": "prepared", "data.root": place / "data", "train.steps": arguments.steps}
+    fields |= {"train.minutes": None, "train.evaluate_every": 0, "train.sample_every": 0}
     train = ["train", "--config", arguments.config, "--workdir", place / "run"]
     train += [f"--config.{field}={value}" for field, value in fields.items()]
     if cli.main([str(word) for word in train]):
@@ -185,10 +185,8 @@ def trained(place: Path, arguments) -> dict:
     segmented = model.segment(np.stack([scene.image for scene in scenes]))
     pairs = zip((scene.layout for scene in scenes), segmented, strict=True)
     drawn = model.sample(captions, DRAWN, seed=SEED)
-    steps = [json.loads(line)["step"] for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     return {
-        "minutes": arguments.minutes,
-        "steps": max(steps),
+        "steps": arguments.steps,
         "segmentation_miou": plain(
             score(np.stack([confusion(*p, model.labels.num_classes) for p in pairs]), mean_iou, 0)
         ),
