@@ -3,11 +3,11 @@
     python benchmarks/steps.py [--workdir runs/demo-long] [--scenes 256] [--calls 4 10 25 50 250] [--quick]
 
 Captions of held-out scenes become pairs of image and layout, with the run's guidance and chunk. Every row of the table
-has the same captions, example ids and seed. Its measures, with 95 % bootstrap intervals over scenes:
+has the same captions, example ids and seed. Its measures, with 95 % intervals over scenes:
 
     agreement   mIoU of the oracle's labels of the image with the pair's own layout
     f1          micro F1 of the caption's optional classes against those the image shows
-    frechet     Frechet distance in the scene parameters of `gcdiff.evaluation.frechet` to other held-out scenes, the
+    frechet     Frechet distance in `gcdiff.evaluation.street_parameters` to other held-out scenes, the
                 same for all rows; `real` is the captions' own scenes, the floor at this number of scenes
 
 A pair of steps is written IMAGE[:ETA]/LAYOUT[:RATE][+decide][+correct:RATE]: steps of `gcdiff.samplers.steps`, DDIM's
@@ -40,10 +40,11 @@ import gcdiff
 from gcdiff.cli.files import cache_compilations
 from gcdiff.data.synthetic.streets import Streets
 from gcdiff.data.synthetic.streets_appearance import LABELS
-from gcdiff.data.synthetic.streets_oracle import Oracle
+from gcdiff.data.synthetic.streets_oracle import Oracle, Reading
 from gcdiff.evaluation.chart import Panel, Series, chart
-from gcdiff.evaluation.frechet import frechet_score, scene_parameters
+from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
+from gcdiff.evaluation.street_parameters import scene_parameters
 from gcdiff.evaluation.streets import caption_scores
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials
 from gcdiff.training.writer import Progress
@@ -195,7 +196,7 @@ class Bench:
         others = Streets("heldout", reference, REFERENCE_SEED, model.size)
         pairs = [others[i] for i in range(reference)]
         images, layouts = np.stack([s.image for s in pairs]), np.stack([s.layout for s in pairs])
-        self.reference = scene_parameters(images, layouts, Oracle().read(images))
+        self.reference = self.moments(images, layouts, Oracle().read(images))
 
     def measures(self, images: np.ndarray, layouts: np.ndarray) -> dict:
         """[value, low, high] of every measure."""
@@ -204,9 +205,13 @@ class Bench:
         scores = {
             "agreement": score(np.stack(matrices), mean_iou, SEED),
             "f1": caption_scores(images, self.captions).f1,
-            "frechet": frechet_score(scene_parameters(images, layouts, reading), self.reference, SEED),
+            "frechet": frechet(self.moments(images, layouts, reading), self.reference, standardised=True),
         }
         return {name: [round(number, 4) for number in s[:3]] for name, s in scores.items()}
+
+    @staticmethod
+    def moments(images: np.ndarray, layouts: np.ndarray, reading: Reading) -> GroupedMoments:
+        return grouped_moments(np.arange(len(images)), scene_parameters(images, layouts, reading), {})
 
     def row(self, key: Key, progress: Progress, done: int) -> dict:
         fields = parse(key.pair)

@@ -43,7 +43,15 @@ def main() -> None:
         "oracle": {name: right(changed, layouts, truth) for name, changed in changes(images)},
     }
     out.write_text(json.dumps(table, indent=1) + "\n")
-    print(json.dumps(table, indent=1))
+    print(markdown(table["oracle"]))
+
+
+def markdown(oracle: dict[str, dict[str, float]]) -> str:
+    """The table of the page: a line for each change."""
+    names = list(oracle["clean"])
+    lines = ["| images | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{found[n]:.3f}" for n in names) + " |" for name, found in oracle.items()]
+    return "\n".join(lines)
 
 
 def shares(values: list) -> dict[str, float]:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcdiff.data.synthetic.streets_oracle import Oracle
 from gcdiff.evaluation.measure import SHARE, Measure, Sums, summed
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy
 
@@ -33,11 +32,6 @@ class NamedSegmenter(NamedTuple):
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return np.asarray(self.function(images))
-
-
-def street_segmenter() -> NamedSegmenter:
-    """The street world's oracle."""
-    return NamedSegmenter("street world's oracle", Oracle().labels)
 
 
 def confusion_sums(

@@ -23,8 +23,7 @@ import numpy as np
 from PIL import Image
 
 from gcdiff import parallel
-from gcdiff.data.synthetic.streets_oracle import Oracle
-from gcdiff.evaluation.frechet import scene_parameters
+from gcdiff.evaluation.readers import WORLDS
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text.batches import rounds
 from gcdiff.text.images import ImageEncoder
@@ -157,17 +156,22 @@ class ClipFeatures:
         return self.encoder.encode(checked(images))
 
 
-class StreetFeatures:
-    """The parameters of street scenes that the world's oracle reads (`gcdiff.evaluation.frechet`): of the image and its
-    layout, or without one of the oracle's labels, where what no class explains is left out by taking the commonest."""
+class OracleFeatures:
+    """The parameters that the oracle of an embedded world, one of `readers.WORLDS`, reads: of the image and its layout,
+    or without one of the oracle's labels, where what no class explains is left out by taking the commonest."""
 
-    name, size, resize, standardised = "street world's oracle: 24 scene parameters", None, "none", True
+    size, resize, standardised = None, "none", True
+
+    def __init__(self, world: str):
+        self._reader = WORLDS[world]()
+        self.name = self._reader.parameters_name
 
     def __call__(self, images: np.ndarray, layouts: np.ndarray | None = None) -> np.ndarray:
-        reading = Oracle().read(images)
+        reading = self._reader.read(images)
         if layouts is None:
-            layouts = np.stack([_filled(labels) for labels in reading.labels])
-        return scene_parameters(images, layouts, reading).astype(np.float32)
+            layouts = np.stack([_filled(labels) for labels in self._reader.labels(reading)])
+        assert self._reader.parameters is not None, "every oracle has parameters"
+        return self._reader.parameters(images, layouts, reading).astype(np.float32)
 
 
 def _filled(labels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.agreement import Segmenter
+from gcdiff.evaluation.agreement import NamedSegmenter, Segmenter
 from gcdiff.evaluation.segmentation import Score
 from gcdiff.evaluation.semantic import areas, named_classes
 
@@ -54,7 +54,7 @@ def street_reader() -> Reader:
     from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL
     from gcdiff.data.synthetic.streets_captions import parse_caption
     from gcdiff.data.synthetic.streets_oracle import Oracle
-    from gcdiff.evaluation.frechet import PARAMETERS, scene_parameters
+    from gcdiff.evaluation.street_parameters import PARAMETERS, scene_parameters
     from gcdiff.evaluation.streets import scores_of
 
     def asked(captions: Sequence[str]) -> np.ndarray:
@@ -151,3 +151,9 @@ def cell_reader() -> Reader:
 
 WORLDS: Mapping[str, Callable[[], Reader]] = {"streets": street_reader, "faces": face_reader, "cells": cell_reader}
 """The oracles by the name of their data set."""
+
+
+def oracle_segmenter(world: str) -> NamedSegmenter:
+    """The oracle of a world, one of WORLDS, as a segmenter."""
+    reader = WORLDS[world]()
+    return NamedSegmenter(reader.name, lambda images: reader.labels(reader.read(images)))

@@ -74,14 +74,18 @@ def bootstrap_interval(
 
     values (N, ...) are per-example quantities whose *sum* is what the statistic takes: confusion matrices for
     `mean_iou`, counts of hits and misses for a rate. Examples are drawn N at a time with replacement
-    (Efron, Bootstrap Methods, 1979). Raises ValueError for no examples.
+    (Efron, Bootstrap Methods, 1979). Samples whose statistic is nan are left out; (nan, nan) where all are. Raises
+    ValueError for no examples.
     """
     values = np.asarray(values)
     if not len(values):
         raise ValueError("a bootstrap interval of 0 examples was asked for, expected 1 or more")
     counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
     sums = np.tensordot(counts, values, 1)
-    low, high = np.nanpercentile([statistic(total) for total in sums], [2.5, 97.5])
+    found = np.array([statistic(total) for total in sums])
+    if np.isnan(found).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
 
 

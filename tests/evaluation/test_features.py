@@ -11,21 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gcdiff.data.synthetic.cells import Cells
+from gcdiff.data.synthetic.faces import Faces
 from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation import pytorch
-from gcdiff.evaluation.agreement import agreement_sums, miou, street_segmenter
+from gcdiff.evaluation.agreement import agreement_sums, miou
 from gcdiff.evaluation.clip_score import caption_cosines, clip_score, clip_sums
 from gcdiff.evaluation.features import (
     ClipFeatures,
     Features,
     JaxFeatures,
+    OracleFeatures,
     PixelFeatures,
-    StreetFeatures,
     convention,
     load_features,
     resized,
     save_features,
 )
+from gcdiff.evaluation.readers import oracle_segmenter
 from gcdiff.text.encoder import load_encoder
 from gcdiff.text.images import load_image_encoder
 from gcdiff.types import VOID
@@ -100,14 +103,21 @@ def test_the_clip_score_is_the_cosine():
         caption_cosines(photos, captions, images, load_encoder(FIXTURES / "t5_relu"))
 
 
-def test_scenes_and_the_oracle():
-    streets = [Streets("heldout", 4, seed=1).street(i).example for i in range(4)]
+@pytest.mark.parametrize(
+    ("name", "world", "count"), [("streets", Streets, 24), ("faces", Faces, 24), ("cells", Cells, 12)]
+)
+def test_the_oracles_parameters_hardly_need_the_layout(name, world, count):
+    images, layouts, _ = zip(*(world("heldout", 4, seed=1)[i][:3] for i in range(4)), strict=True)
+    images, scenes = np.stack(images), OracleFeatures(world.name)
+    np.testing.assert_allclose(scenes(images), scenes(images, np.stack(layouts)), atol=0.05)
+    noise = RNG.integers(0, 256, images[:1].shape, np.uint8)
+    assert scenes(noise).shape == (1, count) and np.isfinite(scenes(noise)).all()
+
+
+def test_the_street_oracle_as_a_segmenter():
+    streets = [Streets("heldout", 4, seed=1)[i] for i in range(4)]
     images, layouts = np.stack([s.image for s in streets]), np.stack([s.layout for s in streets])
-    scenes = StreetFeatures()
-    np.testing.assert_allclose(scenes(images), scenes(images, layouts), atol=0.05)
-    noise = RNG.integers(0, 256, (1, 32, 64, 3), np.uint8)
-    assert scenes(noise).shape == (1, 24) and np.isfinite(scenes(noise)).all()
-    assert miou(agreement_sums(images, layouts, np.arange(4), street_segmenter(), 10)).value > 0.98
+    assert miou(agreement_sums(images, layouts, np.arange(4), oracle_segmenter("streets"), 10)).value > 0.98
 
 
 def test_features_in_files(tmp_path):

@@ -11,7 +11,7 @@ from scipy.linalg import sqrtm
 from gcdiff.evaluation.bank import banked
 from gcdiff.evaluation.kernel import kernel_distance
 from gcdiff.evaluation.manifold import manifold
-from gcdiff.evaluation.moments import frechet, grouped_moments, moments
+from gcdiff.evaluation.moments import frechet, frechet_distance, grouped_moments, moments
 
 RNG = np.random.default_rng(0)
 
@@ -44,6 +44,31 @@ def test_the_frechet_distance_of_gaussians_in_closed_form():
     found = distance(exactly(gap, turn * a @ turn.T), exactly(np.zeros(3), turn * b @ turn.T))
     assert found.value == pytest.approx(gap @ gap + 1 + 4)
     assert found.counts == {"generated": 64, "reference": 64}
+
+
+def symmetric(size, power=1.0):
+    """A random symmetric positive matrix to a power, and the matrix itself."""
+    vectors = np.linalg.qr(RNG.normal(size=(size, size)))[0]
+    values = RNG.uniform(0.1, 3.0, size)
+    return vectors * values**power @ vectors.T, vectors * values @ vectors.T
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_the_distance_is_the_cost_of_the_optimal_map(size):
+    """x -> A x + b with A symmetric and positive is the gradient of a convex function: no map is cheaper (Brenier), so
+    that d^2 = E |A x + b - x|^2, whether A and the covariance commute or not."""
+    root, cov = symmetric(size, 0.5)
+    a, _ = symmetric(size)
+    b, change = RNG.normal(size=size), a - np.eye(size)
+    cost = b @ b + np.trace(change @ cov @ change)
+    assert frechet_distance(b, a @ cov @ a, root) == pytest.approx(cost, rel=1e-9)
+    assert frechet_distance(0 * b, cov, root) == pytest.approx(0, abs=1e-9)
+
+
+def test_flat_gaussians_have_a_distance():
+    flat = np.diag([4.0, 0.0])
+    assert frechet_distance(np.zeros(2), np.diag([1.0, 0.0]), np.sqrt(flat)) == pytest.approx(1)
+    assert frechet_distance(np.zeros(2), np.diag([0.0, 1.0]), np.sqrt(flat)) == pytest.approx(5)
 
 
 def test_the_frechet_distance_agrees_with_the_root_of_a_product():
@@ -86,6 +111,19 @@ def test_the_frechet_interval_is_that_of_other_examples():
     covered = np.mean([f.low <= values.mean() <= f.high for f in found])
     assert 0.9 <= covered <= 0.99
     assert 0.8 < np.mean([f.high - f.low for f in found]) / (4 * values.std()) < 1.4
+
+
+def test_the_distance_of_a_finite_set_falls_with_its_number():
+    """The floor is of the order of one over the number of examples."""
+    rng = np.random.default_rng(2)
+    reference = grouped_moments(np.arange(20_000), rng.normal(size=(20_000, 6)), {})
+    floors = [
+        np.mean(
+            [frechet(grouped_moments(np.arange(n), rng.normal(size=(n, 6)), {}), reference).value for _ in range(60)]
+        )
+        for n in (50, 200)
+    ]
+    assert floors[0] / floors[1] == pytest.approx(4, rel=0.25)
 
 
 def test_standardised_features_have_no_units():

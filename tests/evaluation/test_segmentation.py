@@ -32,6 +32,7 @@ def test_perfect_and_empty():
     assert mean_iou(confusion(labels, labels, 5)) == pixel_accuracy(confusion(labels, labels, 5)) == 1
     nothing = confusion(np.full(6, -1), labels, 5)
     assert np.isnan(mean_iou(nothing)) and np.isnan(pixel_accuracy(nothing))
+    assert np.isnan(score(np.stack([nothing] * 3), mean_iou, 0)[:3]).all()
 
 
 def test_bad_input_is_named():
