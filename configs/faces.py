@@ -1,4 +1,4 @@
-"""Joint model of procedural faces, 32x32, 11 classes, captions of 13 attributes: not trained yet.
+"""Joint model of procedural faces, 32x32, 11 classes, captions of 13 attributes.
 
 gcdiff train --config configs/faces.py --workdir runs/faces
 """
