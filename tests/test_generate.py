@@ -256,17 +256,17 @@ def test_captions_of_a_file_are_taken_in_turn(run, tmp_path):
 
 
 def test_the_audit_of_a_run_counts_and_replaces(run, tmp_path, monkeypatch):
-    """With a limit that refuses the images that are nearer than the middle one of eight."""
+    """With a limit that refuses the images whose ratio is below the middle one's of eight."""
     limits, of = Pair(0.0, 0.0), Audit.of
     monkeypatch.setattr(sys.modules["gcdiff.cli.generate"], "HELDOUT", 8)
     monkeypatch.setattr(Audit, "of", lambda *arguments: dataclasses.replace(of(*arguments), limits=limits))
     assert generate(run, tmp_path / "first", "--audit", num=8) == 0
-    limits = Pair(sorted(row["distances"][0] for row in rows(tmp_path / "first"))[4] + 1e-3, 0.0)
+    limits = Pair(sorted(row["ratios"][0] for row in rows(tmp_path / "first"))[4] + 1e-5, 0.0)
     assert generate(run, tmp_path / "gated", "--audit", "0", num=6) == 0
     log, report = rows(tmp_path / "gated"), json.loads((tmp_path / "gated" / "report.json").read_text())
     assert report["kept"] == 6 and report["refused"]["image"] == len(log) - 6 > 0
     for row in log:
-        assert (row["verdict"] == "image") == (row["distances"][0] < limits.image)
+        assert (row["verdict"] == "image") == (row["ratios"][0] < limits.image)
     assert report["audit"]["training_examples"] == {"image": 64, "layout": 64}
     assert len(list((tmp_path / "gated" / "images").iterdir())) == 6
 
@@ -292,16 +292,16 @@ def test_the_audit_refuses_copies_and_at_most_its_quantile_of_held_out_examples(
     train, heldout = some(60), some(50)
     audit = Audit.of(train, heldout, 0.1)
     new = Pair(np.stack([e.image for e in heldout]), np.stack([e.layout for e in heldout]))
-    verdicts = audit.verdicts(audit.neighbours.distances(new))
+    verdicts = audit.verdicts(audit.ratios(new, np.arange(50)))
     assert verdicts.count("image") <= 5 and verdicts.count("layout") <= 5 and verdicts.count("kept") >= 40
     noisy = np.clip(train[7].image.astype(int) + 2, 0, 255).astype(np.uint8)
     pairs = Pair(np.stack([noisy, heldout[0].image]), np.stack([heldout[0].layout, train[3].layout]))
     p = np.zeros((2, 4, 4, 3))
     np.put_along_axis(p, pairs.layout[..., None], 1.0, -1)
     judged = Judge(0.5, audit)(pairs, p)
-    assert judged[0].verdict == "image" and judged[0].distances[0] <= 2
-    assert judged[1].verdict in ("image", "layout") and judged[1].distances[1] == 0
-    with pytest.raises(ValueError, match="no held-out example has image and layout"):
+    assert judged[0].verdict == "image" and judged[0].ratios[0] < 0.1
+    assert judged[1].verdict in ("image", "layout") and judged[1].ratios[1] == 0
+    with pytest.raises(ValueError, match="0 held-out examples have image and layout, expected 2"):
         Audit.of(train, [], 0.1)
 
 
@@ -313,6 +313,9 @@ def test_nearest_neighbours_in_blocks_are_those_of_all_at_once():
     found = nearest_images(queries, iter((images[:7], images[7:14], images[14:])))
     np.testing.assert_array_equal(found.index, every.argmin(1))
     np.testing.assert_allclose(found.distance, every.min(1), rtol=1e-12)
+    among = nearest_images(images, iter((images[:7], images[7:])), np.arange(20))
+    others = np.sqrt(((images[:, None].astype(float) - images) ** 2).mean((2, 3, 4)))
+    np.testing.assert_array_equal(among.index, np.where(np.eye(20), np.inf, others).argmin(1))
     layouts = rng.integers(-1, 3, (20, 2, 3))
     asked = rng.integers(-1, 3, (5, 2, 3))
     both = (asked[:, None] != VOID) & (layouts != VOID)

@@ -34,11 +34,9 @@ def add_arguments(sub) -> None:
     sub.add_argument("--balance", choices=("rare",), help=balance)
     agreement = "keep a pair if its layout has at least this mIoU with the model's own segmentation of its image"
     sub.add_argument("--min-agreement", type=float, metavar="A", help=agreement)
-    audit = (
-        f"refuse pairs that are nearer to one of N training examples (default: {AUDITED}; 0: all) than held-out ones"
-    )
+    audit = f"refuse copies: pairs too near to one of N training examples (default: {AUDITED}; 0: all)"
     sub.add_argument("--audit", type=int, nargs="?", const=AUDITED, metavar="N", help=audit)
-    quantile = "of the held-out examples' distances: nearer is refused (default: 0.01)"
+    quantile = "the share of held-out examples that the audit would refuse (default: 0.01)"
     sub.add_argument("--audit-quantile", type=float, default=0.01, metavar="Q", help=quantile)
     tries = "give up when T times --num pairs are drawn (default: 10)"
     sub.add_argument("--max-tries", type=int, default=10, metavar="T", help=tries)

@@ -1,17 +1,21 @@
 """Are samples copies of training examples? Nearest training neighbours beside nearest held-out ones.
 
-With t(x) and h(x) the distances of x to the nearest of n training and of m held-out examples, itself left out,
+With t(x) and h(x) the distances of x to the nearest of n training and of m held-out examples, itself left out, and
+r = t / h,
 
     copied          the share of samples with p(x) <= level, where                                                (1)
-                    p(x) = (1 + number of held-out e with t(e) <= t(x)) / (m + 1)
+                    p(x) = (1 + number of held-out e with r(e) <= r(x)) / (m + 1)
     nearer          the share of samples with t(x) < h(x), equal ones half                                        (2)
-    ratio           the median over samples of t(x) / h(x)                                                        (3)
-    ratio_heldout   the median over held-out e of t(e) / h(e)
+    ratio           the median over samples of r(x)                                                               (3)
+    ratio_heldout   the median over held-out e of r(e)
 
 p(x) is a conformal p-value (Vovk, Gammerman and Shafer 2005): a sample that is drawn as the held-out examples are is
-called copied with a probability of at most `level`, whatever the data, the numbers and the distance. For training and
-held-out examples drawn alike, independent samples are nearer to a training example with probability n / (n + m):
-`expected`. The ratio depends on n and m, and is to be read beside that of the held-out examples themselves.
+called copied with a probability of at most `level`, whatever the data, the numbers and the distance. (Exactly so where
+h(e) is taken among the other held-out examples and x; without x it is larger, and p(x) with it.) By r and not by t: a
+blurred or plain sample is near to everything, to training and held-out examples alike, and no copy for that.
+
+For training and held-out examples drawn alike, independent samples are nearer to a training example with probability
+n / (n + m): `expected`. The ratio depends on n and m, and is to be read beside that of the held-out examples.
 
 The interval is over samples (and over held-out examples for ratio_heldout), with all sets held.
 """
@@ -48,7 +52,7 @@ class Memorisation(NamedTuple):
 
 
 def neighbours(examples: Bank, train: Bank, heldout: Bank, distance: Distance = euclidean) -> Neighbours:
-    """Those of examples, in blocks. Where the examples are the held-out ones, none is its own neighbour.
+    """Those of examples, in blocks. Where the examples are the held-out ones, the same bank, none is its own neighbour.
 
     Shares of the references may be searched apart: `Nearest` adds up.
     """
@@ -62,11 +66,10 @@ def neighbours(examples: Bank, train: Bank, heldout: Bank, distance: Distance = 
     return Neighbours(ids, *found)
 
 
-def p_values(examples: Nearest, heldout: Nearest) -> np.ndarray:
-    """p of equation (1), float64 (N,), from the nearest training examples of N examples and of m held-out ones."""
-    sorted_distances = np.sort(heldout.distances)
-    nearer = np.searchsorted(sorted_distances, examples.distances, side="right")
-    return (1 + nearer) / (len(sorted_distances) + 1)
+def p_values(examples: Neighbours, heldout: Neighbours) -> np.ndarray:
+    """p of equation (1), float64 (N,), of N examples beside m held-out ones."""
+    ratios = np.sort(_ratios(heldout))
+    return (1 + np.searchsorted(ratios, _ratios(examples), side="right")) / (len(ratios) + 1)
 
 
 def memorisation(
@@ -94,7 +97,7 @@ def memorisation(
     told = {**convention, "interval": "95 %, of the order statistics", "statistic": "median of t / h"}
     ratios = [Measure(*median(_ratios(side)), counts, told) for side in (samples, heldout)]
     return Memorisation(
-        share(p_values(samples.train, heldout.train) <= level, level=level, statistic="p <= level"),
+        share(p_values(samples, heldout) <= level, level=level, statistic="p of t / h <= level"),
         level,
         share(nearer, statistic="t < h"),
         train / (train + m),
@@ -112,10 +115,15 @@ def audit(
 
 
 def _ratios(of: Neighbours) -> np.ndarray:
-    """t / h; 1 where both are 0, inf where h alone is."""
-    t, h = of.train.distances, of.heldout.distances
+    return distance_ratio(of.train.distances, of.heldout.distances)
+
+
+def distance_ratio(train: np.ndarray, heldout: np.ndarray) -> np.ndarray:
+    """r = t / h of distances float (N,): 1 where they are equal, also both 0; inf where h alone is 0, or where nothing
+    held out can be compared with (h is inf) unless t is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(t == h, 1.0, t / h)
+        found = np.where(train == heldout, 1.0, train / heldout)
+    return np.where(np.isinf(heldout) & (train > 0), np.inf, found)
 
 
 def median(values: np.ndarray) -> tuple[float, float, float]:

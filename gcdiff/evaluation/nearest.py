@@ -1,4 +1,4 @@
-"""The nearest training neighbours of images and of layouts, in blocks: memory is bounded by the block, not by the data.
+"""The nearest neighbours of images and of layouts, in blocks: memory is bounded by the block, not by the data.
 
 The distance of two images is the root mean square difference of their values, 0 to 255:
 
@@ -7,8 +7,8 @@ The distance of two images is the root mean square difference of their values, 0
 and that of two layouts the share of the pixels labelled on both sides that differ, where at least half are labelled
 on both; others are no neighbours. Both are exact: integers below 2^53 are added up in float64.
 
-A distance to the training set says something beside that of held-out examples alone (Meehan et al., A Non-Parametric
-Test to Detect Data-Copying in Generative Models, 2020): where pictures are dark or alike all distances are small.
+A distance to the training set says something beside that to held-out examples alone (Meehan et al., A Non-Parametric
+Test to Detect Data-Copying in Generative Models, 2020): where pictures are plain or alike all distances are small.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ class Nearest(NamedTuple):
     index: np.ndarray
 
 
-def nearest_images(queries: np.ndarray, blocks: Iterable[np.ndarray]) -> Nearest:
-    """Equation (1): queries uint8 (N, h, w, C), blocks uint8 (B, h, w, C), numbered through."""
+def nearest_images(queries: np.ndarray, blocks: Iterable[np.ndarray], own: np.ndarray | None = None) -> Nearest:
+    """Equation (1): queries uint8 (N, h, w, C), blocks uint8 (B, h, w, C), numbered through. `own` int (N,) are the
+    numbers of the queries themselves among them, which are left out."""
     x = queries.reshape(len(queries), -1).astype(np.float64)
     found, first = _nothing(len(x)), 0
     for block in blocks:
         y = block.reshape(len(block), -1).astype(np.float64)
         squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * (x @ y.T)
-        found, first = _closer(found, np.sqrt(squares / x.shape[1]), first), first + len(block)
+        found, first = _closer(found, np.sqrt(squares / x.shape[1]), first, own), first + len(block)
     return found
 
 
-def nearest_layouts(queries: np.ndarray, blocks: Iterable[np.ndarray]) -> Nearest:
-    """Shares of differing pixels: queries int (N, H, W) with VOID, blocks uint8 (B, H, W) with void as NONE."""
+def nearest_layouts(queries: np.ndarray, blocks: Iterable[np.ndarray], own: np.ndarray | None = None) -> Nearest:
+    """Shares of differing pixels: queries int (N, H, W) with VOID, blocks uint8 (B, H, W) with void as NONE; `own` as
+    for images."""
     y = queries.reshape(len(queries), -1).astype(np.uint8)
     found, first = _nothing(len(y)), 0
     for block in blocks:
@@ -58,7 +60,7 @@ def nearest_layouts(queries: np.ndarray, blocks: Iterable[np.ndarray]) -> Neares
         counts = [np.asarray(jax.device_get(_differing(flat, row)), np.float64) for row in y]
         wrong, labelled = np.stack(counts, axis=1) if counts else np.zeros((2, 0, len(block)))
         share = np.where(2 * labelled >= y.shape[1], wrong / np.maximum(labelled, 1), np.inf)
-        found, first = _closer(found, share, first), first + len(block)
+        found, first = _closer(found, share, first, own), first + len(block)
     return found
 
 
@@ -72,8 +74,10 @@ def _nothing(num: int) -> Nearest:
     return Nearest(np.full(num, np.inf), np.full(num, -1))
 
 
-def _closer(found: Nearest, distances: np.ndarray, first: int) -> Nearest:
+def _closer(found: Nearest, distances: np.ndarray, first: int, own: np.ndarray | None) -> Nearest:
     """What is nearer: that which was found, or one of a block (N, B) whose numbers begin at `first`."""
+    if own is not None:
+        distances = np.where(np.arange(first, first + distances.shape[1]) == own[:, None], np.inf, distances)
     best = distances.argmin(axis=1)
     here = distances[np.arange(len(best)), best]
     nearer = here < found.distance
@@ -107,10 +111,11 @@ class Neighbours:
     def layouts(self) -> Iterator[np.ndarray]:
         return _blocks(self._arrays[1])
 
-    def distances(self, pair: Pair) -> Pair:
-        """The distances float64 (N,) to the nearest image and to the nearest layout of N pairs."""
-        images = nearest_images(pair.image, self.images()).distance
-        return Pair(images, nearest_layouts(pair.layout, self.layouts()).distance)
+    def distances(self, pair: Pair, own: np.ndarray | None = None) -> Pair:
+        """The distances float64 (N,) to the nearest image and to the nearest layout of N pairs; `own` as in
+        `nearest_images`."""
+        images = nearest_images(pair.image, self.images(), own).distance
+        return Pair(images, nearest_layouts(pair.layout, self.layouts(), own).distance)
 
 
 def _blocks(array: np.ndarray | None) -> Iterator[np.ndarray]:

@@ -93,8 +93,8 @@ def _report(rows, kept, labels: LabelSpec, size, said, training: np.ndarray | No
     }
     if audit is not None:
         found["audit"] = {
-            "training_examples": audit.neighbours.counts._asdict(),
-            "heldout_examples": audit.heldout,
+            "training_examples": audit.train.counts._asdict(),
+            "heldout_examples": audit.heldout.counts.image,
             "quantile": audit.quantile,
             "limits": {side: round(limit, 6) for side, limit in audit.limits._asdict().items()},
         }

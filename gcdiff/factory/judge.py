@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gcdiff.data.dataset import Example
+from gcdiff.evaluation.memorisation import distance_ratio
 from gcdiff.evaluation.nearest import Neighbours
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.types import Pair
@@ -20,39 +21,46 @@ VERDICTS = (KEPT, DISAGREES, IMAGE, LAYOUT)
 
 class Judged(NamedTuple):
     """A verdict and what it stands on: mIoU of the layout with the model's segmentation, the mean probability of the
-    drawn labels and that of each pixel as uint8 (H, W), of 255; distances to the nearest training examples. None where
-    that was not measured."""
+    drawn labels and that of each pixel as uint8 (H, W), of 255; of image and layout, how much nearer the nearest
+    training example is than the nearest held-out one, as a ratio. None where that was not measured."""
 
     verdict: str
     agreement: float | None = None
     confidence: float | None = None
     certainty: np.ndarray | None = None
-    distances: tuple[float, float] | None = None
+    ratios: tuple[float | None, float | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """A gate against copies. A side of a pair is too near where it is nearer to its nearest training neighbour than
-    `limits` says: the `quantile` of these distances of `heldout` examples, of which at most that share is nearer."""
+    """A gate against copies, by r, the distance to the nearest training example over that to the nearest held-out one
+    (`gcdiff.evaluation.memorisation`). A side of a pair is a copy where r is below `limits`: the `quantile` of r of the
+    held-out examples themselves, of which at most that share is below."""
 
-    neighbours: Neighbours
+    train: Neighbours
+    heldout: Neighbours
     limits: Pair
     quantile: float
-    heldout: int
 
     @classmethod
     def of(cls, train: Iterable[Example], heldout: list[Example], quantile: float) -> Audit:
-        """Raises ValueError where there are no held-out examples with an image and a layout."""
-        neighbours = Neighbours(train)
+        """Raises ValueError for fewer than two held-out examples with an image and a layout."""
         whole = [e for e in heldout if e.has_image and (e.layout >= 0).any()]
-        if not whole:
-            raise ValueError("--audit: no held-out example has image and layout, expected some to compare with")
-        found = neighbours.distances(Pair(np.stack([e.image for e in whole]), np.stack([e.layout for e in whole])))
+        if len(whole) < 2:
+            raise ValueError(f"--audit: {len(whole)} held-out examples have image and layout, expected 2 or more")
+        gate = cls(Neighbours(train), Neighbours(whole), Pair(0.0, 0.0), quantile)
+        themselves = Pair(np.stack([e.image for e in whole]), np.stack([e.layout for e in whole]))
+        found = gate.ratios(themselves, np.arange(len(whole)))
         limits = Pair(*(float(np.quantile(side, quantile, method="lower")) for side in found))
-        return cls(neighbours, limits, quantile, len(whole))
+        return dataclasses.replace(gate, limits=limits)
 
-    def verdicts(self, distances: Pair) -> list[str]:
-        image, layout = (side < limit for side, limit in zip(distances, self.limits, strict=True))
+    def ratios(self, pair: Pair, own: np.ndarray | None = None) -> Pair:
+        """r float64 (N,) of images and of layouts; `own` int (N,) are their numbers where they are held-out ones."""
+        sides = zip(self.train.distances(pair), self.heldout.distances(pair, own), strict=True)
+        return Pair(*(distance_ratio(*side) for side in sides))
+
+    def verdicts(self, ratios: Pair) -> list[str]:
+        image, layout = (side < limit for side, limit in zip(ratios, self.limits, strict=True))
         return [IMAGE if x else LAYOUT if y else KEPT for x, y in zip(image, layout, strict=True)]
 
 
@@ -71,11 +79,10 @@ class Judge:
             found = [self._agreement(*one) for one in zip(pair.layout, probabilities, strict=True)]
         left = [i for i, one in enumerate(found) if one.verdict == KEPT]
         if self.audit is not None and left:
-            distances = self.audit.neighbours.distances(Pair(pair.image[left], pair.layout[left]))
-            for row, i in enumerate(left):
-                verdict = self.audit.verdicts(Pair(*(side[row : row + 1] for side in distances)))[0]
-                near = round(float(distances.image[row]), 4), round(float(distances.layout[row]), 6)
-                found[i] = found[i]._replace(verdict=verdict, distances=near)
+            ratios = self.audit.ratios(Pair(pair.image[left], pair.layout[left]))
+            for i, verdict, *both in zip(left, self.audit.verdicts(ratios), *ratios, strict=True):
+                image, layout = (round(float(r), 6) if np.isfinite(r) else None for r in both)
+                found[i] = found[i]._replace(verdict=verdict, ratios=(image, layout))
         return found
 
     def _agreement(self, layout: np.ndarray, p: np.ndarray) -> Judged:

@@ -35,7 +35,7 @@ class Row(NamedTuple):
     verdict: str
     agreement: float | None
     confidence: float | None
-    distances: tuple[float, float] | None
+    ratios: tuple[float | None, float | None] | None
     caption: str | None
     segments: list[Segment]
 
@@ -59,7 +59,7 @@ class Place:
 
     def add(self, number: int, caption: str | None, image: np.ndarray, layout: np.ndarray, judged: Judged) -> None:
         """Write an example, image uint8 (H, W, C) and layout int32 (H, W), and then its line."""
-        verdict, agreement, confidence, certainty, distances = judged
+        verdict, agreement, confidence, certainty, ratios = judged
         found = []
         if verdict == KEPT:
             found, name = segments(layout, self.labels), file_name(number)
@@ -68,7 +68,7 @@ class Place:
             self._save(PANOPTIC, name, panoptic_png(layout, self.labels))
             if certainty is not None:
                 self._save(CONFIDENCE, name, Image.fromarray(certainty))
-        row = Row(number, verdict, agreement, confidence, distances, caption, found)
+        row = Row(number, verdict, agreement, confidence, ratios, caption, found)
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(row.to_line())
         self.rows.append(row)

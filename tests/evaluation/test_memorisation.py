@@ -9,7 +9,7 @@ from gcdiff.evaluation import distances
 from gcdiff.evaluation.bank import banked
 from gcdiff.evaluation.distances import Nearest, disagreement, euclidean, iou_distance, nearest, smallest
 from gcdiff.evaluation.diversity import diversity, diversity_sums, layout_diversity_sums
-from gcdiff.evaluation.memorisation import audit, median, neighbours, p_values
+from gcdiff.evaluation.memorisation import Neighbours, audit, distance_ratio, median, neighbours, p_values
 from gcdiff.types import VOID
 
 RNG = np.random.default_rng(0)
@@ -102,8 +102,9 @@ def test_copied_training_examples_are_found():
     assert 0.31 <= found.copied.value <= 0.35 and found.copied.low > found.level
     assert found.nearer.value > found.expected and found.ratio.value < found.ratio_heldout.value
     assert found.copied.counts == {"samples": 100, "train": 300, "heldout": 120}
-    near = [neighbours(bank(x), bank(train), bank(heldout)) for x in (samples, heldout)]
-    p = p_values(near[0].train, near[1].train)
+    held = bank(heldout)
+    near = [neighbours(x, bank(train), held) for x in (bank(samples), held)]
+    p = p_values(*near)
     assert (p[:30] == 1 / 121).all() and p[99] == 1 / 121 and p[30:99].mean() > 0.3
     np.testing.assert_array_equal(near[0].train.ids[:30], np.arange(30))
     assert near[0].train.distances[99] == 0
@@ -112,9 +113,27 @@ def test_copied_training_examples_are_found():
 
 
 def test_held_out_examples_that_are_as_near_count_against_a_copy():
-    ids = np.zeros(4, int)
-    found = p_values(Nearest(np.array([0.0, 1.0, 1.5]), ids[:3]), Nearest(np.array([2.0, 1.0, 1.0, 3.0]), ids))
-    np.testing.assert_allclose(found, [1 / 5, 3 / 5, 3 / 5])
+    def near(train, heldout):
+        ids = np.zeros(len(train), int)
+        return Neighbours(ids, *(Nearest(np.array(values, float), ids) for values in (train, heldout)))
+
+    found = p_values(near([0, 1, 3, 0], [2, 2, 4, 0]), near([2, 1, 1, 3], [1, 2, 2, 6]))
+    np.testing.assert_allclose(found, [1 / 5, 4 / 5, 4 / 5, 4 / 5])
+
+
+def test_the_ratio_where_nothing_can_be_compared_with():
+    far = np.inf
+    np.testing.assert_array_equal(
+        distance_ratio(np.array([1.0, 0, 0, 2, far, 0, 3]), np.array([2.0, 0, 5, 0, far, far, far])),
+        [0.5, 1, 0, far, far, 0, far],
+    )
+
+
+def test_a_plain_sample_is_near_to_everything_and_no_copy():
+    """Samples around the mean of all: nearer to training examples than any held-out one, and to these as well."""
+    train, heldout = RNG.normal(size=(300, 30)), RNG.normal(size=(300, 30))
+    found = audit(*map(bank, (0.3 * RNG.normal(size=(100, 30)), train, heldout)))
+    assert found.copied.value <= 0.05
 
 
 def test_copied_layouts_are_found_and_images_apart():
