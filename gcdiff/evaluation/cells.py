@@ -16,7 +16,7 @@ from gcdiff.data.synthetic.cells_appearance import LABELS, STAINS
 from gcdiff.data.synthetic.cells_attributes import image_attributes, layout_attributes, read_twice
 from gcdiff.data.synthetic.cells_captions import ParsedCaption, parse_caption
 from gcdiff.data.synthetic.cells_scene import COUNTS, SIZES, Attributes
-from gcdiff.evaluation.outcomes import others
+from gcdiff.evaluation.outcomes import f1, others, precision, recall
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 FACTS = {"count": COUNTS, "size": SIZES, "stain": STAINS, "dividing": (True,)}
@@ -94,7 +94,7 @@ def _scores(
 
 def _attribute(own: np.ndarray, other: np.ndarray, seed: int) -> AttributeScores:
     return AttributeScores(
-        score(own, _precision, seed), score(own, _recall, seed), score(own, _f1, seed), score(other, _f1, seed)
+        score(own, precision, seed), score(own, recall, seed), score(own, f1, seed), score(other, f1, seed)
     )
 
 
@@ -112,18 +112,3 @@ def _outcomes(name: str, shown: Sequence[ParsedCaption | Attributes], asked: Seq
 
 def _said(rows: np.ndarray) -> np.ndarray:
     return rows[(rows >= 0).all(-1)]
-
-
-def _precision(outcomes: np.ndarray) -> float:
-    hits, extra, _ = outcomes
-    return hits / (hits + extra) if hits + extra else float("nan")
-
-
-def _recall(outcomes: np.ndarray) -> float:
-    hits, _, missed = outcomes
-    return hits / (hits + missed) if hits + missed else float("nan")
-
-
-def _f1(outcomes: np.ndarray) -> float:
-    hits, extra, missed = outcomes
-    return 2 * hits / (2 * hits + extra + missed) if hits + extra + missed else float("nan")

@@ -4,7 +4,7 @@ With hits h (asked for and shown), extra e (shown alone) and missed m (asked for
 
     precision = h / (h + e)        recall = h / (h + m)        F1 = 2 h / (2 h + e + m)                        (1)
 
-each 0 where there is nothing to divide by.
+each nan where there is nothing to divide by.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ def outcomes(wanted: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def precision(counts: np.ndarray) -> float:
     """Precision of equation (1) for (3,) hits, extra and missed."""
     hits, extra, _ = counts
-    return hits / max(hits + extra, 1)
+    return _share(hits, hits + extra)
 
 
 def recall(counts: np.ndarray) -> float:
     """Recall of equation (1) for (3,) hits, extra and missed."""
     hits, _, missed = counts
-    return hits / max(hits + missed, 1)
+    return _share(hits, hits + missed)
 
 
 def f1(counts: np.ndarray) -> float:
     """F1 of equation (1) for (3,) hits, extra and missed."""
     hits, extra, missed = counts
-    return 2 * hits / max(2 * hits + extra + missed, 1)
+    return _share(2 * hits, 2 * hits + extra + missed)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
 
 
 def others(num: int, seed: int) -> np.ndarray:
