@@ -118,6 +118,8 @@ def test_a_report_is_of_every_metric_that_there_can_be(run, tmp_path, capsys):
         (["--metrics", "quick", "--sweep", "steps=1"], "expected one of them in --metrics"),
         (["--metrics", "pairs", "--features", "inception:x"], "expected clip:DIR, torchscript:FILE"),
         (["--metrics", "pairs", "--pairs", "0"], "--pairs is 0"),
+        (["--metrics", "pairs", "--sweep", "guidance=1,nan"], "expected 0 or more"),
+        (["--metrics", "pairs", "--sweep", "guidance=inf"], "expected 0 or more"),
         (["--segmenter", "x"], "--segmenter is of a report, expected --metrics"),
     ):
         assert cli.main([*command, *extra]) == 2

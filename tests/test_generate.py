@@ -107,6 +107,10 @@ def test_what_is_stopped_goes_on_to_the_same_files(made, run, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(places.Place, "_save", saving)
         assert again(made, run, tmp_path / "stopped") == 130
+        (tmp_path / "empty").mkdir()
+        left = 3
+        assert generate(run, tmp_path / "empty", num=2) == 130  # within its first example
+        assert list((tmp_path / "empty").iterdir()) == []
     assert "the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "stopped" / "report.json").exists() and len(rows(tmp_path / "stopped")) < len(rows(made))
     assert again(made, run, tmp_path / "stopped") == 0
@@ -122,6 +126,7 @@ def test_what_is_stopped_goes_on_to_the_same_files(made, run, tmp_path, monkeypa
     assert again(made, run, killed) == 0
     assert contents(killed) == whole
 
+    (killed / places.REPORT).write_text("of another whole")
     (killed / "images" / f"{next(r for r in rows(made) if r['verdict'] == 'kept')['number']:06d}.png").unlink()
     assert again(made, run, killed, "--max-tries", "20") == 0  # how long it may take is no part of what is made
     assert contents(killed) == whole

@@ -19,7 +19,7 @@ from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation import svg
 from gcdiff.evaluation.measure import Measure
 from gcdiff.evaluation.metrics import METRICS
-from gcdiff.evaluation.page import page
+from gcdiff.evaluation.page import page, sweep
 from gcdiff.evaluation.results import Case, ClassRow, Findings, Gallery, Point, Row, Sweep, to_dict
 
 HOSTILE = '</script><img src=x onerror="alert(1)"> & "quoted" \u00fc'
@@ -111,6 +111,7 @@ def test_charts_are_within_their_frames_whatever_the_numbers():
     flat = [(1.0, 1.0, 1.0)] * 3
     for values, level in (
         (flat, None),
+        ([(1e-13 * i, 0.0, 5e-13) for i in range(3)], None),
         ([(math.nan,) * 3, (-3.0, -4.0, math.nan), (0.001, 0.0, 0.002)], (5e3, 4e3, 6e3)),
     ):
         drawn = ElementTree.fromstring(svg.curve("a < b", "steps", (1, 2, 3), values, level))
@@ -123,6 +124,16 @@ def test_charts_are_within_their_frames_whatever_the_numbers():
         drawn = ElementTree.fromstring(svg.strip((low, low, low), (low + 0.2, low, math.nan)))
         places = [float(c.get("cx")) for c in drawn.iter("circle")]  # the real one is drawn first
         assert len(places) == 2 and 0 <= places[1] < places[0] <= 220
+
+
+def test_a_value_of_a_sweep_that_lacks_a_number_leaves_the_others_in_their_rows(found):
+    first, *rest = found.sweeps[0].points[0].rows
+    others = tuple(row._replace(model=measure(7.25)) for row in rest)
+    points = (Point(1.0, others), Point(2.0, (first, *rest)))
+    shown = ElementTree.fromstring(f"<div>{sweep(Sweep('guidance', 4, points))}</div>")
+    table = [[cell.find("data") for cell in row][1:3] for row in shown.iter("tr") if row.find("td") is not None]
+    values = [[None if data is None else float(data.get("value")) for data in cells] for cells in table]
+    assert values == [[None, first.model.value], *([7.25, row.model.value] for row in rest)]
 
 
 def test_a_page_without_anything_is_a_page():

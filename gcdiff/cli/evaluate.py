@@ -110,7 +110,7 @@ def _lines(found: dict) -> str:
 def _write(path: Path, found: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(_plain(found), indent=1) + "\n")
+    part.write_text(json.dumps(_plain(found), indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 

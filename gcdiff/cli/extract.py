@@ -23,6 +23,8 @@ def features(arguments, model, stage, name: str, heldout, train, subject):
     extractor, clip, file = None, None, None
     for words in arguments.features or ():
         kind, colon, rest = words.partition(":")
+        if (file if not colon or Path(words).exists() else extractor) is not None:
+            raise ValueError(f"--features {words}: one extractor and one file at most, expected no second of them")
         if kind == "clip" and colon:
             extractor, clip = _clip(rest)
         elif kind == "torchscript" and colon:

@@ -10,8 +10,9 @@ from pathlib import Path
 from gcdiff.cli.draw import load_model
 from gcdiff.cli.files import cache_compilations, leads, writable
 
-AUDITED, HELDOUT = 30_000, 512
-"""With how many training examples pairs are compared by default, and how many held-out ones set the limits at most."""
+AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
+"""With how many training examples pairs are compared by default, how many held-out ones set the limits at most, and how
+many training examples are looked at to know the data set again."""
 EPILOG = """\
 what is written to --out, for every pair NAME that is kept:
   images/NAME.png, layouts/NAME.png    the image, and its layout as an index PNG; captions.jsonl, labels.json: a folder
@@ -198,8 +199,20 @@ def _header(arguments, model, data) -> dict:
         "audit": arguments.audit,
         "audit_quantile": None if arguments.audit is None else arguments.audit_quantile,
         "training_examples": None if data is None else len(data.train),
+        "training_data": None if data is None else _fingerprint(data.train),
         "sample": sample,
     }
+
+
+def _fingerprint(dataset) -> str:
+    """What tells a data set from another of the same length: some of its layouts and captions, hashed."""
+    from gcdiff.factory.captions import evenly
+
+    digest = hashlib.sha256()
+    for i in evenly(len(dataset), LOOKED_AT):
+        example = dataset[i]
+        digest.update(example.layout.tobytes() + "\n".join(example.captions).encode())
+    return digest.hexdigest()[:16]
 
 
 def _leaves(params):

@@ -71,7 +71,8 @@ def measure(arguments) -> int:
     told, text = hears(config, model, heldout)
     if told:
         heldout = _captioned_first(heldout)
-    plan = plan._replace(**{n: min(getattr(plan, n), len(heldout.ids)) for n in ("drawn", "bounded", "swept")})
+    most = sum(map(bool, heldout.captions)) if told else len(heldout.ids)
+    plan = plan._replace(**{n: min(getattr(plan, n), most) for n in ("drawn", "bounded", "swept")})
     if "guidance" in plan.sweeps and not told:
         raise ValueError("--sweep guidance: the model hears no captions, or the data have none")
     subject = subject_of(arguments, model, stage, told, text)
@@ -114,7 +115,7 @@ def _plan(arguments):
             sweeps[dial] = [DIALS[dial](value) for value in values.split(",")]
         except ValueError:
             raise ValueError(f"--sweep is {words!r}, expected numbers such as {dial}=1,2,4") from None
-        if min(sweeps[dial]) < (1 if dial == "steps" else 0):
+        if not all((1 if dial == "steps" else 0) <= value < np.inf for value in sweeps[dial]):
             raise ValueError(f"--sweep is {words!r}, expected {'1 step or more' if dial == 'steps' else '0 or more'}")
     if sweeps and not set(metrics) & set(GENERATIVE):
         raise ValueError(f"--sweep is of {', '.join(GENERATIVE)}, expected one of them in --metrics")
@@ -122,19 +123,24 @@ def _plan(arguments):
 
 
 def _examples(found: list):
-    """Of several captions of an example one: the first for the first example, the second for the next, and so on."""
+    """Of several captions of an example one: the first for the first example, the second for the next, and so on.
+
+    In an order drawn once for all: files of one town or film lie beside each other, and those that are drawn from must
+    be like those that are left.
+    """
     from gcdiff.evaluation.sides import Examples
 
-    captions = tuple(e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(found))
-    images, layouts = np.stack([e.image for e in found]), np.stack([e.layout for e in found])
-    return Examples(images, layouts, captions, np.arange(len(found)))
+    order = np.random.default_rng(0).permutation(len(found))
+    captions = [e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(found)]
+    images, layouts = (np.stack([getattr(found[i], side) for i in order]) for side in ("image", "layout"))
+    return Examples(images, layouts, tuple(captions[i] for i in order), order)
 
 
 def _captioned_first(examples):
     """Those that have a caption stand first, for pairs are drawn from the first ones."""
     order = np.argsort([not caption for caption in examples.captions], kind="stable")
-    images, layouts, captions, _ = examples
-    return type(examples)(images[order], layouts[order], tuple(captions[i] for i in order), examples.ids)
+    images, layouts, captions, ids = examples
+    return type(examples)(images[order], layouts[order], tuple(captions[i] for i in order), ids[order])
 
 
 def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
@@ -154,7 +160,7 @@ def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
         "data set": data.heldout.name,
         "size": f"{size[1]}x{size[0]}",
         "held-out examples": len(heldout.ids),
-        "training examples compared with": f"{REFERENCE} at most, evenly spread",
+        "training examples compared with": f"{min(REFERENCE, len(data.train))} of {len(data.train)}, evenly spread",
         "pairs drawn": plan.drawn,
         "seed": arguments.seed,
         "sampler": f"{sample.path}, {sample.steps} steps, guidance {tuple(sample.guidance)}, {sample.image_step} and "
@@ -183,5 +189,5 @@ def _say(said: str) -> None:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     part.replace(path)

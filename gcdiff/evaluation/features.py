@@ -211,8 +211,9 @@ def load_features(path: Path) -> Features:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as fault:
         raise ValueError(f"{path}: {fault}, expected a file of numpy without pickled objects") from None
     values = read.get("features", np.zeros(0))
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(f"{path}: features have shape {values.shape}, expected finite numbers (N, D) as 'features'")
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        seen = f"{values.dtype} {values.shape}"
+        raise ValueError(f"{path}: features are {seen}, expected finite numbers (N, D) as 'features'")
     ids = read.get("ids", np.arange(len(values)))
     if ids.shape != (len(values),):
         raise ValueError(f"{path}: ids have shape {ids.shape}, expected one for each of {len(values)} examples")

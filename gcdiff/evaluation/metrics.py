@@ -41,8 +41,8 @@ def _no_features(shared: Shared) -> str:
 
 
 def _no_rest(shared: Shared) -> str:
-    few = len(shared.rest.ids) < 20
-    return "fewer than 20 held-out examples are left to compare with: expected a larger --num" if few else ""
+    few = f"{len(shared.rest.ids)} held-out examples are left to compare with, expected {numbers.LEFT}: a larger --num"
+    return few if len(shared.rest.ids) < numbers.LEFT else ""
 
 
 def _no_clip(shared: Shared) -> str:
@@ -152,7 +152,7 @@ METRICS: Mapping[str, Metric] = {
         "two held-out examples, of any captions",
     ),
     "memorisation": Metric(
-        "Copies of training examples",
+        "Copies of the training examples compared with",
         "pairs",
         numbers.memorisation,
         _no_rest,

@@ -32,8 +32,8 @@ from gcdiff.evaluation.sides import Examples, Seen, Side
 from gcdiff.likelihood.report import Estimate
 from gcdiff.types import VOID
 
-LEVEL = 0.01
-"""The share of real examples that the audit may call copied."""
+LEVEL, LEFT = 0.01, 99
+"""The share of real examples that the audit may call copied, and how many held-out ones it takes to tell it."""
 
 
 class Featured(NamedTuple):
@@ -155,10 +155,10 @@ def diversity(side: Side, shared: Shared) -> Numbers:
 
 
 def memorisation(side: Side, shared: Shared) -> Numbers:
-    found, level = {}, max(LEVEL, 1 / (len(shared.rest.ids) + 1))
+    found = {}
     for name in ("images", "layouts"):
         samples, train, rest = (_bank(e, name) for e in (side.pairs.examples, shared.train, shared.rest))
-        seen = audit(samples, train, rest, disagreement if name == "layouts" else euclidean, level)
+        seen = audit(samples, train, rest, disagreement if name == "layouts" else euclidean, LEVEL)
         found |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
     return found
 

@@ -217,8 +217,10 @@ def sweep(found: Sweep) -> str:
     if not found.points:
         return ""
     places, curves, lines = [p.value for p in found.points], [], []
-    for i, row in enumerate(found.points[0].rows):
-        measures = [point.rows[i].model for point in found.points]
+    rows = {(row.metric, row.name): row for point in found.points for row in point.rows}  # a point may lack some
+    models = [{(row.metric, row.name): row.model for row in point.rows} for point in found.points]
+    for key in [(m, name) for m, metric in METRICS.items() for name in metric.goals if (m, name) in rows]:
+        row, measures = rows[key], [point.get(key) for point in models]
         ranges = [(math.nan,) * 3 if m is None else (m.value, m.low, m.high) for m in measures]
         level = None if row.real is None else (row.real.value, row.real.low, row.real.high)
         title = f"{row.metric}: {row.title}"

@@ -140,7 +140,7 @@ def real_side(
         parts["segmented"] = segmented(subject.segment, train.part(slice(len(heldout.ids))))
     if needs & {"pairs", "synthesized"}:
         parts["pairs"] = parts["synthesized"] = seen(few, reader)
-    if "again" in needs:
+    if "again" in needs and len(few.ids) > 1:
         some = few.part(slice(CONDITIONS))
         parts["again"] = Pair(*(np.stack([a, np.roll(a, 1, axis=0)], 1) for a in (some.images, some.layouts)))
     if "likelihood" in needs and subject.likelihood is not None:

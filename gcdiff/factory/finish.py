@@ -20,7 +20,7 @@ import numpy as np
 from gcdiff.factory.captions import present
 from gcdiff.factory.judge import DISAGREES, IMAGE, KEPT, LAYOUT, Audit
 from gcdiff.factory.panoptic import file_name, panoptic_json
-from gcdiff.factory.place import CONFIDENCE, IMAGES, LAYOUTS, PANOPTIC, Place, Row
+from gcdiff.factory.place import CONFIDENCE, IMAGES, LAYOUTS, PANOPTIC, REPORT, Place, Row
 from gcdiff.types import LabelSpec
 
 
@@ -42,7 +42,7 @@ def finish(
     place.write("panoptic.json", json.dumps(panoptic_json(segments, labels, size, licence)) + "\n")
     place.write("DATA_LICENCE.txt", licence + "\n")
     report = _report(place.rows, kept, labels, size, said, training, audit) | {"licence": licence}
-    place.write("report.json", json.dumps(report, indent=1) + "\n")
+    place.write(REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
 
 
@@ -115,6 +115,9 @@ def table(report: Mapping[str, Any]) -> str:
         before, after = agreement["drawn"], agreement["kept"]
         lines += [f"agreement with the model's own segmentation, mean mIoU: drawn {before:.4f}, kept {after:.4f}"]
         lines += [f"mean probability of the labels: {report['confidence']:.4f}"]
+    for side, limit in (report.get("audit") or {"limits": {}})["limits"].items():
+        if limit == 0:
+            lines.append(f"no {side} is refused as a copy: held-out {side}s equal training {side}s themselves")
     width = max(map(len, report["classes"]))
     lines += [f"{'share of pairs that show':{width}}", f"{'':{width}}  generated  training"]
     for name, shares in report["classes"].items():

@@ -51,7 +51,7 @@ class Audit:
         gate = cls(Neighbours(train), Neighbours(whole), Pair(0.0, 0.0), quantile)
         themselves = Pair(np.stack([e.image for e in whole]), np.stack([e.layout for e in whole]))
         found = gate.ratios(themselves, np.arange(len(whole)))
-        limits = Pair(*(float(np.quantile(side, quantile, method="lower")) for side in found))
+        limits = Pair(*(float(np.quantile(np.minimum(side, 1.0), quantile, method="lower")) for side in found))
         return dataclasses.replace(gate, limits=limits)
 
     def ratios(self, pair: Pair, own: np.ndarray | None = None) -> Pair:

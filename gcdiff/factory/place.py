@@ -24,7 +24,7 @@ from gcdiff.factory.panoptic import Segment, file_name, panoptic_png, segments
 from gcdiff.training.lock import hold
 from gcdiff.types import ImageSpec, LabelSpec
 
-HEADER, LOG, PART = "generate.json", "examples.jsonl", ".gcdiff-part"
+HEADER, LOG, REPORT, PART = "generate.json", "examples.jsonl", "report.json", ".gcdiff-part"
 IMAGES, LAYOUTS, PANOPTIC, CONFIDENCE = "images", "layouts", "panoptic", "confidence"
 
 
@@ -112,7 +112,8 @@ def opened(folder: Path, header: Mapping[str, Any], labels: LabelSpec, spec: Ima
         lines = "".join(row.to_line() for row in rows)
         if not (folder / LOG).exists() or (folder / LOG).read_text(encoding="utf-8", errors="replace") != lines:
             place.write(LOG, lines)  # without the line that was being written when it was stopped
-        (folder / PART).unlink(missing_ok=True)
+        for name in (REPORT, PART):  # the report says that the folder is whole
+            (folder / name).unlink(missing_ok=True)
         yield place
 
 
@@ -121,6 +122,8 @@ def _clear(place: Place, created: bool) -> None:
     if not place.rows:
         for name in (HEADER, LOG, PART, ".lock"):
             (place.folder / name).unlink(missing_ok=True)
+        for name in (IMAGES, LAYOUTS, PANOPTIC, CONFIDENCE):
+            shutil.rmtree(place.folder / name, ignore_errors=True)
         if created:
             shutil.rmtree(place.folder)
 

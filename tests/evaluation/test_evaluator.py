@@ -20,7 +20,7 @@ from gcdiff.evaluation.sides import Side
 
 @pytest.fixture(scope="module")
 def heldout():
-    return examples("heldout", 40)
+    return examples("heldout", 112)
 
 
 @pytest.fixture(scope="module")

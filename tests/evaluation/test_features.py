@@ -131,8 +131,11 @@ def test_features_in_files(tmp_path):
     np.save(tmp_path / "bare.npy", some.values)
     bare = load_features(tmp_path / "bare.npy")
     assert bare.ids.tolist() == [0, 1] and bare.convention == {"extractor": "file bare.npy"}
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    with pytest.raises(ValueError, match=r"words.npy: features are <U1 \(1, 2\), expected finite numbers"):
+        load_features(tmp_path / "words.npy")
     np.save(tmp_path / "flat.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"flat.npy: features have shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"flat.npy: features are float64 \(3,\)"):
         load_features(tmp_path / "flat.npy")
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(ValueError, match="text.npz: "):
