@@ -20,7 +20,7 @@ from gcdiff import cli
 from gcdiff import config as configs
 from gcdiff.data.dataset import Example
 from gcdiff.data.prepared import Prepared
-from gcdiff.evaluation.nearest import Neighbours, nearest_images, nearest_layouts
+from gcdiff.evaluation.nearest import Neighbours
 from gcdiff.factory import place as places
 from gcdiff.factory.captions import Balanced, named, rare_weights
 from gcdiff.factory.judge import Audit, Judge
@@ -310,30 +310,33 @@ def test_the_audit_refuses_copies_and_at_most_its_quantile_of_held_out_examples(
         Audit.of(train, [], 0.1)
 
 
-def test_nearest_neighbours_in_blocks_are_those_of_all_at_once():
+def test_nearest_neighbours_in_blocks_are_those_of_all_at_once(monkeypatch):
+    monkeypatch.setattr("gcdiff.evaluation.distances.ELEMENTS", 100)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 2, 3, 3)).astype(np.uint8)
     queries = rng.integers(0, 256, (5, 2, 3, 3)).astype(np.uint8)
     every = np.sqrt(((queries[:, None].astype(float) - images) ** 2).mean((2, 3, 4)))
-    found = nearest_images(queries, iter((images[:7], images[7:14], images[14:])))
-    np.testing.assert_array_equal(found.index, every.argmin(1))
-    np.testing.assert_allclose(found.distance, every.min(1), rtol=1e-12)
-    among = nearest_images(images, iter((images[:7], images[7:])), np.arange(20))
-    others = np.sqrt(((images[:, None].astype(float) - images) ** 2).mean((2, 3, 4)))
-    np.testing.assert_array_equal(among.index, np.where(np.eye(20), np.inf, others).argmin(1))
     layouts = rng.integers(-1, 3, (20, 2, 3))
     asked = rng.integers(-1, 3, (5, 2, 3))
+    layouts[:, 0, 0], layouts[0] = 254, 254  # the last class, and an example that has a layout
+    neighbours = Neighbours(Example(x, y.astype(np.int32), ()) for x, y in zip(images, layouts, strict=True))
+    assert neighbours.counts == Pair(20, 20)
+    found = neighbours.nearest(Pair(queries, asked))
+    np.testing.assert_array_equal(found.image.ids, every.argmin(1))
+    np.testing.assert_allclose(found.image.distances, every.min(1), rtol=1e-12)
+    among = neighbours.nearest(Pair(images, layouts), np.arange(20)).image
+    others = np.sqrt(((images[:, None].astype(float) - images) ** 2).mean((2, 3, 4)))
+    np.testing.assert_array_equal(among.ids, np.where(np.eye(20), np.inf, others).argmin(1))
     both = (asked[:, None] != VOID) & (layouts != VOID)
     wrong = ((asked[:, None] != layouts) & both).sum((2, 3))
     share = np.where(both.sum((2, 3)) >= 3, wrong / np.maximum(both.sum((2, 3)), 1), np.inf)
-    found = nearest_layouts(asked, iter(layouts.astype(np.uint8).reshape(2, 10, 2, 3)))
-    np.testing.assert_array_equal(found.index, np.where(np.isinf(share.min(1)), -1, share.argmin(1)))
-    np.testing.assert_allclose(found.distance, share.min(1))
-    assert nearest_layouts(asked, iter(())).index.tolist() == [-1] * 5
+    np.testing.assert_array_equal(found.layout.ids, np.where(np.isinf(share.min(1)), -1, share.argmin(1)))
+    np.testing.assert_allclose(found.layout.distances, share.min(1))
+    assert Neighbours(()).nearest(Pair(queries, asked)).layout.ids.tolist() == [-1] * 5
 
 
 def test_neighbours_leave_out_what_is_missing(monkeypatch):
-    monkeypatch.setattr("gcdiff.evaluation.nearest.BLOCK_BYTES", 100)
+    monkeypatch.setattr("gcdiff.evaluation.distances.ELEMENTS", 12)
     white, void, ones = np.full((2, 2, 3), 255, np.uint8), np.full((2, 2), VOID), np.ones((2, 2), np.int32)
     some = [Example(0 * white, ones, (), False), Example(white, void, ()), Example(white, 2 * ones, ())]
     neighbours = Neighbours(iter(some))

@@ -102,7 +102,7 @@ def measure(model) -> dict:
     captions = [scenes[i].captions[i % 2] for i in range(DRAWN)]
     probabilities = model.segment(images, probabilities=True)
     numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels.names)
-    names = ("miou", "pixel_accuracy", "calibration_error", "classwise_calibration_error", "negative_log_likelihood")
+    names = ("miou", "pixel_accuracy", "calibration_error", "top_label_calibration_error", "negative_log_likelihood")
     table: dict = {"segmentation": {name: plain(numbers[name]) for name in names}, "calls": {}}
     for calls in CALLS:
         drawn = model.sample(captions, DRAWN, steps=calls, seed=SEED)

@@ -48,7 +48,7 @@ class Calibration(NamedTuple):
     """Calibration errors as shares of 1, and the negative log-likelihood in nats per labelled pixel."""
 
     expected: Measure
-    classwise: Measure
+    top_label: Measure
     negative_log_likelihood: Measure
 
 
@@ -69,7 +69,7 @@ def calibration(sums: Sums) -> Calibration:
 
     return Calibration(
         measured(expected_calibration_error, 1.0),
-        measured(classwise_calibration_error, 1.0),
+        measured(top_label_calibration_error, 1.0),
         measured(negative_log_likelihood, np.inf),
     )
 
@@ -83,10 +83,14 @@ def expected_calibration_error(sums: Reliability) -> float:
     return float(_error(sums.table.sum(axis=0)))
 
 
-def classwise_calibration_error(sums: Reliability) -> float:
-    """The mean over classes of the calibration error of the pixels that are called that class (Gupta and Ramdas 2022).
+def top_label_calibration_error(sums: Reliability) -> float:
+    """The mean over predicted classes k of the error given that k is predicted,
 
-    A rare class weighs as much as a common one. Classes that are never answered are left out.
+        sum over bins b of n_kb / n_k |accuracy_kb - confidence_kb|
+
+    of the n_kb pixels whose most probable class is k with a probability in bin b. This is top-label calibration (Gupta
+    and Ramdas 2022), where the classes are weighted by n_k; here a rare class weighs as much as a common one. Classes
+    that are never predicted are left out. (Class-wise calibration, Kull et al. 2019, bins p_k of all pixels instead.)
     """
     errors = [_error(table) for table in sums.table if table[:, 0].sum() > 0]
     return float(np.mean(errors)) if errors else float("nan")

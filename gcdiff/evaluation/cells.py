@@ -16,7 +16,7 @@ from gcdiff.data.synthetic.cells_appearance import LABELS, STAINS
 from gcdiff.data.synthetic.cells_attributes import image_attributes, layout_attributes, read_twice
 from gcdiff.data.synthetic.cells_captions import ParsedCaption, parse_caption
 from gcdiff.data.synthetic.cells_scene import COUNTS, SIZES, Attributes
-from gcdiff.evaluation.outcomes import f1, others, precision, recall
+from gcdiff.evaluation.outcomes import check_captions, f1, others, precision, recall
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 FACTS = {"count": COUNTS, "size": SIZES, "stain": STAINS, "dividing": (True,)}
@@ -76,8 +76,7 @@ def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
 
 
 def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> list[ParsedCaption]:
-    if len(examples) != len(captions) or len(captions) < 2:
-        raise ValueError(f"{len(examples)} examples and {len(captions)} captions, expected as many of both, at least 2")
+    check_captions(len(examples), len(captions))
     return [parse_caption(caption) for caption in captions]
 
 

@@ -22,8 +22,9 @@ def caption_cosines(
 ) -> np.ndarray:
     """The cosine of each image uint8 (N, H, W, 3) with its caption: float64 (N,).
 
-    Raises ValueError for other numbers of images than of captions, for towers that do not belong together, and for a
-    caption that is longer than the tower's limit: nothing is cut.
+    Raises ValueError for other numbers of images than of captions, for towers that are not of one checkpoint (the same
+    commit of the hub, or the same weights in a directory), and for a caption that is longer than the tower's limit:
+    nothing is cut.
     """
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images and {len(captions)} captions, expected as many of both")
@@ -31,6 +32,10 @@ def caption_cosines(
     if not texts or text_encoder.phrase_features != image_encoder.features:
         said = f"{text_encoder.model_id} gives {text_encoder.phrase_features} features of a text"
         raise ValueError(f"{said}, expected CLIP's text tower with {image_encoder.features}, as the image tower has")
+    mine, theirs = image_encoder.checkpoint, text_encoder.checkpoint
+    if mine.revision != theirs.revision:
+        said = f"the image tower is of {mine.source} {mine.revision}, the text tower of {theirs.source}"
+        raise ValueError(f"{said} {theirs.revision}, expected one checkpoint")
     x, y = (np.asarray(v, np.float64) for v in (image_encoder.encode(images), text_encoder.phrases(captions)))
     return (x * y).sum(axis=1) / np.maximum(np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1), 1e-30)
 

@@ -13,7 +13,7 @@ import numpy as np
 from gcdiff.data.synthetic.faces_appearance import ATTRIBUTES, IMAGE_ONLY, LABELS, RARE
 from gcdiff.data.synthetic.faces_captions import attribute_vector, parse_caption
 from gcdiff.data.synthetic.faces_oracle import Oracle
-from gcdiff.evaluation.outcomes import f1, others, outcomes, precision, recall
+from gcdiff.evaluation.outcomes import check_captions, f1, others, outcomes, precision, recall
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 _ONLY = np.isin(ATTRIBUTES, IMAGE_ONLY)
@@ -47,13 +47,13 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
     `shuffle_seed` draws whose caption is the other one (never a face's own) and the bootstrap's samples. Raises
     ValueError for other numbers and for a caption that is none of this world's.
     """
-    if len(images) != len(captions) or len(captions) < 2:
-        raise ValueError(f"{len(images)} images and {len(captions)} captions, expected as many of both and 2 or more")
+    check_captions(len(images), len(captions))
     return scores_of(Oracle().attributes(images), captions, shuffle_seed)
 
 
 def scores_of(shown: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """`caption_scores` of the attributes bool (N, 13) that the oracle has read in N images."""
+    check_captions(len(shown), len(captions))
     wanted = np.stack([attribute_vector(parse_caption(caption)) for caption in captions])
     all_of_them = outcomes(wanted, shown)
     return CaptionScores(

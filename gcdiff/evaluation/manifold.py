@@ -8,6 +8,10 @@ B(x) is the ball around x that reaches its k-th nearest other example of its own
 
 (1) is of Kynkäänniemi et al. 2019, k = 3 there; (2) and (3) are of Naeem et al. 2020, which stray examples, with balls
 that are large, change less: 1 and 1 - 2^-k, about, for equal laws and numbers. All depend on both numbers of examples.
+
+Intervals are over the examples that are counted, with the balls held: Wilson's of shares, the jackknife's of density.
+They do not know of the other side's chance, which moves all that lie in one large ball together: where the two sides
+overlap little, so that a few balls decide, precision and recall move several times as much as their intervals say.
 """
 
 from __future__ import annotations
@@ -18,11 +22,11 @@ import numpy as np
 
 from gcdiff.evaluation.bank import Bank
 from gcdiff.evaluation.distances import blocks, euclidean, smallest
-from gcdiff.evaluation.measure import EVERYWHERE, SHARE, Measure, ratio, same_convention, summed
+from gcdiff.evaluation.measure import EVERYWHERE, Measure, ratio, same_convention, share, summed
 
 
 class Manifold(NamedTuple):
-    """Equations (1) to (3), with intervals over the examples that are counted, the balls held."""
+    """Equations (1) to (3), with their intervals."""
 
     precision: Measure
     recall: Measure
@@ -35,7 +39,7 @@ def manifold(generated: Bank, reference: Bank, k: int = 3) -> Manifold:
     more than k examples."""
     same_convention(generated.convention, reference.convention)
     ids, fake = generated.rows()
-    real_ids, real = reference.rows()
+    real = reference.values
     if not 1 <= k < min(len(fake), len(real)):
         raise ValueError(f"k is {k} for {len(fake)} and {len(real)} examples, expected at least 1 and fewer than both")
     around = smallest(fake, fake, k + 1)[:, k]
@@ -51,13 +55,10 @@ def manifold(generated: Bank, reference: Bank, k: int = 3) -> Manifold:
     counts = {"generated": len(fake), "reference": len(real)}
     convention = {**generated.convention, "distance": "Euclidean", "k": k}
 
-    def share(of: np.ndarray, hits: np.ndarray, bounds: tuple[float, float] = SHARE) -> Measure:
-        found = summed(of, np.stack([hits, np.ones(len(hits))], -1), convention).measure(ratio, bounds)
-        return found._replace(counts=counts)
-
+    density = summed(ids, np.stack([holding / k, np.ones(len(fake))], -1), convention)
     return Manifold(
-        share(ids, holding > 0),
-        share(real_ids, held),
-        share(ids, holding / k, (0.0, EVERYWHERE[1])),
-        share(real_ids, covered),
+        share(holding > 0, counts, convention),
+        share(held, counts, convention),
+        density.measure(ratio, (0.0, EVERYWHERE[1]))._replace(counts=counts),
+        share(covered, counts, convention),
     )

@@ -10,6 +10,13 @@ Meijer and van der Leeden 1999). With n examples, m_j of them in group j of J, h
     variance = 1/J sum_j (P_j - T_J)^2 / (h_j - 1)          T -+ t(J - 1, .975) sqrt(variance)                    (2)
 
 It tells how far the number would move with other examples of the same kind, not with another model or seed.
+
+A share of examples has Wilson's score interval instead (Wilson 1927). With the mean p of n values in [0, 1], z = 1.96,
+
+    (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)                                        (3)
+
+which near 0 and 1, where examples that differ are few or none, does not become too narrow. Values between 0 and 1 vary
+less than hits and misses of the same mean: for them it is wide enough.
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ from scipy.special import stdtrit
 
 GROUPS = 20
 INTERVAL = f"95 %, delete-a-group jackknife over {GROUPS} groups of examples"
+SCORE_INTERVAL = "95 %, Wilson's score interval over examples"
 EVERYWHERE, SHARE = (-np.inf, np.inf), (0.0, 1.0)
 """Between which numbers a statistic lies: its interval is cut there."""
 
@@ -142,6 +150,22 @@ def spread(value: float, variance: float, groups: int, bounds: tuple[float, floa
     """The interval of a value whose variance was found from `groups` groups."""
     wide = float(stdtrit(max(groups - 1, 1), 0.975) * np.sqrt(variance))
     return float(max(value - wide, bounds[0])), float(min(value + wide, bounds[1]))
+
+
+def wilson(mean: float, examples: int) -> tuple[float, float]:
+    """The 95 % interval of equation (3); nan for no examples."""
+    if not examples:
+        return float("nan"), float("nan")
+    tail = 1.96**2 / examples
+    wide = np.sqrt(tail * mean * (1 - mean) + tail**2 / 4)
+    low, high = ((mean + tail / 2 + side) / (1 + tail) for side in (-wide, wide))
+    return float(min(max(low, 0.0), mean)), float(max(min(high, 1.0), mean))  # whatever is rounded, it holds the mean
+
+
+def share(hits: np.ndarray, counts: Mapping[str, int], convention: Mapping[str, Any]) -> Measure:
+    """The mean of hits (N,), bool or in [0, 1], one for each example, with the interval of `wilson`; nan for none."""
+    mean = float(np.mean(hits)) if len(hits) else float("nan")
+    return Measure(mean, *wilson(mean, len(hits)), counts, {**convention, "interval": SCORE_INTERVAL})
 
 
 def ratio(total: np.ndarray) -> float:

@@ -17,19 +17,22 @@ blurred or plain sample is near to everything, to training and held-out examples
 For training and held-out examples drawn alike, independent samples are nearer to a training example with probability
 n / (n + m): `expected`. The ratio depends on n and m, and is to be read beside that of the held-out examples.
 
-The interval is over samples (and over held-out examples for ratio_heldout), with all sets held.
+The interval is over samples (and over held-out examples for ratio_heldout), with all sets held: Wilson's of the shares,
+which of `nearer`, a mean of 0, 1/2 and 1, is wide enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import bdtr
 
 from gcdiff.evaluation.bank import Bank
 from gcdiff.evaluation.distances import Distance, Nearest, euclidean, nearest
-from gcdiff.evaluation.measure import SHARE, Measure, ratio, same_convention, summed
+from gcdiff.evaluation.measure import Measure, same_convention, share
 
 
 class Neighbours(NamedTuple):
@@ -88,18 +91,14 @@ def memorisation(
         raise ValueError(f"level is {level:g} for {m} held-out examples, expected 1 / {m + 1} or more and below 1")
     t, h = samples.train.distances, samples.heldout.distances
     counts = {"samples": len(t), "train": train, "heldout": m}
-
-    def share(hits: np.ndarray, **told: Any) -> Measure:
-        values = np.stack([hits, np.ones(len(hits))], -1).astype(float)
-        return summed(samples.ids, values, {**convention, **told}).measure(ratio, SHARE)._replace(counts=counts)
-
     nearer = (t < h) + 0.5 * (t == h)
-    told = {**convention, "interval": "95 %, of the order statistics", "statistic": "median of t / h"}
-    ratios = [Measure(*median(_ratios(side)), counts, told) for side in (samples, heldout)]
+    by_order = {**convention, "interval": "95 %, of the order statistics", "statistic": "median of t / h"}
+    ratios = [Measure(*median(_ratios(side)), counts, by_order) for side in (samples, heldout)]
+    copied = p_values(samples, heldout) <= level
     return Memorisation(
-        share(p_values(samples, heldout) <= level, level=level, statistic="p of t / h <= level"),
+        share(copied, counts, {**convention, "level": level, "statistic": "p of t / h <= level"}),
         level,
-        share(nearer, statistic="t < h"),
+        share(nearer, counts, {**convention, "statistic": "t < h"}),
         train / (train + m),
         *ratios,
     )
@@ -110,8 +109,15 @@ def audit(
 ) -> Memorisation:
     """The whole for one space, features or pixels or layouts, of a bank of each set."""
     of_samples, of_heldout = (neighbours(bank, train, heldout, distance) for bank in (samples, heldout))
-    told = {**samples.convention, "distance": distance.__name__}
+    told = {**samples.convention, "distance": _name(distance)}
     return memorisation(of_samples, of_heldout, len(train.ids), told, level)
+
+
+def _name(distance: Distance) -> str:
+    if isinstance(distance, partial):
+        told = [*map(str, distance.args), *(f"{name}={value}" for name, value in distance.keywords.items())]
+        return f"{_name(distance.func)}({', '.join(told)})"
+    return getattr(distance, "__name__", type(distance).__name__)
 
 
 def _ratios(of: Neighbours) -> np.ndarray:
@@ -127,10 +133,11 @@ def distance_ratio(train: np.ndarray, heldout: np.ndarray) -> np.ndarray:
 
 
 def median(values: np.ndarray) -> tuple[float, float, float]:
-    """The median and its 95 % interval, the order statistics that are 1.96 standard deviations of a binomial off."""
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
+    """The median and its 95 % interval: from the i-th smallest of n values to the i-th largest, with the largest i for
+    which P(B(n, 1/2) < i) <= .025. nan for no values; of fewer than 6 there is no such i, and the ends are nan."""
     ordered, n = np.sort(values), len(values)
-    off = 0.98 * np.sqrt(n)
-    low, high = int(max(np.floor(n / 2 - off), 0)), int(min(np.ceil(n / 2 + off), n - 1))
-    return float(np.median(ordered)), float(ordered[low]), float(ordered[high])
+    value = float(np.median(ordered)) if n else float("nan")
+    low = int((bdtr(np.arange(n), n, 0.5) <= 0.025).sum()) - 1
+    return (
+        (value, float(ordered[low]), float(ordered[n - 1 - low])) if low >= 0 else (value, float("nan"), float("nan"))
+    )

@@ -65,7 +65,7 @@ METRICS: Mapping[str, Metric] = {
             "miou": ("mIoU", "higher"),
             "accuracy": ("pixel accuracy", "higher"),
             "expected": ("calibration error", "lower"),
-            "classwise": ("calibration error, mean of classes", "lower"),
+            "top_label": ("calibration error, mean of predicted classes", "lower"),
             "negative_log_likelihood": ("nats per pixel", "lower"),
         },
         "the oracle or segmenter on the same images; without one, the model on training examples",

@@ -165,7 +165,8 @@ def memorisation(side: Side, shared: Shared) -> Numbers:
 
 def _bank(examples: Examples, side: str) -> Bank:
     if side == "layouts":
-        return banked(examples.ids, examples.layouts, {"space": "layouts", "void": "labelled in both"})
+        told = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
+        return banked(examples.ids, examples.layouts, told)
     pixels = PixelFeatures()
     return banked(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
 

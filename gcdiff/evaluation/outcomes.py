@@ -39,8 +39,16 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
+def check_captions(examples: int, captions: int) -> None:
+    """Raise ValueError, in one line, unless there are as many examples as captions, and 2 or more."""
+    if examples != captions or captions < 2:
+        raise ValueError(f"{examples} examples and {captions} captions, expected as many of both and 2 or more")
+
+
 def others(num: int, seed: int) -> np.ndarray:
-    """A permutation of 0..num-1 without fixed points: one random cycle."""
+    """A permutation of 0..num-1 without fixed points: one random cycle. Raises ValueError for fewer than 2."""
+    if num < 2:
+        raise ValueError(f"{num} captions, expected 2 or more: each is compared with another's image")
     cycle = np.random.default_rng(seed).permutation(num)
     other = np.empty(num, int)
     other[cycle] = np.roll(cycle, 1)

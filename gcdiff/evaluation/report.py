@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from gcdiff.evaluation.calibration import (
-    classwise_calibration_error,
     expected_calibration_error,
     negative_log_likelihood,
     reliability,
+    top_label_calibration_error,
 )
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy, score
 
@@ -34,6 +34,6 @@ def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[st
         "pixel_accuracy": score(matrices, pixel_accuracy, 0),
         "iou": dict(zip(names, class_ious(matrices.sum(axis=0)).round(4).tolist(), strict=True)),
         "calibration_error": expected_calibration_error(sums),
-        "classwise_calibration_error": classwise_calibration_error(sums),
+        "top_label_calibration_error": top_label_calibration_error(sums),
         "negative_log_likelihood": negative_log_likelihood(sums),
     }

@@ -19,7 +19,7 @@ from gcdiff.types import VOID
 
 
 class Score(NamedTuple):
-    """A number with its 95 % interval, and over how many examples it is; nan where there are none."""
+    """A number with its 95 % interval, and over how many examples it is; nan for none, and for the interval of one."""
 
     value: float
     low: float
@@ -74,12 +74,14 @@ def bootstrap_interval(
 
     values (N, ...) are per-example quantities whose *sum* is what the statistic takes: confusion matrices for
     `mean_iou`, counts of hits and misses for a rate. Examples are drawn N at a time with replacement
-    (Efron, Bootstrap Methods, 1979). Samples whose statistic is nan are left out; (nan, nan) where all are. Raises
-    ValueError for no examples.
+    (Efron, Bootstrap Methods, 1979). Samples whose statistic is nan are left out; (nan, nan) where all are, and
+    for a single example, which says nothing of others. Raises ValueError for no examples.
     """
     values = np.asarray(values)
     if not len(values):
         raise ValueError("a bootstrap interval of 0 examples was asked for, expected 1 or more")
+    if len(values) == 1:
+        return float("nan"), float("nan")
     counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
     sums = np.tensordot(counts, values, 1)
     found = np.array([statistic(total) for total in sums])

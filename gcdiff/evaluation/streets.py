@@ -13,7 +13,7 @@ import numpy as np
 from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL
 from gcdiff.data.synthetic.streets_captions import ParsedCaption, parse_caption
 from gcdiff.data.synthetic.streets_oracle import Oracle, Reading, count_car_colors, pieces
-from gcdiff.evaluation.outcomes import f1, others, outcomes, recall
+from gcdiff.evaluation.outcomes import check_captions, f1, others, outcomes, recall
 from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
 
 
@@ -41,13 +41,13 @@ def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: in
 
     `shuffle_seed` draws whose caption is the other one (never a scene's own) and the bootstrap's samples.
     """
-    if len(images) != len(captions) or len(captions) < 2:
-        raise ValueError(f"{len(images)} images and {len(captions)} captions, expected as many of both and 2 or more")
+    check_captions(len(images), len(captions))
     return scores_of(Oracle().read(images), captions, shuffle_seed)
 
 
 def scores_of(reading: Reading, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """`caption_scores` of what the oracle has read in N images."""
+    check_captions(len(reading.labels), len(captions))
     asked = [parse_caption(caption) for caption in captions]
     wanted = np.array([[name in caption.classes for name in OPTIONAL] for caption in asked])
     shown = np.array([[_shows(labels, name) for name in OPTIONAL] for labels in reading.labels])

@@ -7,13 +7,13 @@ import pytest
 
 from gcdiff.evaluation.calibration import (
     calibration,
-    classwise_calibration_error,
     entropy,
     expected_calibration_error,
     frequencies,
     negative_log_likelihood,
     reliability,
     reliability_sums,
+    top_label_calibration_error,
     vote,
 )
 from gcdiff.types import VOID
@@ -33,13 +33,13 @@ def world(sharpness=1.0):
 def test_true_probabilities_are_calibrated_and_sharper_ones_are_not():
     told, labels, _ = world()
     sums = reliability(told, labels)
-    assert expected_calibration_error(sums) < 0.01 and classwise_calibration_error(sums) < 0.02
+    assert expected_calibration_error(sums) < 0.01 and top_label_calibration_error(sums) < 0.02
     told, labels, p = world(sharpness=2.0)
     sums = reliability(told, labels)
     top = np.take_along_axis(p, told.argmax(axis=1)[:, None], axis=1)[:, 0]
     # Sharpening only raises confidence, so the error is the mean excess, bin by bin and in all.
     assert expected_calibration_error(sums) == pytest.approx((told.max(axis=1) - top).mean(), abs=0.01)
-    assert classwise_calibration_error(sums) > 0.05
+    assert top_label_calibration_error(sums) > 0.05
 
 
 def test_a_rare_class_counts_as_much_as_a_common_one():
@@ -48,7 +48,23 @@ def test_a_rare_class_counts_as_much_as_a_common_one():
     p[:990, 0] = p[990:, 1] = 1.0
     sums = reliability(p, np.zeros(1000, int))
     assert expected_calibration_error(sums) == pytest.approx(0.01)
-    assert classwise_calibration_error(sums) == pytest.approx(0.5)
+    assert top_label_calibration_error(sums) == pytest.approx(0.5)
+
+
+def test_it_is_top_label_calibration_with_equal_classes():
+    """By loops; weighted by how often each class is predicted, these errors are at least that over all pixels."""
+    told, labels, _ = world(sharpness=1.5)
+    answer, top = told.argmax(1), told.max(1)
+    errors, weights = [], []
+    for k in range(K):
+        mine, whole = answer == k, 0.0
+        for b in range(15):
+            of = mine & (top >= b / 15) & (top < (b + 1) / 15 if b < 14 else top <= 1)
+            whole += abs((labels[of] == k).sum() - top[of].sum())
+        errors.append(whole / mine.sum())
+        weights.append(mine.mean())
+    assert top_label_calibration_error(reliability(told, labels)) == pytest.approx(np.mean(errors))
+    assert expected_calibration_error(reliability(told, labels)) <= np.dot(weights, errors) + 1e-9
 
 
 def test_the_likelihood_of_true_probabilities_is_their_entropy():
@@ -77,7 +93,7 @@ def test_shares_of_examples_add_up_and_their_interval_holds_zero():
         np.testing.assert_allclose(one[:3], other[:3], rtol=1e-9, atol=1e-12)
     sums = reliability(p, labels)
     assert whole.expected.value == pytest.approx(expected_calibration_error(sums)) and whole.expected.low < 0.002
-    assert whole.classwise.value == pytest.approx(classwise_calibration_error(sums))
+    assert whole.top_label.value == pytest.approx(top_label_calibration_error(sums))
     nats = whole.negative_log_likelihood
     assert nats.value == pytest.approx(negative_log_likelihood(sums))
     assert nats.low < entropy(p).mean() * np.log(2) < nats.high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import warnings
@@ -92,7 +93,7 @@ def test_the_clip_score_is_the_cosine():
     assert "clip_quick" in found.convention["extractor"] and found.convention["resolution"] == "40x60"
 
     class Same:  # a text tower that hears what the image shows
-        module, phrase_features = texts.module, images.features
+        module, phrase_features, checkpoint = texts.module, images.features, texts.checkpoint
         phrases = staticmethod(lambda captions: 3 * x)
 
     np.testing.assert_allclose(caption_cosines(photos, captions, images, Same), 1)
@@ -101,6 +102,9 @@ def test_the_clip_score_is_the_cosine():
         caption_cosines(photos, captions[:1], images, texts)
     with pytest.raises(ValueError, match="expected CLIP's text tower"):
         caption_cosines(photos, captions, images, load_encoder(FIXTURES / "t5_relu"))
+    alike = dataclasses.replace(texts, checkpoint=dataclasses.replace(texts.checkpoint, commit="another"))
+    with pytest.raises(ValueError, match="clip_quick .*, the text tower of .*clip_quick another, expected one check"):
+        caption_cosines(photos, captions, images, alike)
 
 
 @pytest.mark.parametrize(

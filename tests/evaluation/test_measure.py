@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from gcdiff.evaluation.bank import banked, standardised
-from gcdiff.evaluation.measure import GROUPS, group_of, jackknife_variance, ratio, summed
+from gcdiff.evaluation.measure import GROUPS, group_of, jackknife_variance, ratio, share, summed, wilson
 
 RNG = np.random.default_rng(0)
 
@@ -45,6 +46,27 @@ def test_intervals_cover_as_promised(examples):
         found = summed(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
         covered.append(found.low < 1 < found.high)
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("examples", [24, 128])
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.98])
+def test_intervals_of_shares_cover_near_the_ends(p, examples):
+    """Exactly, by the binomial law."""
+    hits = np.arange(examples + 1)
+    ends = np.array([wilson(h / examples, examples) for h in hits])
+    covers = (ends[:, 0] <= p) & (p <= ends[:, 1])
+    assert binom.pmf(hits, examples, p)[covers].sum() >= 0.91
+    assert ((ends[:, 1] - ends[:, 0]) > 0).all() and ends[0, 0] == 0 and ends[-1, 1] == 1
+    np.testing.assert_allclose(ends[::-1, ::-1], 1 - ends, atol=1e-12)  # of misses as of hits
+
+
+def test_the_ends_of_a_share_are_where_its_score_is_large():
+    """Both ends q solve |p - q| = 1.96 sqrt(q (1 - q) / n)."""
+    found = share(np.repeat([1, 0.5, 0], [20, 3, 57]), {"examples": 80}, {"a": 1})
+    for q in (found.low, found.high):
+        assert abs(found.value - q) == pytest.approx(1.96 * np.sqrt(q * (1 - q) / 80))
+    assert found.value == 21.5 / 80 and found.convention["a"] == 1 and "Wilson" in found.convention["interval"]
+    assert np.isnan(share(np.zeros(0), {}, {})[:3]).all()
 
 
 def test_an_order_of_the_data_does_not_decide_the_group():

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from gcdiff.evaluation import distances
 from gcdiff.evaluation.bank import banked
-from gcdiff.evaluation.distances import Nearest, disagreement, euclidean, iou_distance, nearest, smallest
+from gcdiff.evaluation.distances import (
+    Nearest,
+    disagreement,
+    euclidean,
+    iou_distance,
+    nearest,
+    root_mean_square,
+    smallest,
+)
 from gcdiff.evaluation.diversity import diversity, diversity_sums, layout_diversity_sums
 from gcdiff.evaluation.memorisation import Neighbours, audit, distance_ratio, median, neighbours, p_values
 from gcdiff.types import VOID
@@ -37,6 +48,17 @@ def test_nearest_neighbours_against_brute_force(small_blocks):
     np.testing.assert_array_equal(parts.ids, found.ids)
     own = nearest(y, y, ids, own=ids)
     assert (own.distances > 0).all() and (own.ids != ids).all()
+    none = nearest(x, y[:0], ids[:0]) + nearest(x[:1], x[:1], np.array([5]), own=np.array([5]))
+    assert (none.ids == -1).all() and np.isinf(none.distances).all() and len(nearest(x[:0], y, ids).ids) == 0
+
+
+def test_bytes_are_compared_exactly(small_blocks):
+    """The brightest images there are, and neighbours that one value of one pixel tells apart."""
+    x = np.full((6, 3, 4, 5), 255, np.uint8)
+    x.reshape(6, -1)[:, 0] -= np.arange(6, dtype=np.uint8)
+    gaps = np.arange(6) - np.arange(6)[:, None]
+    np.testing.assert_array_equal(root_mean_square(x, x), np.sqrt(gaps**2 / 60))
+    np.testing.assert_array_equal(euclidean(x, x), abs(gaps))
 
 
 def test_equal_examples_are_at_zero_and_the_lowest_id_counts(small_blocks):
@@ -54,12 +76,12 @@ def test_distances_of_layouts_against_brute_force():
         for j in range(5):
             told = (a[i] != VOID) & (b[j] != VOID)
             x, y = a[i][told], b[j][told]
-            wrong, iou = 1.0, 0.0
+            wrong, iou = np.inf, 0.0
             if told.any():
-                wrong = (x != y).mean()
+                wrong = (x != y).mean() if told.mean() >= 0.5 else np.inf
                 classes = [k for k in range(3) if k in x or k in y]
                 iou = np.mean([((x == k) & (y == k)).sum() / ((x == k) | (y == k)).sum() for k in classes])
-            assert disagreement(a, b)[i, j] == pytest.approx(wrong, abs=1e-6)
+            assert disagreement(a, b)[i, j] == wrong
             assert iou_distance(a, b, 3)[i, j] == pytest.approx(1 - iou)
 
 
@@ -143,6 +165,36 @@ def test_copied_layouts_are_found_and_images_apart():
     samples[:10, 0, 0] = VOID
     found = audit(*map(bank, (samples, train, heldout)), distance=disagreement)
     assert found.copied.value == pytest.approx(10 / 40) and found.copied.convention["distance"] == "disagreement"
+
+
+@pytest.mark.parametrize("beside", ["train", "heldout"])
+def test_a_layout_with_one_labelled_pixel_hides_no_copy(beside):
+    train, heldout = RNG.integers(0, 4, (80, 4, 6)), RNG.integers(0, 4, (110, 4, 6))
+    speck = np.full((4, 4, 6), VOID)
+    speck[:, 2, 3] = np.arange(4)  # every layout agrees with one of these
+    sets = {"train": train, "heldout": heldout}
+    sets[beside] = np.concatenate([sets[beside], speck])
+    copies = train[:10].copy()
+    copies[:, 0, 0] = (copies[:, 0, 0] + 1) % 4
+    found = audit(*map(bank, (copies, sets["train"], sets["heldout"])), distance=disagreement, level=0.05)
+    assert found.copied.value == 1
+
+
+def test_any_distance_has_a_name():
+    layouts = RNG.integers(0, 3, (25, 2, 3))
+    found = audit(*[bank(layouts)] * 3, distance=partial(iou_distance, num_classes=3), level=0.1)
+    assert found.ratio.convention["distance"] == "iou_distance(num_classes=3)"
+
+
+def test_the_interval_of_the_median_holds_it_for_any_number():
+    """Between the order statistics i < j (from 0) lies the median with the chance of i < B(n, 1/2) <= j."""
+    for n in range(6, 80):
+        _, low, high = median(np.arange(float(n)))
+        assert binom.cdf(high, n, 0.5) - binom.cdf(low, n, 0.5) >= 0.95
+        assert binom.cdf(high - 1, n, 0.5) - binom.cdf(low + 1, n, 0.5) < 0.95
+    for n in range(6):
+        assert np.isnan(median(np.arange(float(n)))[1:]).all()
+    assert median(np.array([3.0, 1.0, 2.0]))[0] == 2 and np.isnan(median(np.zeros(0))[0])
 
 
 def test_the_median_and_its_interval():

@@ -59,3 +59,8 @@ def test_score_depends_on_its_seed_alone():
     assert first == score(matrices, mean_iou, 5)
     assert first.low < first.value < first.high and first.examples == 20
     assert np.isnan(score(matrices[:0], mean_iou, 5).value)
+
+
+def test_one_example_says_nothing_of_others():
+    found = score(np.array([[3, 4]]), lambda s: s[0] / s[1], 0)
+    assert found.value == 0.75 and found.examples == 1 and np.isnan([found.low, found.high]).all()

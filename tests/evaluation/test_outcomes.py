@@ -1,0 +1,33 @@
+"""Captions that are compared with others' images need others."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gcdiff.evaluation import cells, faces, streets
+from gcdiff.evaluation.outcomes import others
+
+READINGS = {
+    streets: SimpleNamespace(labels=np.zeros((1, 8, 8), int)),
+    faces: np.zeros((1, 13), bool),
+    cells: [None],
+}
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_one_alone_has_no_other(num):
+    with pytest.raises(ValueError, match=f"{num} captions, expected 2 or more"):
+        others(num, 0)
+
+
+@pytest.mark.parametrize("world", READINGS, ids=lambda world: world.__name__)
+def test_scores_of_readings_ask_for_what_scores_of_images_ask_for(world):
+    for captions in (["a"], ["a", "b"]):
+        said = f"1 examples and {len(captions)} captions, expected as many of both and 2 or more"
+        with pytest.raises(ValueError, match=said):
+            world.scores_of(READINGS[world], captions)
+        with pytest.raises(ValueError, match=said):
+            world.caption_scores(np.zeros((1, 8, 8, 3), np.uint8), captions)
