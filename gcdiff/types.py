@@ -122,6 +122,14 @@ class LabelSpec:
     def num_classes(self) -> int:
         return len(self.names)
 
+    @property
+    def labelled(self) -> LabelSpec:
+        """The classes without void: where void is the last class, the others, with void missing and of its colour."""
+        if self.void == "missing":
+            return self
+        names, palette = self.names[:-1], self.palette[:-1]
+        return LabelSpec(names, palette, self.swaps, void_color=self.palette[-1])
+
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 

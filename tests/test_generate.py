@@ -22,11 +22,12 @@ from gcdiff.data.dataset import Example
 from gcdiff.data.prepared import Prepared
 from gcdiff.evaluation.nearest import Neighbours
 from gcdiff.factory import place as places
-from gcdiff.factory.captions import Balanced, named, rare_weights
-from gcdiff.factory.judge import Audit, Judge
+from gcdiff.factory.captions import Balanced, pool, rare_weights
+from gcdiff.factory.finish import finish
+from gcdiff.factory.judge import Audit, Judge, Judged
 from gcdiff.factory.panoptic import panoptic_png, segment_ids, segments
 from gcdiff.training.export import save_export
-from gcdiff.types import VOID, LabelSpec, Pair
+from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair
 
 LINES = ("a foggy street with two red cars", "a nighttime street with one bus")
 LABELS = LabelSpec(("a", "b", "c"), ((0, 0, 0), (9, 8, 7), (9, 8, 7)))
@@ -363,8 +364,35 @@ def test_rare_classes_are_asked_for_as_often_as_others():
         Balanced(np.zeros((2, 3), bool), [("a",), ("b",)], 0)
 
 
-def test_classes_that_a_caption_names():
-    labels = LabelSpec(("person", "bus", "car"), ((0, 0, 1), (0, 0, 2), (0, 0, 3)))
-    found = named(["Two people, a BUS", "buses and carpets", "one car."], labels)
-    np.testing.assert_array_equal(found, [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
-    np.testing.assert_array_equal(named(["Vehicles"], labels, (None, None, "vehicle")), [[0, 0, 1]])
+def test_void_is_no_class_of_the_frequencies_and_the_tables(tmp_path):
+    """A rare void decides no weight: layouts say the same where void is a class as where it is missing."""
+    rng = np.random.default_rng(0)
+    names, palette = ("a", "b", "void"), ((1, 0, 0), (0, 1, 0), (0, 0, 0))
+    as_class = LabelSpec(names, palette, void="class", void_id=2)
+    layouts = rng.integers(0, 2, (60, 1, 1)).repeat(6, 1).repeat(8, 2).astype(np.int32)
+    layouts[7, :2] = 2
+    said = [f"{i}" for i in range(60)]
+
+    class Some(list):
+        labels = as_class
+
+    def some(void):
+        found = Some(Example(np.zeros(1), np.where(z == 2, void, z), (s,)) for z, s in zip(layouts, said, strict=True))
+        found.labels = as_class if void == 2 else as_class.labelled
+        return pool(found, True)
+
+    found, wanted = some(2), some(VOID)
+    np.testing.assert_array_equal(found.shows, wanted.shows)
+    assert found.captions == wanted.captions and found.shows.shape == (60, 2)
+    weights = rare_weights(found.shows)
+    assert weights[7] == weights[layouts[:, 5, 0] == layouts[7, 5, 0]].max()
+
+    with places.opened(tmp_path / "out", {}, as_class, ImageSpec()) as place:
+        place.add(0, "one", np.zeros((6, 8, 3), np.uint8), layouts[7], Judged("kept"))
+        report = finish(place, (6, 8), "free", {}, found.shows.mean(axis=0), None)
+    with (tmp_path / "out" / "index.csv").open() as file:
+        row = next(csv.DictReader(file))
+    areas = {name: int(row[name]) for name in row if name.startswith("area of ")}
+    assert areas == {f"area of {name}": int((layouts[7] == k).sum()) for k, name in enumerate("ab")}
+    assert list(report["classes"]) == ["a", "b"]
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["names"] == list(names)

@@ -44,7 +44,7 @@ def main() -> None:
         images, layouts = np.stack([e.image for e in some]), np.stack([e.layout for e in some])
         probabilities = model.segment(images, probabilities=True)
         found[name] = probabilities.argmax(axis=-1).astype(np.int32)
-        numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels.names)
+        numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels)
         table |= {f"{name}_{field}": value for field, value in numbers.items()}
     captions = [e.captions[0] for e in some]
     synthesized = model.synthesize(layouts, captions)

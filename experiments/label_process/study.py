@@ -101,7 +101,7 @@ def measure(model) -> dict:
     images, layouts = np.stack([s.image for s in scenes]), np.stack([s.layout for s in scenes])
     captions = [scenes[i].captions[i % 2] for i in range(DRAWN)]
     probabilities = model.segment(images, probabilities=True)
-    numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels.names)
+    numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels)
     names = ("miou", "pixel_accuracy", "calibration_error", "top_label_calibration_error", "negative_log_likelihood")
     table: dict = {"segmentation": {name: plain(numbers[name]) for name in names}, "calls": {}}
     for calls in CALLS:

@@ -55,7 +55,7 @@ def evaluate(arguments) -> int:
     found: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
-        found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels.names)
+        found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels)
         say(_lines(found["segmentation"]))
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")

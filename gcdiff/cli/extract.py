@@ -11,15 +11,16 @@ SCALES = {"unit": ((0.0,) * 3, (1.0,) * 3), "bytes": ((0.0,) * 3, (1 / 255,) * 3
 FORMS = "clip:DIR, torchscript:FILE,HEIGHTxWIDTH[,unit|bytes|imagenet], or a file of features of training examples"
 
 
-def features(arguments, model, stage, name: str, heldout, train, subject):
-    """The `Material` of an evaluation. Raises ValueError, in one line, for flags of another form."""
+def features(arguments, model, stage, name: str, nouns, heldout, train, subject):
+    """The `Material` of an evaluation; `nouns` are what the data set's captions call its classes. Raises ValueError, in
+    one line, for flags of another form."""
     from gcdiff.codecs import colorize, display
     from gcdiff.evaluation.evaluator import Material
     from gcdiff.evaluation.features import load_features
     from gcdiff.evaluation.numbers import featured
 
     labels, image = model.labels, model.image
-    reader = _reader(arguments, model, name)
+    reader = _reader(arguments, model, name, nouns)
     extractor, clip, file = None, None, None
     for words in arguments.features or ():
         kind, colon, rest = words.partition(":")
@@ -51,7 +52,7 @@ def features(arguments, model, stage, name: str, heldout, train, subject):
         reference,
         clip if subject.told else None,
         lambda x: display(x, image),
-        lambda y: colorize(y, labels),
+        lambda y: colorize(y, labels.labelled),
     )
 
 
@@ -68,7 +69,7 @@ def _world_features(reader, seen) -> tuple[Any, Any]:
     return reader.parameters(e.images, e.layouts, seen.reading), told
 
 
-def _reader(arguments, model, name: str):
+def _reader(arguments, model, name: str, nouns):
     """A segmenter that was asked for, else the world's oracle, else the model itself."""
     from gcdiff.evaluation.agreement import NamedSegmenter
     from gcdiff.evaluation.readers import WORLDS, plain_reader
@@ -77,10 +78,10 @@ def _reader(arguments, model, name: str):
     if arguments.segmenter is not None:
         from gcdiff.evaluation.pytorch import TransformersSegmenter
 
-        return plain_reader(TransformersSegmenter(arguments.segmenter, names), names, truth=True)
+        return plain_reader(TransformersSegmenter(arguments.segmenter, model.labels.labelled.names), names, True, nouns)
     if name in WORLDS:
         return WORLDS[name]()
-    return plain_reader(NamedSegmenter("the model itself", model.segment), names)
+    return plain_reader(NamedSegmenter("the model itself", model.segment), names, nouns=nouns)
 
 
 def _clip(source: str):

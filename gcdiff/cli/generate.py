@@ -144,8 +144,8 @@ def _deaf(model) -> bool:
 def _captions(arguments, model, data, found):
     """The captions of the examples, None for none, and what makes of captions what the model takes."""
     from gcdiff import config as configs
-    from gcdiff.data.captions import read_lines
-    from gcdiff.factory.captions import Balanced, Cycled, OfTraining, named
+    from gcdiff.data.captions import named_classes, nouns_of, read_lines
+    from gcdiff.factory.captions import Balanced, Cycled, OfTraining
 
     text, seed = model.config.text, arguments.seed
     if _deaf(model) and (arguments.captions is not None or arguments.balance is not None):
@@ -157,8 +157,9 @@ def _captions(arguments, model, data, found):
         lines = read_lines(arguments.captions)
         if not arguments.balance:
             return Cycled(lines), list
-        nouns = getattr(getattr(data and data.train, "class_captions", None), "nouns", ())
-        return Balanced(named(lines, model.labels, nouns), [(line,) for line in lines], seed), list
+        nouns = () if data is None else nouns_of(data.train)
+        names = named_classes(lines, model.labels.names, nouns)[:, : model.labels.labelled.num_classes]
+        return Balanced(names, [(line,) for line in lines], seed), list
     stored = configs.embeddings(model.config) if model.encoder is None else None
     texts = list if stored is None else lambda captions: stored.batch(captions, text.length)
     return Balanced(found.shows, found.captions, seed) if arguments.balance else OfTraining(data.train, seed), texts

@@ -45,6 +45,7 @@ def measure(arguments) -> int:
     that leads."""
     from gcdiff import config as configs
     from gcdiff.api.model import UNSEEN_WORDS
+    from gcdiff.data.captions import nouns_of
     from gcdiff.evaluation.evaluator import evaluate
     from gcdiff.evaluation.page import page
     from gcdiff.evaluation.results import table, to_dict
@@ -76,7 +77,7 @@ def measure(arguments) -> int:
     if "guidance" in plan.sweeps and not told:
         raise ValueError("--sweep guidance: the model hears no captions, or the data have none")
     subject = subject_of(arguments, model, stage, told, text)
-    material = features(arguments, model, stage, config.data.name, heldout, train, subject)
+    material = features(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
     made = _made(arguments, model, stage, data, plan, heldout)
     found = evaluate(subject, material, plan, made, _say)
     found = found._replace(made={**found.made, "seconds": round(time.time() - started)})
@@ -88,7 +89,7 @@ def measure(arguments) -> int:
             for point in one.points:
                 print(f"\n{one.dial} {point.value:g}, {one.examples} pairs\n{table(point.rows)}")
         _write(out / "report.json", json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
-        _write(out / "report.html", page(found, model.labels))
+        _write(out / "report.html", page(found, model.labels.labelled))
         print(f"written to {out}: look at {out / 'report.html'}")
     return 0
 

@@ -1,20 +1,26 @@
 """Captions: read from files, or made from the classes of a layout in the form of Park et al. (Learning to Generate
-Semantic Layouts for Higher Text-Image Correspondence, 2023, section 4.1)."""
+Semantic Layouts for Higher Text-Image Correspondence, 2023, section 4.1); and which classes they name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from gcdiff.data.dataset import Example
+from gcdiff.data.dataset import Dataset, Example
 from gcdiff.types import VOID
 
 NAMED_FROM = 1e-3
 """The share of all pixels from which on a caption names a class: 3 pixels of 48x64."""
+IRREGULAR = {
+    "person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice", "sheep": "sheep",
+    "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "shelf": "shelves",
+}  # fmt: skip
+"""Words and their plurals that no rule forms."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,55 @@ class ClassCaptions:
         if not example.captions or (example.layout == VOID).all():
             return example
         return example._replace(captions=(self.caption(example.layout, rng),))
+
+
+def nouns_of(data: Dataset) -> tuple[str | None, ...]:
+    """What a data set's captions call its classes, None for one that they never name; () where they are not made of
+    classes."""
+    made = getattr(data, "class_captions", None)
+    return () if made is None else made.nouns
+
+
+def named_classes(captions: Sequence[str], names: Sequence[str], nouns: Sequence[str | None] = ()) -> np.ndarray:
+    """Which of K classes captions name: bool (N, K).
+
+    A class is named by its own name, and by its noun where `nouns` (K) has one, as whole words of any case, in the
+    singular or the plural. The longest counts where several begin: "traffic light" names no "light".
+    """
+    of = {_spaced(name): k for k, name in enumerate(names)}
+    for k, (name, noun) in enumerate(zip(names, nouns or [None] * len(names), strict=True)):
+        of.setdefault(_spaced(noun or name), k)
+    for word, k in list(of.items()):  # a word that is listed itself goes before one that is a form of another
+        for form in _inflected(word):
+            of.setdefault(form, k)
+    longest = sorted(of, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)")
+    found = np.zeros((len(captions), len(names)), bool)
+    for row, caption in zip(found, captions, strict=True):
+        row[[of[word] for word in pattern.findall(_spaced(caption))]] = True
+    return found
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"[\s_]+", " ", text).strip().lower()
+
+
+def _inflected(word: str) -> set[str]:
+    """What may be the plural of a word in lower case, or of its last word, and what may be its singular."""
+    start, space, last = word.rpartition(" ")
+    plurals, singulars = {_plural(last)}, set()
+    for singular, plural in IRREGULAR.items():
+        plurals = {plural} if last == singular else plurals
+        singulars |= {singular} if last == plural else set()
+    if not singulars and last.endswith("s") and not last.endswith(("ss", "us", "is")):
+        singulars = {stem for stem in (last[:-1], last[:-2], f"{last[:-3]}y") if _plural(stem) == last}
+    return {f"{start}{space}{form}" for form in plurals | singulars}
+
+
+def _plural(word: str) -> str:
+    if re.search("(s|x|z|ch|sh)$", word):
+        return f"{word}es"
+    return re.sub("(?<=[^aeiou])y$", "ie", word) + "s"
 
 
 def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str, ...]]:

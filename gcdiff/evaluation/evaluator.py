@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from gcdiff.evaluation import void
+from gcdiff.evaluation.calibration import BINS
 from gcdiff.evaluation.cases import class_rows, galleries
 from gcdiff.evaluation.metrics import GENERATIVE, METRICS, Metric
 from gcdiff.evaluation.numbers import Featured, Shared, featured
@@ -67,8 +69,10 @@ def evaluate(
 ) -> Findings:
     """All numbers of a plan. `say` is told what is being done; `made` is kept with the findings.
 
-    A metric that the model, the data or the plan do not allow is left out, with its reason.
+    A metric that the model, the data or the plan do not allow is left out, with its reason. Void is left out of all,
+    also where it is a class of the model's (`gcdiff.evaluation.void`).
     """
+    subject, material = void.of_subject(subject, material.labels), _without_void(material)
     shared, left_out = _shared(subject, material, plan, say), {}
     chosen = {}
     for name in plan.metrics:
@@ -92,7 +96,7 @@ def evaluate(
     reliability = None
     if model.segmented is not None and model.segmented.reliability is not None:
         table = model.segmented.reliability.total[:-1]
-        reliability = table.reshape(len(shared.names), -1, 3).sum(0)
+        reliability = table.reshape(-1, BINS, 3).sum(0)
     return Findings(
         rows,
         left_out,
@@ -103,6 +107,11 @@ def evaluate(
         sweeps,
         made,
     )
+
+
+def _without_void(m: Material) -> Material:
+    heldout, train = (void.of_examples(some, m.labels) for some in (m.heldout, m.train))
+    return m._replace(heldout=heldout, train=train, labels=m.labels.labelled, reader=void.of_reader(m.reader, m.labels))
 
 
 def _shared(subject: Subject, material: Material, plan: Plan, say: Callable[[str], None]) -> Shared:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gcdiff.data.captions import named_classes
 from gcdiff.evaluation.agreement import NamedSegmenter, Segmenter
 from gcdiff.evaluation.segmentation import Score
-from gcdiff.evaluation.semantic import areas, named_classes
+from gcdiff.evaluation.semantic import areas
 
 
 class Reader(NamedTuple):
@@ -39,14 +40,17 @@ class Reader(NamedTuple):
     truth: bool
 
 
-def plain_reader(segmenter: Segmenter, names: Sequence[str], truth: bool = False) -> Reader:
-    """A segmenter alone; captions are searched for the names of the classes."""
+def plain_reader(
+    segmenter: Segmenter, names: Sequence[str], truth: bool = False, nouns: Sequence[str | None] = ()
+) -> Reader:
+    """A segmenter alone; captions are searched for the names of the classes, and for the `nouns` (K) by which the data
+    set's own captions call them. A class whose noun is None is not counted."""
 
     def asked(captions: Sequence[str]) -> np.ndarray:
-        return named_classes(captions, names)
+        return named_classes(captions, names, nouns)
 
-    everything = np.ones(len(names), bool)
-    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, everything, truth)
+    told = np.array([noun is not None for noun in nouns or names])
+    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, told, truth)
 
 
 def street_reader() -> Reader:

@@ -13,16 +13,19 @@ from gcdiff.evaluation.calibration import (
     top_label_calibration_error,
 )
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy, score
+from gcdiff.evaluation.void import left_out
+from gcdiff.types import LabelSpec
 
 
-def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> dict:
+def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], spec: LabelSpec) -> dict:
     """From (probabilities float (H, W, K), labels int (H, W) with VOID) of each example, one by one.
 
     mIoU and pixel accuracy are `Score`s with intervals over examples; calibration errors are shares of 1, the negative
-    log-likelihood is in nats per labelled pixel. Void pixels are left out of all.
+    log-likelihood is in nats per labelled pixel. Void pixels are left out of all, whether void is missing or a class.
     """
-    each, sums = [], None
-    for p, labels in pairs:
+    each, sums, names = [], None, spec.labelled.names
+    for p, layout in pairs:
+        labels = left_out(layout, spec)
         each.append(confusion(labels, p.argmax(axis=-1), len(names)))
         one = reliability(p, labels)
         sums = one if sums is None else sums + one

@@ -6,14 +6,13 @@ With A the classes asked for and S those that a segmenter sees in the image, in 
 
 over the samples whose denominator is not 0. Recall at a minimum of one pixel is that of Park et al. (2023, section
 4.3): a model that paints a speck of every class everywhere has a recall of 1, so that precision and a larger minimum
-belong beside it. A is read from the caption (`named_classes`), as their text says, or from a layout, as their formula.
-Per class, hits and misses are counted over all samples.
+belong beside it. A is read from the caption (`gcdiff.data.captions.named_classes`), as their text says, or from a
+layout, as their formula. Per class, hits and misses are counted over all samples.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,26 +48,6 @@ def areas(layouts: np.ndarray, num_classes: int) -> np.ndarray:
         raise ValueError(f"label {wrong[0]} is no class, expected 0 to {num_classes - 1} or {VOID} for void")
     counts = [np.bincount(row[row != VOID], minlength=num_classes) for row in flat]
     return np.array(counts, np.int64).reshape(-1, num_classes)
-
-
-def named_classes(
-    captions: Sequence[str], names: Sequence[str], words: Mapping[str, Sequence[str]] | None = None
-) -> np.ndarray:
-    """Which classes captions name: bool (N, K).
-
-    A class is named by its own name, or where `words` lists it by one of those, as whole words of any case, with s or
-    es behind or not. The longest name counts where several begin: "traffic light" names no "light".
-    """
-    of = {
-        word.lower(): k for k, name in enumerate(names) for word in (words or {}).get(name, (name.replace("_", " "),))
-    }
-    longest = sorted(of, key=len, reverse=True)
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest))})(?:e?s)?\b", re.IGNORECASE)
-    found = np.zeros((len(captions), len(names)), bool)
-    for row, caption in zip(found, captions, strict=True):
-        for match in pattern.finditer(caption):
-            row[of[match[1].lower()]] = True
-    return found
 
 
 def semantic_sums(

@@ -20,7 +20,7 @@ from gcdiff.evaluation.calibration import reliability_sums
 from gcdiff.evaluation.measure import Sums
 from gcdiff.evaluation.readers import Reader
 from gcdiff.likelihood import Report as Bounds
-from gcdiff.types import Pair
+from gcdiff.types import VOID, Pair
 
 BLOCK = 32
 """How many examples' class probabilities are held at a time."""
@@ -105,7 +105,7 @@ def model_side(
     few, parts = heldout.part(slice(drawn)), {}
     captions = few.captions if subject.told else None
     if "segmented" in needs and subject.segment is not None:
-        parts["segmented"] = segmented(subject.segment, heldout)
+        parts["segmented"] = segmented(subject.segment, heldout, len(reader.classes))
     if needs & {"pairs", "again"} and subject.sample is not None:
         pair = subject.sample(captions, len(few.ids), seed, {})
         if "pairs" in needs:
@@ -137,7 +137,8 @@ def real_side(
         sums = _confusion(heldout, predictions, len(reader.classes))
         parts["segmented"] = Segmented(heldout, predictions, sums, None)
     elif "segmented" in needs and subject.segment is not None:
-        parts["segmented"] = segmented(subject.segment, train.part(slice(len(heldout.ids))))
+        some = train.part(slice(len(heldout.ids)))
+        parts["segmented"] = segmented(subject.segment, some, len(reader.classes))
     if needs & {"pairs", "synthesized"}:
         parts["pairs"] = parts["synthesized"] = seen(few, reader)
     if "again" in needs and len(few.ids) > 1:
@@ -148,14 +149,17 @@ def real_side(
     return Side(**parts)
 
 
-def segmented(segment: Callable[[np.ndarray, int], Sequence[np.ndarray]], examples: Examples) -> Segmented:
-    """A model's segmentations, of which probabilities are kept as sums alone."""
+def segmented(
+    segment: Callable[[np.ndarray, int], Sequence[np.ndarray]], examples: Examples, num_classes: int
+) -> Segmented:
+    """A model's segmentations, of which probabilities are kept as sums alone. A class from `num_classes` on is void."""
     predictions, confusions, reliabilities = [], [], []
     for first in range(0, len(examples.ids), BLOCK):
         part = examples.part(slice(first, first + BLOCK))
         probabilities = np.stack(list(segment(part.images, first)))
-        predictions.append(probabilities.argmax(-1).astype(np.int32))
-        confusions.append(_confusion(part, predictions[-1], probabilities.shape[-1]))
+        best = probabilities.argmax(-1).astype(np.int32)
+        predictions.append(np.where(best < num_classes, best, VOID))
+        confusions.append(_confusion(part, predictions[-1], num_classes))
         reliabilities.append(reliability_sums(probabilities, part.layouts, part.ids))
     joined = (sum(sums[1:], sums[0]) for sums in (confusions, reliabilities))
     return Segmented(examples, np.concatenate(predictions), *joined)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,7 +10,6 @@ import numpy as np
 from gcdiff.data.captions import NAMED_FROM
 from gcdiff.data.dataset import Dataset
 from gcdiff.data.prepared import Prepared
-from gcdiff.types import LabelSpec
 
 POOL = 4096
 """How many training examples are looked at for the frequencies of the classes, evenly spread."""
@@ -19,7 +17,6 @@ CAP = 50.0
 """The most that a caption weighs: classes in fewer than one of so many examples are not repeated any more often."""
 TRIES = 1000
 """How many examples are drawn until one has a caption."""
-PLURALS = {"person": "people", "man": "men", "woman": "women", "child": "children"}
 
 
 class Captions(Protocol):
@@ -90,8 +87,9 @@ def rare_weights(shows: np.ndarray) -> np.ndarray:
 
 
 def shown(layout: np.ndarray, num_classes: int) -> np.ndarray:
-    """The classes that have at least NAMED_FROM of the pixels of a layout int (H, W) with VOID: bool (K,)."""
-    return present(np.bincount(layout.ravel() + 1, minlength=num_classes + 1)[1:], layout.size)
+    """The classes 0 to K - 1 that have at least NAMED_FROM of the pixels of a layout int (H, W) with VOID: bool (K,).
+    What is K or above is void."""
+    return present(np.bincount(layout.ravel() + 1, minlength=num_classes + 1)[1 : num_classes + 1], layout.size)
 
 
 def present(areas: np.ndarray, pixels: int) -> np.ndarray:
@@ -105,24 +103,14 @@ def evenly(num: int, most: int) -> list[int]:
 
 
 def pool(train: Dataset, captions: bool) -> Pool:
-    """At most POOL training examples that have a layout; without their captions unless asked for."""
-    shows, told = [], []
+    """At most POOL training examples that have a layout; without their captions unless asked for. Void is no class."""
+    shows, told, num_classes = [], [], train.labels.labelled.num_classes
     for i in evenly(len(train), POOL):
         example = train[i]
         if (example.layout >= 0).any():
-            shows.append(shown(example.layout, train.labels.num_classes))
+            shows.append(shown(example.layout, num_classes))
             told.append(example.captions if captions else ())
-    return Pool(np.array(shows, bool).reshape(-1, train.labels.num_classes), told)
-
-
-def named(captions: Sequence[str], labels: LabelSpec, nouns: Sequence[str | None] = ()) -> np.ndarray:
-    """The classes whose names, or nouns, stand in captions, in the singular or the plural: bool (N, K)."""
-    patterns = []
-    for name, noun in zip(labels.names, nouns or [None] * labels.num_classes, strict=True):
-        words = {name.lower(), PLURALS.get(name.lower(), name.lower()), (noun or name).lower()}
-        either = "|".join(sorted(re.escape(word) for word in words))
-        patterns.append(re.compile(rf"\b(?:{either})(?:s|es)?\b"))
-    return np.array([[bool(p.search(caption.lower())) for p in patterns] for caption in captions])
+    return Pool(np.array(shows, bool).reshape(-1, num_classes), told)
 
 
 def _captions(train: Dataset, index: int) -> tuple[str, ...]:

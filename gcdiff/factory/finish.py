@@ -29,7 +29,7 @@ def finish(
     audit: Audit | None,
 ) -> dict:  # fmt: skip
     """Write the tables; returns the report. `said` is what the command was, `training` the share of the training
-    examples that show each class, float (K,)."""
+    examples that show each class, float (K,). Void is no class."""
     labels = place.labels
     kept = [row for row in place.rows if row.verdict == KEPT]
     told = [row for row in kept if row.caption is not None]
@@ -56,8 +56,8 @@ def _labels(labels: LabelSpec, licence: str) -> dict:
 
 
 def areas(rows: Sequence[Row], labels: LabelSpec) -> np.ndarray:
-    """The pixels of each class, int (N, K); none of void."""
-    found = np.zeros((len(rows), labels.num_classes), int)
+    """The pixels of each class but void, int (N, K)."""
+    found = np.zeros((len(rows), labels.labelled.num_classes), int)
     for i, row in enumerate(rows):
         for label, area, *_ in row.segments:
             found[i, label] = area
@@ -69,7 +69,7 @@ def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
     table = csv.writer(text, lineterminator="\n")
     folders = (IMAGES, LAYOUTS, PANOPTIC, CONFIDENCE)
     columns = ("image", "layout", "panoptic", "certainty", "caption", "confidence", "agreement")
-    table.writerow(("name", *columns, *(f"area of {name}" for name in labels.names)))
+    table.writerow(("name", *columns, *(f"area of {name}" for name in labels.labelled.names)))
     for row, pixels in zip(kept, areas(kept, labels), strict=True):
         files = [
             f"{f}/{file_name(row.number)}" if f != CONFIDENCE or row.confidence is not None else "" for f in folders
@@ -89,7 +89,7 @@ def _report(rows, kept, labels: LabelSpec, size, said, training: np.ndarray | No
     found["classes"] = {
         name: {"generated": round(float(shows[k]), 6)}
         | ({} if training is None else {"training": round(float(training[k]), 6)})
-        for k, name in enumerate(labels.names)
+        for k, name in enumerate(labels.labelled.names)
     }
     if audit is not None:
         found["audit"] = {

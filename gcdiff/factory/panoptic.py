@@ -19,15 +19,11 @@ Segment = tuple[int, int, int, int, int, int]
 """A class, its area in pixels, and the box around it: x, y, width, height."""
 
 
-def labelled(labels: LabelSpec) -> int:
-    """How many classes are categories: not void, where void is a class."""
-    return labels.num_classes - (labels.void == "class")
-
-
 def segment_ids(labels: LabelSpec) -> np.ndarray:
-    """The id of each class's segments, int32 (K,): that of its colour, or the next that is free; 0 for void."""
+    """The id of each class's segments, int32 (K,): that of its colour, or the next that is free; 0 for void, where that
+    is a class."""
     ids: list[int] = []
-    for red, green, blue in labels.palette[: labelled(labels)]:
+    for red, green, blue in labels.labelled.palette:
         number = red + 256 * green + 256**2 * blue
         while number == 0 or number in ids:
             number = (number + 1) % 256**3
@@ -44,7 +40,7 @@ def panoptic_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
 def segments(layout: np.ndarray, labels: LabelSpec) -> list[Segment]:
     """The segments of a layout int32 (H, W), by class."""
     found = []
-    for label in np.unique(layout[(layout != VOID) & (layout < labelled(labels))]).tolist():
+    for label in np.unique(layout[(layout != VOID) & (layout < labels.labelled.num_classes)]).tolist():
         rows, columns = np.nonzero(layout == label)
         (x, y), (right, bottom) = ((int(f(columns)), int(f(rows))) for f in (np.min, np.max))
         found.append((label, len(rows), x, y, right - x + 1, bottom - y + 1))
@@ -58,8 +54,7 @@ def panoptic_json(
     ids, (height, width) = segment_ids(labels).tolist(), size
     categories = [
         {"id": k + 1, "name": name, "supercategory": name, "isthing": 0, "color": list(color)}
-        for k, (name, color) in enumerate(zip(labels.names, labels.palette, strict=True))
-        if k < labelled(labels)
+        for k, (name, color) in enumerate(zip(labels.labelled.names, labels.labelled.palette, strict=True))
     ]
     images = [
         {"id": number, "file_name": file_name(number), "width": width, "height": height, "license": 1}

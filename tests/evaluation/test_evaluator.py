@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from measured import LABELS, examples, material, plan, subject
 
+from gcdiff.data.builders.camvid import CamVid
+from gcdiff.data.captions import nouns_of
+from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation.agreement import NamedSegmenter
 from gcdiff.evaluation.cases import chosen
 from gcdiff.evaluation.evaluator import ASKS, evaluate
@@ -147,6 +150,17 @@ def test_cases_are_the_best_the_middle_and_the_worst_and_none_twice(count):
     assert of["best"] == order[::-1][: len(of["best"])] and of["worst"] == order[: len(of["worst"])]
     if count == 40:
         assert all(0.4 <= score <= 0.6 for score in of["median"])
+
+
+def test_a_plain_reader_hears_the_nouns_of_the_data_sets_own_captions():
+    """CamVid's captions call a sign symbol a sign, and Cityscapes' never name void."""
+    captions, itself = CamVid.class_captions, NamedSegmenter("itself", lambda images: images)
+    reader = plain_reader(itself, CamVid.labels.names, nouns=nouns_of(CamVid))
+    layouts = np.eye(11, dtype=np.int32)[:, None] * np.arange(1, 12)[:, None, None] - 1
+    said = [captions.caption(layout, np.random.default_rng(0)) for layout in layouts]
+    np.testing.assert_array_equal(reader.asked(said), np.eye(11, dtype=bool))
+    assert reader.classes.all() and nouns_of(Streets) == ()
+    assert plain_reader(itself, ("a", "void"), nouns=("As", None)).classes.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -7,7 +7,7 @@ import pytest
 
 from gcdiff.evaluation.agreement import NamedSegmenter, accuracy, agreement_sums, confusion_sums, ious, miou
 from gcdiff.evaluation.layouts import area_moments, frequencies, frequency_sums, fsd
-from gcdiff.evaluation.semantic import areas, class_scores, named_classes, present, semantic_scores, semantic_sums
+from gcdiff.evaluation.semantic import areas, class_scores, present, semantic_scores, semantic_sums
 from gcdiff.types import VOID
 
 NAMES = ("road", "traffic_light", "light", "bus", "person")
@@ -75,18 +75,6 @@ def test_shares_add_up():
         np.testing.assert_allclose(one[:3], other[:3], rtol=1e-12)
     with pytest.raises(ValueError, match="min_area is '1 pixels' on one side and '2 pixels'"):
         _ = parts + sums(wanted, seen, first=40, min_area=2)
-
-
-def test_classes_that_captions_name():
-    captions = [
-        "A ROAD with two traffic lights, buses and people.",
-        "lighthouse by the roadside",
-        "one light; a busker",
-    ]
-    found = named_classes(captions, NAMES, {"person": ("person", "people")})
-    np.testing.assert_array_equal(found, [[1, 1, 0, 1, 1], [0] * 5, [0, 0, 1, 0, 0]])
-    found = named_classes(["two sign posts", "a sign"], ("sign", "sign post"))
-    np.testing.assert_array_equal(found, [[0, 1], [1, 0]])  # the longest of those that begin at one word
 
 
 def test_miou_against_a_brute_force_count():

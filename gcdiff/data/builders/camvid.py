@@ -90,6 +90,7 @@ class CamVid:
     image = ImageSpec()
     labels = LABELS
     licence = LICENCE
+    class_captions = CAPTIONS
 
     def __init__(self, root: str | Path, splits: Sequence[str] = ("train", "val"), size: tuple[int, int] = (180, 240)):
         source, self.size = CamVidSource(root, splits), (int(size[0]), int(size[1]))

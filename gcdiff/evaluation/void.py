@@ -1,0 +1,62 @@
+"""Void that a model has as its last class: left out of an evaluation, as missing void is.
+
+Where `LabelSpec.void` is "class", the class K - 1 becomes VOID in the truths, in what is drawn, in what a reader reads
+and in predictions, and metrics know the other classes alone. Class probabilities stay those of all K: where a pixel is
+labelled, void is a wrong answer, and has its confidence. The model itself is asked with void as its class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gcdiff.evaluation.readers import Reader
+from gcdiff.evaluation.sides import Examples, Subject
+from gcdiff.types import VOID, LabelSpec
+
+
+def left_out(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
+    """Layouts int (..., H, W) with VOID where they have the class void; the same where void is no class."""
+    layouts = np.asarray(layouts)
+    return layouts if labels.void == "missing" else np.where(layouts == labels.num_classes - 1, VOID, layouts)
+
+
+def put_back(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
+    """The layouts (N, H, W) of which `left_out` was taken. One that is VOID all over is missing, and stays."""
+    if labels.void == "missing":
+        return layouts
+    there = (layouts != VOID).any(axis=(1, 2), keepdims=True)
+    return np.where((layouts == VOID) & there, labels.num_classes - 1, layouts)
+
+
+def of_examples(examples: Examples, labels: LabelSpec) -> Examples:
+    """Examples without the class void."""
+    return examples._replace(layouts=left_out(examples.layouts, labels))
+
+
+def of_reader(reader: Reader, labels: LabelSpec) -> Reader:
+    """A reader that sees and hears of the other classes alone."""
+    num = labels.labelled.num_classes
+    return reader._replace(
+        labels=lambda reading: left_out(reader.labels(reading), labels),
+        asked=lambda captions: reader.asked(captions)[:, :num],
+        classes=reader.classes[:num],
+    )
+
+
+def of_subject(subject: Subject, labels: LabelSpec) -> Subject:
+    """A model that takes and gives layouts without the class void; its class probabilities are those of all classes."""
+    found = subject
+    if (sample := subject.sample) is not None:
+
+        def drawn(*asked):
+            pair = sample(*asked)
+            return pair._replace(layout=left_out(pair.layout, labels))
+
+        found = found._replace(sample=drawn)
+    if (synthesize := subject.synthesize) is not None:
+        found = found._replace(synthesize=lambda layouts, *asked: synthesize(put_back(layouts, labels), *asked))
+    if (likelihood := subject.likelihood) is not None:
+        found = found._replace(
+            likelihood=lambda some: likelihood(some._replace(layouts=put_back(some.layouts, labels)))
+        )
+    return found
