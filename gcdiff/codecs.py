@@ -86,6 +86,12 @@ def to_label_ids(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
     return np.where(void, labels.void_id, layout).astype(np.uint8)
 
 
+def void_left_out(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
+    """Layouts int (..., H, W) with VOID where they have the class void; the same where void is no class."""
+    layouts = np.asarray(layouts)
+    return layouts if labels.void == "missing" else np.where(layouts == labels.num_classes - 1, VOID, layouts)
+
+
 def label_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
     """A raw label PNG: index mode, so that viewers show colours and programs read ids."""
     picture = Image.fromarray(to_label_ids(layout, labels), mode="P")

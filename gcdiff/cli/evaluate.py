@@ -100,8 +100,8 @@ def _lines(found: dict) -> str:
     width = max(map(len, found))
     return "\n".join(
         f"{name:{width}}  {value.value:.4f}  ({value.low:.4f} - {value.high:.4f})"
-        if hasattr(value, "low")
-        else f"{name:{width}}  {value:.4f}"
+        if math.isfinite(getattr(value, "low", math.nan))
+        else f"{name:{width}}  {getattr(value, 'value', value):.4f}"
         for name, value in found.items()
         if not isinstance(value, dict)
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from gcdiff.codecs import void_left_out
 from gcdiff.evaluation.calibration import (
     expected_calibration_error,
     negative_log_likelihood,
@@ -13,7 +14,6 @@ from gcdiff.evaluation.calibration import (
     top_label_calibration_error,
 )
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy, score
-from gcdiff.evaluation.void import left_out
 from gcdiff.types import LabelSpec
 
 
@@ -25,7 +25,7 @@ def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], spec: LabelSpec
     """
     each, sums, names = [], None, spec.labelled.names
     for p, layout in pairs:
-        labels = left_out(layout, spec)
+        labels = void_left_out(layout, spec)
         each.append(confusion(labels, p.argmax(axis=-1), len(names)))
         one = reliability(p, labels)
         sums = one if sums is None else sums + one

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from gcdiff.codecs import void_left_out
 from gcdiff.evaluation.readers import Reader
 from gcdiff.evaluation.sides import Examples, Subject
 from gcdiff.types import VOID, LabelSpec
 
 
-def left_out(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """Layouts int (..., H, W) with VOID where they have the class void; the same where void is no class."""
-    layouts = np.asarray(layouts)
-    return layouts if labels.void == "missing" else np.where(layouts == labels.num_classes - 1, VOID, layouts)
-
-
 def put_back(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """The layouts (N, H, W) of which `left_out` was taken. One that is VOID all over is missing, and stays."""
+    """The layouts (N, H, W) of which `void_left_out` was taken. One that is VOID all over is missing, and stays."""
     if labels.void == "missing":
         return layouts
     there = (layouts != VOID).any(axis=(1, 2), keepdims=True)
@@ -30,14 +25,14 @@ def put_back(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
 
 def of_examples(examples: Examples, labels: LabelSpec) -> Examples:
     """Examples without the class void."""
-    return examples._replace(layouts=left_out(examples.layouts, labels))
+    return examples._replace(layouts=void_left_out(examples.layouts, labels))
 
 
 def of_reader(reader: Reader, labels: LabelSpec) -> Reader:
     """A reader that sees and hears of the other classes alone."""
     num = labels.labelled.num_classes
     return reader._replace(
-        labels=lambda reading: left_out(reader.labels(reading), labels),
+        labels=lambda reading: void_left_out(reader.labels(reading), labels),
         asked=lambda captions: reader.asked(captions)[:, :num],
         classes=reader.classes[:num],
     )
@@ -50,7 +45,7 @@ def of_subject(subject: Subject, labels: LabelSpec) -> Subject:
 
         def drawn(*asked):
             pair = sample(*asked)
-            return pair._replace(layout=left_out(pair.layout, labels))
+            return pair._replace(layout=void_left_out(pair.layout, labels))
 
         found = found._replace(sample=drawn)
     if (synthesize := subject.synthesize) is not None:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gcdiff import losses, parallel
-from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8
+from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8, void_left_out
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
 from gcdiff.parallel import BATCH, WHOLE
@@ -258,8 +258,8 @@ class JointTask:
                 out[f"{side}_{low:g}_{high:g}"] = float(each.mean(dtype=np.float64))
                 out[f"losses/{side}_{low:g}_{high:g}"] = each
         if self.segments:
-            predicted = self.segment(params, batch)
-            out["segmentation_miou"] = mean_iou(confusion(batch.layout, predicted, self.labels.num_classes))
+            truth, seen = (void_left_out(y, self.labels) for y in (batch.layout, self.segment(params, batch)))
+            out["segmentation_miou"] = mean_iou(confusion(truth, seen, self.labels.num_classes))
         return out
 
     def _parts(self, batch: TrainBatch):

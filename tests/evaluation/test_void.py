@@ -35,7 +35,7 @@ def quiet(said: str) -> None:
 
 @pytest.fixture(scope="module")
 def heldout() -> Examples:
-    found = examples("heldout", 40)
+    found = examples("heldout", 112)
     assert (found.layouts == BUS).any(axis=(1, 2)).sum() >= 4
     return found
 
