@@ -49,8 +49,8 @@ def test_a_command_that_uses_devices_may_be_one_of_several_processes(command):
 
 
 def words(line: str, port: str) -> list[str]:
-    """A command line of the README, with the tiny config and a free port."""
-    return shlex.split(line.replace("configs/streets.py", "tiny.py").replace("9876", port))[1:]
+    """A command line of the README, with the tiny config, a free port and fewer seeds."""
+    return shlex.split(line.replace("configs/streets.py", "tiny.py").replace("9876", port).replace("0,1,2", "0,1"))[1:]
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen:
@@ -80,7 +80,7 @@ def test_the_command_lines_for_several_processes(tmp_path, monkeypatch):
         said = [process.communicate(timeout=200)[0] for process in running]
         assert [process.returncode for process in running] == [0] * len(group), said
     runs = {p.parent.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("metrics.jsonl")}
-    assert runs == {"runs/two", "runs/pod", "runs/seeds/seed-0", "runs/seeds/seed-1", "runs/seeds/seed-2"}
+    assert runs == {"runs/two", "runs/pod", "runs/seeds/seed-0", "runs/seeds/seed-1"}
     losses = {}
     for run in runs:
         found = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]

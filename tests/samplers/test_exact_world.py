@@ -136,8 +136,9 @@ def assert_drawn_from(counts, expected, name):
     assert chi2 < 1.3 * stats.chi2.ppf(1 - 1e-4, big.sum() - 1)
 
 
-@pytest.mark.parametrize("step", ["ancestral", "ddim"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "step"), [*((name, "ancestral") for name in CASES), ("joint", "ddim"), ("image_given_layout", "ddim")]
+)
 def test_every_path_draws_the_chains_own_law(name, step):
     path, given = CASES[name]
     steps = Steps(step)

@@ -28,6 +28,8 @@ from test_joint_task import tiny  # noqa: E402
 from test_loop import Regression, batches, lines, send_signal_at  # noqa: E402
 
 MESHES = {"data": MeshSizes(8, 1), "fully sharded": MeshSizes(1, 8), "both": MeshSizes(4, 2)}
+RUNS = [("data", 1), ("data", 4), ("fully sharded", 2), ("both", 4)]
+"""What is cut, and into how many parts a batch; `handed over` begins with ("both", 1)."""
 WIDE = Regression(1024)  # the first matrix is large enough to be cut
 
 
@@ -63,9 +65,8 @@ def main() -> None:
     places = iter(Path(tempfile.mkdtemp()) / str(i) for i in range(20))
     wide = lambda start: batches(start, size=64)  # noqa: E731
     found["one"] = losses(next(places), WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
-    for name, mesh in MESHES.items():
-        for accumulate in (1, 2, 4):
-            found[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, mesh, accumulate)
+    for name, accumulate in RUNS:
+        found[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, MESHES[name], accumulate)
     place = next(places)  # begun on eight devices, and gone on with on one
     with contextlib.suppress(Interrupted):
         losses(place, WIDE, send_signal_at(11, size=64), 20, MESHES["both"])
@@ -81,11 +82,10 @@ def found():
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_the_losses_are_those_of_one_device(found, mesh):
+@pytest.mark.parametrize(("mesh", "accumulate"), RUNS)
+def test_the_losses_are_those_of_one_device(found, mesh, accumulate):
     assert len(set(found["one"])) == 20
-    for accumulate in (1, 2, 4):
-        np.testing.assert_allclose(found[f"{mesh}, {accumulate}"], found["one"], rtol=2e-5)
+    np.testing.assert_allclose(found[f"{mesh}, {accumulate}"], found["one"], rtol=2e-5)
 
 
 def test_a_run_goes_on_with_other_devices(found):
