@@ -100,7 +100,8 @@ def made(name: str, arguments) -> dict:
     files = sorted(int(file.stem) for file in (out / "images").iterdir())
     found["no_double_no_gap"] = [line["number"] for line in log] == list(range(len(log))) and files == kept
     found["drawn_again_alike"] = same_again(arguments.workdir, out, log)
-    return found | {"seconds": round(time.time() - started, 1), "report": json.loads((out / "report.json").read_text())}
+    report = json.loads((out / "report.json").read_text()) | {"run": str(arguments.workdir)}
+    return found | {"seconds": round(time.time() - started, 1), "report": report}
 
 
 def killed(command: list[str], log: Path, after: int) -> int:
