@@ -23,7 +23,7 @@ from gcdiff.data.prepared import Prepared
 from gcdiff.evaluation.nearest import Neighbours
 from gcdiff.factory import place as places
 from gcdiff.factory.captions import Balanced, pool, rare_weights
-from gcdiff.factory.finish import finish
+from gcdiff.factory.finish import finish, table
 from gcdiff.factory.judge import Audit, Judge, Judged
 from gcdiff.factory.panoptic import panoptic_png, segment_ids, segments
 from gcdiff.training.export import save_export
@@ -309,6 +309,19 @@ def test_the_audit_refuses_copies_and_at_most_its_quantile_of_held_out_examples(
     assert judged[1].verdict in ("image", "layout") and judged[1].ratios[1] == 0
     with pytest.raises(ValueError, match="0 held-out examples have image and layout, expected 2"):
         Audit.of(train, [], 0.1)
+
+
+def test_a_gate_that_cannot_refuse_says_so():
+    """Held-out layouts that all equal training ones, and images that are nearer to each other than to these."""
+    rng = np.random.default_rng(0)
+    layout = [rng.integers(0, 3, (4, 4)).astype(np.int32) for _ in range(4)]
+    train = [Example(np.full((4, 4, 3), 0, np.uint8), y, ()) for y in layout]
+    heldout = [Example(np.full((4, 4, 3), 200 + i, np.uint8), y, ()) for i, y in enumerate(layout)]
+    audit = Audit.of(train, heldout, 0.1)
+    assert audit.limits == Pair(1.0, 0.0)  # never above 1: what is nearer to held-out examples is no copy
+    report = {"kept": 1, "drawn": 1, "acceptance": 1.0, "refused": {}, "agreement": {"kept": None}}
+    report |= {"classes": {"a": {"generated": 1.0}}, "audit": {"limits": audit.limits._asdict()}}
+    assert "no layout is refused as a copy" in table(report) and "no image is refused" not in table(report)
 
 
 def test_nearest_neighbours_in_blocks_are_those_of_all_at_once(monkeypatch):

@@ -167,7 +167,7 @@ def _there(folder: Path, row: Row) -> bool:
 
 def _writable(labels: LabelSpec) -> LabelSpec:
     """The same classes with a number for void that a label file of theirs can have."""
-    least = labels.num_classes - (labels.void == "class")
+    least = labels.labelled.num_classes
     if least <= labels.void_id < 256:
         return labels
     return dataclasses.replace(labels, void_id=least if labels.void == "class" else 255)
