@@ -206,6 +206,18 @@ def test_oracle_marginalises_the_light_as_it_says():
     outlier = (light * OUTLIER / pixel).sum(-1)
     expected = np.where(outlier > by_class.max(-1), UNSURE, by_class.argmax(-1))
     np.testing.assert_array_equal(Oracle().labels(pixels[None, None])[0, 0], expected)
+    found = Oracle().probabilities(pixels[None, None])[0, 0]
+    np.testing.assert_allclose(found, np.concatenate([by_class, outlier[:, None]], -1), atol=0.02)
+
+
+def test_probabilities_are_those_of_the_labels(batch):
+    """Of noisy renders, where they are neither 0 nor 1, and where no class may explain a pixel."""
+    noise = np.random.default_rng(0).normal(0, 20, (2, *batch[1].shape[1:]))
+    images = np.rint(np.clip(batch[1][:2] + noise, 0, 255)).astype(np.uint8)
+    p, labels = Oracle().probabilities(images), Oracle().labels(images)
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-4)
+    assert (labels == UNSURE).any() and ((p > 0.2) & (p < 0.8)).any()
+    np.testing.assert_array_equal(np.where(labels == UNSURE, LABELS.num_classes, labels), p.argmax(-1))
 
 
 def test_oracle_refuses_other_images():

@@ -66,9 +66,16 @@ class Oracle:
     def read(self, images: np.ndarray) -> Reading:
         """Everything at once."""
         images = _checked(images)
-        labels, surfaces, weather = zip(*(_read_one(image.reshape(-1, 3)) for image in images), strict=True)
+        found = (_read_one(image.reshape(-1, 3)) for image in images)
+        labels, surfaces, weather = zip(*((_label(p), s, w) for p, s, w in found), strict=True)
         shape = images.shape[:3]
         return Reading(np.stack(labels).reshape(shape), np.stack(surfaces).reshape(shape), weather)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """The classes' probabilities and, last, that of none of them: float32 (N, H, W, K + 1)."""
+        images = _checked(images)
+        found = [_read_one(image.reshape(-1, 3))[0] for image in images]
+        return np.stack(found).reshape(*images.shape[:3], -1)
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """The most probable classes int32 (N, H, W), or UNSURE."""
@@ -126,7 +133,8 @@ def _checked(images: np.ndarray) -> np.ndarray:
 
 
 def _read_one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Labels (P,), surfaces (P,) and weather of the pixels uint8 (P, 3) of one image: equations (1) to (3)."""
+    """Of the pixels uint8 (P, 3) of one image the probabilities (P, K + 1) of the classes and of none, the surfaces
+    (P,) and the weather: equations (1) to (3)."""
     joint = _joint(pixels) * (1 - OUTLIER)
     pixel = joint.reshape(-1, _SURFACES) @ np.ones(_SURFACES, np.float32) + OUTLIER
     pixel = pixel.reshape(-1, _LIGHTS)
@@ -135,11 +143,15 @@ def _read_one(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     used = np.flatnonzero(light > 0)
     weights = light[used].astype(np.float32) / pixel[:, used]
     surface = np.einsum("pl,pls->ps", weights, joint[:, used])
-    by_class = surface @ _CLASS_SUM
-    unsure = OUTLIER * weights.sum(-1) > by_class.max(-1)
-    labels = np.where(unsure, UNSURE, by_class.argmax(-1)).astype(np.int32)
+    p = np.concatenate([surface @ _CLASS_SUM, OUTLIER * weights.sum(-1, keepdims=True)], -1)
     weather = np.bincount(LIGHT_WEATHER, light, minlength=len(WEATHERS)).argmax()
-    return labels, np.where(unsure, UNSURE, surface.argmax(-1)).astype(np.int32), WEATHERS[weather]
+    return p, np.where(_label(p) == UNSURE, UNSURE, surface.argmax(-1)).astype(np.int32), WEATHERS[weather]
+
+
+def _label(p: np.ndarray) -> np.ndarray:
+    """The most probable of K classes, or UNSURE where none of them is: int32 (P,), from probabilities (P, K + 1)."""
+    label = p.argmax(-1)
+    return np.where(label == LABELS.num_classes, UNSURE, label).astype(np.int32)
 
 
 def _joint(pixels: np.ndarray) -> np.ndarray:
