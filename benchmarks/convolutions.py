@@ -3,7 +3,7 @@
     python benchmarks/convolutions.py [--rounds 7] [--json FILE]
 
 GFLOP per second of the nominal work, 2 B h w k k C F, whatever a formulation really computes.
-`gcdiff.models.layers.convolve` chooses between direct, two rows and winograd. Forward:
+`gcdiff.models.convolution.convolve` chooses between direct, two rows and winograd. Forward:
 
     direct      the plain convolution
     two rows    two rows of the result as one with twice the features
@@ -36,8 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gcdiff.models.layers import LAYOUTS, _kernel_gradient
-from gcdiff.models.winograd import winograd
+from gcdiff.models.convolution import LAYOUTS, _kernel_gradient, winograd
 
 SHAPES = (  # B, h, w, C, F, k
     (8, 64, 64, 64, 64, 3),

@@ -28,9 +28,9 @@ from gcdiff.data.embeddings import Embeddings, Encoder
 from gcdiff.data.prepare import prepare
 from gcdiff.data.prepare.embed import write_embeddings
 from gcdiff.data.prepared import Prepared
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.data.transforms import flip
 from gcdiff.types import Text
+from gcdiff.worlds.streets.data import Streets
 
 SIZE, EXAMPLES, TOKENS, FEATURES, BATCH = 128, 512, 256, 1024, 64
 CONFIG = Path(__file__).parents[1] / "configs" / "streets.py"

@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 from gcdiff import config as configs  # noqa: E402
 from gcdiff import parallel  # noqa: E402
 from gcdiff.api import Model  # noqa: E402
-from gcdiff.data.synthetic.streets_appearance import LABELS  # noqa: E402
 from gcdiff.types import ImageSpec  # noqa: E402
+from gcdiff.worlds.streets.appearance import LABELS  # noqa: E402
 
 
 def models(steps: int) -> dict[int, Model]:

@@ -38,16 +38,15 @@ from PIL import Image
 
 import gcdiff
 from gcdiff.cli.files import cache_compilations
-from gcdiff.data.synthetic.streets import Streets
-from gcdiff.data.synthetic.streets_appearance import LABELS
-from gcdiff.data.synthetic.streets_oracle import Oracle, Reading
 from gcdiff.evaluation.chart import Panel, Series, chart
 from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
-from gcdiff.evaluation.street_parameters import scene_parameters
-from gcdiff.evaluation.streets import caption_scores
+from gcdiff.jobs.progress import Progress
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials
-from gcdiff.training.writer import Progress
+from gcdiff.worlds.streets.appearance import LABELS
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.oracle import Oracle, Reading
+from gcdiff.worlds.streets.scores import caption_scores, scene_parameters
 
 RUN = "ancestral/ancestral"
 LAYOUTS = ("ancestral", "psi:4", "psi:16", "ancestral+decide")

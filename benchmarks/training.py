@@ -37,10 +37,11 @@ import numpy as np
 
 from gcdiff import config as configs
 from gcdiff import parallel
+from gcdiff.jobs.progress import Progress
 from gcdiff.training import loop
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.state import create_state, train_step
-from gcdiff.training.writer import Progress, Writer
+from gcdiff.training.writer import Writer
 from gcdiff.types import ImageSpec, LabelSpec
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcdiff.codecs import colorize
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation.evaluator import Material, Plan
-from gcdiff.evaluation.readers import Reader, street_reader
+from gcdiff.evaluation.readers import Reader
 from gcdiff.evaluation.sides import Examples, Seen, Subject
+from gcdiff.pictures import colorize
 from gcdiff.types import Pair
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.reader import street_reader
 
 LABELS = Streets.labels
 

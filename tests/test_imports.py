@@ -12,20 +12,21 @@ HEAVY = ("tensorflow", "torch", "tensorflow_datasets", "transformers", "gradio",
 
 # A module may import what stands before it, and its own stage; the sides know the first two stages alone.
 STAGES = (
-    ("types", "rng", "parallel"),
+    ("types", "rng", "parallel", "grids", "jobs", "weights", "pictures", "regions"),
     ("schedules",),
     ("processes",),
     ("losses", "likelihood", "levels", "paths", "guidance", "samplers"),
-    ("layouts", "layers"),
+    ("codecs", "conditions"),
     ("training", "evaluation"),
+    ("worlds",),
     ("config",),
     ("api",),
-    ("factory",),
+    ("factory", "studio"),
     ("cli",),
 )
-SIDES = ("models", "text", "codecs", "data")
+SIDES = ("models", "text", "data")
 STAGE = {part: number for number, parts in enumerate(STAGES) for part in parts}
-FIRST_ABOVE_SIDES = STAGE["layouts"]
+FIRST_ABOVE_SIDES = STAGE["codecs"]
 CONFIG_READERS = ("config", "cli")
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation import svg
 from gcdiff.evaluation.measure import Measure
 from gcdiff.evaluation.metrics import METRICS
 from gcdiff.evaluation.page import page, sweep
 from gcdiff.evaluation.results import Case, ClassRow, Findings, Gallery, Point, Row, Sweep, to_dict
+from gcdiff.worlds.streets.data import Streets
 
 HOSTILE = '</script><img src=x onerror="alert(1)"> & "quoted" \u00fc'
 LABELS = Streets.labels

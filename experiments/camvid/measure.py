@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 import gcdiff
-from gcdiff.codecs import colorize, overlay, sheet
 from gcdiff.data.builders.camvid import CamVid
 from gcdiff.data.transforms import resize
-from gcdiff.evaluation.report import segmentation
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
+from gcdiff.evaluation.segmenter import segmentation
+from gcdiff.pictures import colorize, overlay, sheet
 from gcdiff.types import VOID, Pair
 
 

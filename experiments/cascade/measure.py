@@ -21,13 +21,13 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import config as configs
-from gcdiff.codecs import colorize, enlarge, sheet
-from gcdiff.data.lowres import majority
-from gcdiff.data.synthetic.streets import Streets
-from gcdiff.data.synthetic.streets_oracle import Oracle
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
-from gcdiff.evaluation.streets import agreement
+from gcdiff.grids import majority
+from gcdiff.pictures import colorize, enlarge, sheet
 from gcdiff.types import Pair
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.oracle import Oracle
+from gcdiff.worlds.streets.scores import agreement
 
 SMALL, SHOWN, SEED = ("pole", "sign", "person"), 6, 7
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gcdiff.evaluation.streets import agreement, caption_scores
+from gcdiff.worlds.streets.scores import agreement, caption_scores
 
 QUANTILES, SIDES = (0.0, 0.25, 0.5, 0.75), ("image", "layout")
 

@@ -19,10 +19,10 @@ import numpy as np
 
 import gcdiff
 from gcdiff import cli
-from gcdiff.data.synthetic.streets import Streets
-from gcdiff.evaluation.report import segmentation
-from gcdiff.evaluation.streets import agreement, caption_scores
+from gcdiff.evaluation.segmenter import segmentation
 from gcdiff.types import Pair
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.scores import agreement, caption_scores
 
 CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
 VARIANTS = {

@@ -16,11 +16,12 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import paths
-from gcdiff.codecs import colorize, sheet, to_state, to_uint8
-from gcdiff.data.synthetic.streets import Streets
+from gcdiff.codecs import to_state, to_uint8
+from gcdiff.conditions.conditions import encode
+from gcdiff.pictures import colorize, sheet
 from gcdiff.samplers.sample import example_keys, given_values, run
-from gcdiff.training.joint_task import encode
 from gcdiff.types import VOID, Pair
+from gcdiff.worlds.streets.data import Streets
 
 STEPS, SHOWN = 40, (0, 10, 20, 30, 36, 40)
 TEXT = "a street with two trees and one bus"

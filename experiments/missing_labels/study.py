@@ -21,9 +21,9 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import cli
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
-from gcdiff.evaluation.streets import agreement, caption_scores
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.scores import agreement, caption_scores
 
 CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
 ROWS = {  # name: (folder, per cent, of what)

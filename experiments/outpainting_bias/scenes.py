@@ -17,13 +17,13 @@ from methods import DIRECTIONS, TRUTH, Method, methods
 
 import gcdiff
 from gcdiff.api.model import Model
-from gcdiff.codecs import colorize, sheet
-from gcdiff.data.synthetic.streets import Streets
-from gcdiff.data.synthetic.streets_appearance import LABELS, MEANS, SURFACE_CLASS
-from gcdiff.data.synthetic.streets_oracle import Oracle
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
+from gcdiff.pictures import colorize, sheet
 from gcdiff.samplers.steps import Dials
 from gcdiff.types import Pair
+from gcdiff.worlds.streets.appearance import LABELS, MEANS, SURFACE_CLASS
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.oracle import Oracle
 
 SEED, SHOWN = 9, 6
 PLAIN = tuple(LABELS.names.index(name) for name in ("sky", "road", "sidewalk"))

@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw
 
 import gcdiff
 from gcdiff import cli
-from gcdiff.codecs import colorize, enlarge, overlay
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
-from gcdiff.evaluation.streets import agreement, caption_scores
+from gcdiff.pictures import colorize, enlarge, overlay
 from gcdiff.types import Pair
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.scores import agreement, caption_scores
 
 SEGMENTED, DRAWN, SEED = 256, 64, 7
 CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"

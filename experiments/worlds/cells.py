@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from gcdiff.data.synthetic.cells import Cells
-from gcdiff.data.synthetic.cells_appearance import LABELS
-from gcdiff.data.synthetic.cells_attributes import image_attributes, layout_attributes, read_twice
-from gcdiff.data.synthetic.cells_captions import ParsedCaption, parse_caption
-from gcdiff.evaluation.cells import caption_scores
 from gcdiff.evaluation.segmentation import confusion, mean_iou, pixel_accuracy
+from gcdiff.worlds.cells.appearance import LABELS
+from gcdiff.worlds.cells.attributes import image_attributes, layout_attributes, read_twice
+from gcdiff.worlds.cells.captions import ParsedCaption, parse_caption
+from gcdiff.worlds.cells.data import Cells
+from gcdiff.worlds.cells.scores import caption_scores
 
 NUM = 4000
 

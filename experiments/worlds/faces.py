@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from gcdiff.data.synthetic.faces import Faces, Portrait
-from gcdiff.data.synthetic.faces_appearance import ATTRIBUTES, LABELS
-from gcdiff.data.synthetic.faces_captions import attribute_vector
-from gcdiff.data.synthetic.faces_oracle import Oracle
 from gcdiff.evaluation.outcomes import f1, outcomes
 from gcdiff.evaluation.segmentation import confusion, mean_iou, pixel_accuracy
+from gcdiff.worlds.faces.appearance import ATTRIBUTES, LABELS
+from gcdiff.worlds.faces.captions import attribute_vector
+from gcdiff.worlds.faces.data import Faces, Portrait
+from gcdiff.worlds.faces.oracle import Oracle
 
 CLEAN, CHANGED = 2048, 512
 

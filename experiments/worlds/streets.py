@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from gcdiff.data.synthetic.streets import Streets
-from gcdiff.data.synthetic.streets_appearance import LABELS, OPTIONAL
-from gcdiff.data.synthetic.streets_captions import ParsedCaption, parse_caption
-from gcdiff.data.synthetic.streets_oracle import Oracle, count_car_colors, one_pixel_bayes_accuracy, pieces
 from gcdiff.evaluation.segmentation import confusion, mean_iou, pixel_accuracy
+from gcdiff.worlds.streets.appearance import LABELS, OPTIONAL
+from gcdiff.worlds.streets.captions import ParsedCaption, parse_caption
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.streets.oracle import Oracle, count_car_colors, one_pixel_bayes_accuracy, pieces
 
 CLEAN, CHANGED, ONE_PIXEL = 4000, 512, 128
 

@@ -15,8 +15,10 @@ from jax.sharding import Mesh
 
 from gcdiff import config as configs
 from gcdiff import parallel, paths
-from gcdiff.api.runner import Progress, Question, Runner, Scales, Texts, round_size
-from gcdiff.codecs import check_images, check_layouts, to_uint8
+from gcdiff.api.question import Progress, Question, Scales, Texts
+from gcdiff.api.runner import Runner, round_size
+from gcdiff.codecs import to_uint8
+from gcdiff.pictures import check_images, check_layouts
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
 from gcdiff.types import ImageSpec, LabelSpec, Pair, Text

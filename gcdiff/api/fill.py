@@ -8,11 +8,11 @@ from gcdiff import paths
 from gcdiff.api import windows as tiling
 from gcdiff.api.base import window_ids
 from gcdiff.api.evidence import layout_caps
-from gcdiff.api.runner import Progress, Question, Scales, Texts, begun_once
+from gcdiff.api.question import Progress, Question, Scales, Texts, begun_once
 from gcdiff.api.stage import Stage
-from gcdiff.codecs import check_images, check_layouts
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
+from gcdiff.pictures import check_images, check_layouts
 from gcdiff.types import VOID, Pair
 
 

@@ -10,7 +10,7 @@ from gcdiff import config as configs
 from gcdiff import paths
 from gcdiff.api.base import UNSEEN_WORDS, constant_caps
 from gcdiff.api.fill import Fills
-from gcdiff.api.runner import Progress, Question, Scales, Texts, begun_once, two
+from gcdiff.api.question import Progress, Question, Scales, Texts, begun_once, two
 from gcdiff.api.segment import Segments
 from gcdiff.likelihood import (
     LEGS,

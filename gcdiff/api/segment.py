@@ -10,12 +10,12 @@ from gcdiff import config as configs
 from gcdiff import parallel, paths
 from gcdiff.api import windows as tiling
 from gcdiff.api.base import constant_caps, window_ids
-from gcdiff.api.runner import Progress, Question, Texts, begun_once
+from gcdiff.api.question import Progress, Question, Texts, begun_once
 from gcdiff.api.stage import Stage
-from gcdiff.codecs import check_images, decide, resize_maps
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
 from gcdiff.guidance import NO_GUIDANCE
+from gcdiff.pictures import check_images, decide, resize_maps
 from gcdiff.samplers.sample import run
 from gcdiff.types import Pair
 

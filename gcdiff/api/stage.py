@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from gcdiff.api.base import Base
-from gcdiff.api.runner import Texts
-from gcdiff.codecs import check_images, check_layouts
-from gcdiff.data.lowres import LAYOUT_OPERATORS, all_known, area, blocks
+from gcdiff.api.question import Texts
+from gcdiff.grids import LAYOUT_OPERATORS, all_known, area, blocks
+from gcdiff.pictures import check_images, check_layouts
 from gcdiff.types import Pair
 
 

@@ -51,7 +51,7 @@ def average(
     """Class probabilities float32 (h, w, K) of an image uint8 (h, w, C), averaged over the windows of a model's `size`
     that lie over it; in the average a window's middle weighs more than its border. An image with a side shorter than
     the window is enlarged first. `probabilities` maps uint8 (N, *size, C) to N arrays float32 (*size, K)."""
-    from gcdiff.codecs import resize_maps
+    from gcdiff.pictures import resize_maps
 
     height, width = image.shape[:2]
     inside, places = cover((height, width), size)

@@ -26,7 +26,7 @@ from gcdiff.cli.parser import make_parser
 from gcdiff.cli.prepare import prepare
 from gcdiff.cli.processes import start
 from gcdiff.cli.train import train
-from gcdiff.training.stop import Interrupted
+from gcdiff.jobs.stop import Interrupted
 
 COMMANDS = {
     "prepare": prepare,

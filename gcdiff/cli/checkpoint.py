@@ -83,9 +83,9 @@ def _verify(arguments) -> int:
 
 def _prune(arguments) -> int:
     from gcdiff import config as configs
+    from gcdiff.jobs.lock import hold
     from gcdiff.training import inventory
     from gcdiff.training.keep import Keep
-    from gcdiff.training.lock import hold
 
     directory = arguments.run / inventory.CHECKPOINTS
     _saved(arguments.run)

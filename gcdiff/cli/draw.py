@@ -166,7 +166,7 @@ def _start(arguments):
     """The model, its stage or None, and the folder in which to write, checked before anything else is done."""
     import numpy as np
 
-    from gcdiff.codecs import PARTS, to_label_ids
+    from gcdiff.pictures import PARTS, to_label_ids
 
     place = writable(arguments.out)
     for part in PARTS:
@@ -184,7 +184,7 @@ def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
     model begins, with everything checked, after a line on words that the model has never seen; on the process that
     leads alone."""
     from gcdiff.api.model import UNSEEN_WORDS
-    from gcdiff.training.writer import progress_bar
+    from gcdiff.jobs.progress import progress_bar
 
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
     if not leads():
@@ -216,7 +216,7 @@ def _save(arguments, model, place: Path, pairs, maps=None) -> int:
     pictures by folder and name, complete once `pairs` are taken. A process that does not lead takes them alone."""
     from PIL import Image
 
-    from gcdiff.codecs import save_pairs
+    from gcdiff.pictures import save_pairs
 
     if not leads():
         for _ in pairs:

@@ -38,8 +38,8 @@ def embed(arguments) -> int:
     """Write the features of all captions, or go on with them; where several processes encode, one writes."""
     from gcdiff.data.embeddings import Encoder
     from gcdiff.data.prepare.embed import write_embeddings
+    from gcdiff.jobs.progress import Progress
     from gcdiff.text.encoder import load_encoder
-    from gcdiff.training.writer import Progress
 
     out = arguments.dataset / "embeddings" if arguments.out is None else arguments.out
     if arguments.limit is not None and arguments.limit < 1:

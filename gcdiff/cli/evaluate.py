@@ -26,8 +26,8 @@ def evaluate(arguments) -> int:
         if getattr(arguments, flag) is not None:
             raise ValueError(f"--{flag} is of a report, expected --metrics beside it")
     from gcdiff import config as configs
-    from gcdiff.evaluation.report import segmentation
-    from gcdiff.training.writer import progress_bar
+    from gcdiff.evaluation.segmenter import segmentation
+    from gcdiff.jobs.progress import progress_bar
 
     arguments.draws = DRAWS if arguments.draws is None else arguments.draws
     if arguments.num < 1 or arguments.draws < 1:

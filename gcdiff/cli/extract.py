@@ -14,10 +14,10 @@ FORMS = "clip:DIR, torchscript:FILE,HEIGHTxWIDTH[,unit|bytes|imagenet], or a fil
 def features(arguments, model, stage, name: str, nouns, heldout, train, subject):
     """The `Material` of an evaluation; `nouns` are what the data set's captions call its classes. Raises ValueError, in
     one line, for flags of another form."""
-    from gcdiff.codecs import colorize, display
     from gcdiff.evaluation.evaluator import Material
     from gcdiff.evaluation.features import load_features
     from gcdiff.evaluation.numbers import featured
+    from gcdiff.pictures import colorize, display
 
     labels, image = model.labels, model.image
     reader = _reader(arguments, model, name, nouns)
@@ -72,7 +72,8 @@ def _world_features(reader, seen) -> tuple[Any, Any]:
 def _reader(arguments, model, name: str, nouns):
     """A segmenter that was asked for, else the world's oracle, else the model itself."""
     from gcdiff.evaluation.agreement import NamedSegmenter
-    from gcdiff.evaluation.readers import WORLDS, plain_reader
+    from gcdiff.evaluation.readers import plain_reader
+    from gcdiff.worlds.table import WORLDS
 
     names = model.labels.names
     if arguments.segmenter is not None:

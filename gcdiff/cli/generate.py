@@ -54,7 +54,7 @@ def generate(arguments) -> int:
     from gcdiff.factory.finish import finish, table
     from gcdiff.factory.judge import Judge
     from gcdiff.factory.make import Request, make
-    from gcdiff.training.writer import Progress
+    from gcdiff.jobs.progress import Progress
 
     _check(arguments)
     writable(arguments.out)

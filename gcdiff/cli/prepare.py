@@ -66,7 +66,7 @@ def prepare(arguments) -> int:
     """Write a directory of prepared data, or go on with one."""
     from gcdiff.data.prepare import Options, table
     from gcdiff.data.prepare import prepare as run
-    from gcdiff.training.writer import Progress
+    from gcdiff.jobs.progress import Progress
 
     options = Options(
         size=None if arguments.size is None else tuple(arguments.size),
@@ -119,8 +119,8 @@ def contact_sheet(data):
     """Some examples of a data set, evenly spread, their images over their layouts in colours: uint8 (h, w, 3)."""
     import numpy as np
 
-    from gcdiff.codecs import colorize, sheet
     from gcdiff.data.transforms import resize
+    from gcdiff.pictures import colorize, sheet
 
     found = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
     height, width = found[0].layout.shape

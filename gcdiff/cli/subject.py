@@ -81,7 +81,7 @@ def subject_of(arguments, model, stage, told: bool, text: Callable):
 
 @contextlib.contextmanager
 def _bar(name: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    from gcdiff.training.writer import progress_bar
+    from gcdiff.jobs.progress import progress_bar
 
     if not leads():
         yield None

@@ -27,7 +27,8 @@ def train(arguments, overrides) -> int:
 def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: str = "") -> None:
     """Train one run, on all devices or on some."""
     from gcdiff import config as configs
-    from gcdiff.training import lock, loop
+    from gcdiff.jobs import lock
+    from gcdiff.training import loop
     from gcdiff.training.export import is_export
 
     training = configs.train_config(config)
@@ -58,7 +59,7 @@ def _seeds(arguments, config) -> int:
     import jax
 
     from gcdiff import config as configs
-    from gcdiff.training.stop import Interrupted, stop_on_signal
+    from gcdiff.jobs.stop import Interrupted, stop_on_signal
 
     seeds, devices = _numbers(arguments.seeds), jax.devices()
     if jax.process_count() > 1:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from gcdiff.config.data import DATASETS
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
-from gcdiff.data.lowres import LAYOUT_OPERATORS
+from gcdiff.grids import LAYOUT_OPERATORS
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
 from gcdiff.schedules import CURVES

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gcdiff.data.captions import ClassCaptions
-from gcdiff.data.dataset import Dataset
+from gcdiff.data.dataset import Dataset, Example
 from gcdiff.data.embeddings import Embeddings, Encoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
@@ -85,19 +85,19 @@ def embeddings(config: ConfigDict) -> Embeddings | None:
 
 
 def _streets(config: ConfigDict) -> Splits:
-    from gcdiff.data.synthetic.streets import Streets
+    from gcdiff.worlds.streets.data import Streets
 
     return _embedded(config, Streets)
 
 
 def _faces(config: ConfigDict) -> Splits:
-    from gcdiff.data.synthetic.faces import Faces
+    from gcdiff.worlds.faces.data import Faces
 
     return _embedded(config, Faces)
 
 
 def _cells(config: ConfigDict) -> Splits:
-    from gcdiff.data.synthetic.cells import Cells
+    from gcdiff.worlds.cells.data import Cells
 
     return _embedded(config, Cells)
 
@@ -166,3 +166,28 @@ def _augment(config: ConfigDict, labels: LabelSpec, captions: ClassCaptions | No
         return example if captions is None else captions.recaption(example, rng)
 
     return augment
+
+
+def examples(data: Splits, num: int):
+    """At most `num` held-out examples, evenly spread, those without an image left out: images uint8 (N, h, w, C),
+    layouts int32 (N, H, W), captions ("" for none)."""
+    found = gathered(data, "heldout", num)
+    return Example(
+        np.stack([e.image for e in found]),
+        np.stack([e.layout for e in found]),
+        tuple(e.captions[0] if e.captions else "" for e in found),
+    )
+
+
+def gathered(data: Splits, split: str, num: int) -> list[Example]:
+    """At most `num` examples of a split, 'train' or 'heldout', evenly spread, whole and at the network's size. Those
+    without an image are left out."""
+    dataset, found = getattr(data, split), []
+    for i in np.unique(np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)):
+        example = dataset[int(i)]
+        if example.has_image:
+            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    if not found:
+        which = "held-out" if split == "heldout" else "training"
+        raise ValueError(f"{dataset.name}: none of the {which} examples has an image, expected some that have")
+    return found

@@ -23,11 +23,9 @@ import numpy as np
 from PIL import Image
 
 from gcdiff import parallel
-from gcdiff.evaluation.readers import WORLDS
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text.batches import rounds
 from gcdiff.text.images import ImageEncoder
-from gcdiff.types import VOID
 
 RESIZE = "Pillow bicubic, antialiased, float32"
 
@@ -154,29 +152,6 @@ class ClipFeatures:
 
     def __call__(self, images: np.ndarray, layouts: np.ndarray | None = None) -> np.ndarray:
         return self.encoder.encode(checked(images))
-
-
-class OracleFeatures:
-    """The parameters that the oracle of an embedded world, one of `readers.WORLDS`, reads: of the image and its layout,
-    or without one of the oracle's labels, where what no class explains is left out by taking the commonest."""
-
-    size, resize, standardised = None, "none", True
-
-    def __init__(self, world: str):
-        self._reader = WORLDS[world]()
-        self.name = self._reader.parameters_name
-
-    def __call__(self, images: np.ndarray, layouts: np.ndarray | None = None) -> np.ndarray:
-        reading = self._reader.read(images)
-        if layouts is None:
-            layouts = np.stack([_filled(labels) for labels in self._reader.labels(reading)])
-        assert self._reader.parameters is not None, "every oracle has parameters"
-        return self._reader.parameters(images, layouts, reading).astype(np.float32)
-
-
-def _filled(labels: np.ndarray) -> np.ndarray:
-    counts = np.bincount(labels[labels != VOID], minlength=1)
-    return np.where(labels == VOID, counts.argmax(), labels)
 
 
 class Features(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from gcdiff.evaluation.features import RESIZE, checked, matrix, normalised, resized
-from gcdiff.text.checkpoint import find, read_json
-from gcdiff.text.fields import Fields
 from gcdiff.types import VOID
+from gcdiff.weights.fields import Fields
+from gcdiff.weights.huggingface import find, read_json
 
 BATCH = 32
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcdiff.codecs import void_left_out
 from gcdiff.evaluation.readers import Reader
 from gcdiff.evaluation.sides import Examples, Subject
+from gcdiff.pictures import void_left_out
 from gcdiff.types import VOID, LabelSpec
 
 

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from gcdiff.codecs import display, label_png
 from gcdiff.factory.judge import KEPT, VERDICTS, Judged
 from gcdiff.factory.panoptic import Segment, file_name, panoptic_png, segments
-from gcdiff.training.lock import hold
+from gcdiff.jobs.lock import hold
+from gcdiff.pictures import display, label_png
 from gcdiff.types import ImageSpec, LabelSpec
 
 HEADER, LOG, REPORT, PART = "generate.json", "examples.jsonl", "report.json", ".gcdiff-part"

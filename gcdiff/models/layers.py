@@ -14,74 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gcdiff.models.winograd import winograd
-
-LAYOUTS = ("NHWC", "HWIO", "NHWC")
-
-
-@jax.custom_vjp
-def convolve(x: Array, w: Array) -> Array:
-    """The convolution of x (B, h, w, C) with an odd kernel (k, k, C, F), same padding: (B, h, w, F).
-
-    On a CPU, 3x3 kernels from 48 channels on over 512 pixels or more go by `winograd`, with less than half of the
-    multiplications. Large kernels, and others to 64 features, use half of the machine: for them two rows of the result
-    are computed as one with twice the features, by a kernel that is one row taller, k + 1 over k times the work at
-    twice the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution like
-    these, and that of the kernel is one too: XLA's own takes a hundred times as long in the body of a loop.
-    """
-    return _convolve(x, w)
-
-
-def _convolve(x: Array, w: Array) -> Array:
-    (height, width), (size, _, channels, features) = x.shape[1:3], w.shape
-    many, wide = height * width >= 512, min(channels, features) >= 48
-    if size == 3 and many and wide and height % 2 == width % 2 == 0 and x.dtype == jnp.float32:
-        on_cpu = winograd
-    elif height % 2 == 0 and (size >= 7 or (features == 64 and many)):
-        on_cpu = _two_rows_at_once
-    else:
-        return _directly(x, w)
-    return jax.lax.platform_dependent(x, w, cpu=on_cpu, default=_directly)
-
-
-def _directly(x: Array, w: Array) -> Array:
-    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUTS)
-
-
-def _two_rows_at_once(x: Array, w: Array) -> Array:
-    b, height, width, _ = x.shape
-    pad, features = w.shape[0] // 2, w.shape[-1]
-    first, second = (jnp.pad(w, ((i, 1 - i), (0, 0), (0, 0), (0, 0))) for i in range(2))
-    both = jnp.concatenate([first, second], axis=-1)
-    y = jax.lax.conv_general_dilated(x, both, (2, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUTS)
-    return y.reshape(b, height // 2, width, 2, features).swapaxes(2, 3).reshape(b, height, width, features)
-
-
-def _convolve_forward(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, w), (x, w)
-
-
-def _convolve_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, w = kept
-    dw = jax.lax.platform_dependent(x, w, dy, cpu=_kernel_gradient, default=_kernel_gradient_directly)
-    return _convolve(dy, jnp.flip(w, (0, 1)).swapaxes(2, 3)), dw
-
-
-def _kernel_gradient_directly(x: Array, w: Array, dy: Array) -> Array:
-    return jax.linear_transpose(lambda w: _directly(x, w), w)(dy)[0]
-
-
-def _kernel_gradient(x: Array, w: Array, dy: Array) -> Array:
-    """The same as a convolution of the channels of x by the features of dy, in the order of axes that the CPU's fast
-    convolution takes: XLA brings others into it, but not in the body of a loop."""
-    pad = w.shape[0] // 2
-    dw = jax.lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), (1, 1), [(pad, pad)] * 2, dimension_numbers=LAYOUTS
-    )
-    return dw.transpose(1, 2, 0, 3)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
+from gcdiff.models.convolution import convolve
 
 
 class Conv(nn.Module):

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gcdiff.text.blocks import MASKED, Dense, LayerNorm, attend
-from gcdiff.text.convert import Plan, Table, dense, joined, patches, same
-from gcdiff.text.fields import Fields
+from gcdiff.weights.convert import Plan, Table, dense, joined, patches, same
+from gcdiff.weights.fields import Fields
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),

@@ -25,11 +25,11 @@ from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text import clip, t5
 from gcdiff.text.batches import rounds
 from gcdiff.text.blocks import compute_dtype
-from gcdiff.text.checkpoint import Checkpoint, find
-from gcdiff.text.convert import convert
-from gcdiff.text.fields import Fields
 from gcdiff.text.subwords import Subwords, read_subwords
 from gcdiff.types import Text
+from gcdiff.weights.convert import convert
+from gcdiff.weights.fields import Fields
+from gcdiff.weights.huggingface import Checkpoint, find
 
 LENGTHS = (32, 64, 128, 256, 512)
 T5_LIMIT = 256

@@ -18,9 +18,9 @@ from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.text import clip
 from gcdiff.text.batches import rounds
 from gcdiff.text.blocks import compute_dtype
-from gcdiff.text.checkpoint import Checkpoint, find, read_json
-from gcdiff.text.convert import convert
-from gcdiff.text.fields import Fields
+from gcdiff.weights.convert import convert
+from gcdiff.weights.fields import Fields
+from gcdiff.weights.huggingface import Checkpoint, find, read_json
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 

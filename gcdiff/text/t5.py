@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array
 
 from gcdiff.text.blocks import Dense, RMSNorm, attend, hidden_tokens
-from gcdiff.text.convert import Plan, Table, dense, same
-from gcdiff.text.fields import Fields
+from gcdiff.weights.convert import Plan, Table, dense, same
+from gcdiff.weights.fields import Fields
 
 FEED_FORWARD = {"relu": False, "gated-gelu": True}
 """feed_forward_proj of a checkpoint's configuration: whether it is gated."""

@@ -13,7 +13,9 @@ own parts of the arrays; the first decides which step is good, and alone writes 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,7 +32,6 @@ from jax.experimental import multihost_utils
 
 from gcdiff.training import manifest
 from gcdiff.training.keep import Keep, check_best, dropped
-from gcdiff.training.quiet import hush_orbax
 from gcdiff.training.state import TrainState
 
 AVERAGES = ("ema", "profiles")
@@ -230,3 +231,18 @@ def _reason(error: BaseException) -> str:
     if code := re.search(r"\[os_error_code='(\d+)'\]", text):  # behind several paths
         return os.strerror(int(code[1]))
     return error.strerror if isinstance(error, OSError) and error.strerror else text[:200]
+
+
+@functools.cache
+def hush_orbax() -> None:
+    """Leave out what Orbax logs of errors that it also raises, and what its unfinished writes say after them."""
+    orbax = f"{os.sep}orbax{os.sep}"
+    logging.getLogger("absl").addFilter(lambda r: r.levelno < logging.ERROR or orbax not in r.pathname)
+    logging.getLogger("asyncio").addFilter(lambda r: "exception was never retrieved" not in r.getMessage())
+    previous = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            previous(unraisable)
+
+    sys.unraisablehook = hook

@@ -13,35 +13,23 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gcdiff import losses, parallel
-from gcdiff.codecs import colorize, display, overlay, sheet, to_uint8, void_left_out
+from gcdiff import parallel
+from gcdiff.codecs import to_uint8
+from gcdiff.conditions.conditions import TrainBatch, condition, encode, init_params
+from gcdiff.conditions.lowres import LowResInput
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.levels import LevelShares, draw
+from gcdiff.losses import diffusion
 from gcdiff.parallel import BATCH, WHOLE
+from gcdiff.pictures import colorize, display, overlay, sheet, void_left_out
 from gcdiff.processes.joint import JointProcess
 from gcdiff.rng import stream
 from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
 from gcdiff.training import balance
-from gcdiff.training.lowres import LowResInput
 from gcdiff.training.task import split_numbers
-from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, LowRes, Pair, Text, pair_map
+from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, LowRes, Pair, pair_map
 
 RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
-
-
-class TrainBatch(NamedTuple):
-    """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T), or what a
-    text encoder reads instead, or None; has_image bool (B,), or None where no image is missing."""
-
-    image: Any
-    layout: Any
-    tokens: Any
-    has_image: Any = None
-
-    @property
-    def no_image(self) -> Any:
-        """Whose image is missing, bool (B, 1, 1), or False."""
-        return False if self.has_image is None else ~self.has_image[:, None, None]
 
 
 class Drawn(NamedTuple):
@@ -70,10 +58,12 @@ class LossConfig:
     balance: bool = False
 
     def __post_init__(self):
-        if self.image_weight not in losses.IMAGE_WEIGHTS:
-            raise ValueError(f"loss.image_weight is {self.image_weight!r}, expected one of {losses.IMAGE_WEIGHTS}")
-        if self.layout_weight not in losses.LAYOUT_WEIGHTS:
-            raise ValueError(f"loss.layout_weight is {self.layout_weight!r}, expected one of {losses.LAYOUT_WEIGHTS}")
+        if self.image_weight not in diffusion.IMAGE_WEIGHTS:
+            raise ValueError(f"loss.image_weight is {self.image_weight!r}, expected one of {diffusion.IMAGE_WEIGHTS}")
+        if self.layout_weight not in diffusion.LAYOUT_WEIGHTS:
+            raise ValueError(
+                f"loss.layout_weight is {self.layout_weight!r}, expected one of {diffusion.LAYOUT_WEIGHTS}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,12 +207,12 @@ class JointTask:
         denoise = self.process.denoiser(apply, params["network"])
         told = condition(self.text_encoder, params, batch.tokens, drawn.drop)
         output = denoise(noisy, levels, dataclasses.replace(told, lowres=drawn.lowres))
-        channels = losses.channel_weights(self.image)
-        image = losses.image_loss(
+        channels = diffusion.channel_weights(self.image)
+        image = diffusion.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
             self.loss.image_weight, channels,
         )  # fmt: skip
-        layout = losses.layout_loss(
+        layout = diffusion.layout_loss(
             self.process.layout, output.layout, clean.layout, noisy.layout, levels.layout, known.layout,
             self.loss.layout_weight, kappa,
         )  # fmt: skip
@@ -340,36 +330,3 @@ class JointTask:
 def training_params(loss: LossConfig) -> dict[str, Any]:
     """Fresh parameters that are trained and saved with a model's own, and that nothing but its training needs."""
     return {"balance": balance.init()} if loss.balance else {}
-
-
-def init_params(process: JointProcess, network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
-    """Fresh parameters for batches like `one`, a batch of a single example."""
-    k_text, k_net = jax.random.split(key)
-    params = {}
-    if text_encoder is not None and (of_text := text_encoder.init(k_text, one.tokens)["params"]):
-        params["text"] = of_text
-    level = jnp.zeros((1, 1, 1))
-    state = jax.eval_shape(lambda: process.prior(key, Pair(one.image.shape, one.layout.shape)))
-    noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
-    told = condition(text_encoder, params, one.tokens)
-    if process.lowres is not None:  # parameters are the same for every factor
-        low = LowRes(one.image, jnp.maximum(one.layout, 0), jnp.zeros((1,)))
-        told = dataclasses.replace(told, lowres=low)
-    return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
-
-
-def condition(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None) -> Condition:
-    """The condition a network is given: encoded captions, and which of them are dropped; an empty one always is."""
-    if text_encoder is None or tokens is None:
-        return Condition()
-    text: Text = text_encoder.apply({"params": params.get("text", {})}, jax.tree.map(jnp.asarray, tokens))
-    without = ~text.mask.any(axis=1)
-    return Condition(text=text, drop_text=without if drop is None else without | drop)
-
-
-@jax.jit(static_argnums=(0, 4))
-def encode(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None, mesh: Mesh | None = None):
-    """`condition`, compiled, for a chunk or for one on every device: text is encoded once per call of a sampler, not
-    once per step."""
-    found = parallel.on_each(mesh, functools.partial(condition, text_encoder), (WHOLE, BATCH, BATCH), BATCH)
-    return found(params, tokens, drop)

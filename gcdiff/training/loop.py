@@ -23,6 +23,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from gcdiff import parallel
+from gcdiff.jobs.progress import Progress
+from gcdiff.jobs.stop import Interrupted, Left, Stop, stop_on_signal
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.health import Diverged, Health
 from gcdiff.training.keep import Keep
@@ -31,10 +33,9 @@ from gcdiff.training.profile import Profile
 from gcdiff.training.settings import TrainConfig
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state, train_step
-from gcdiff.training.stop import Interrupted, Left, Stop, stop_on_signal
 from gcdiff.training.task import Task, split_numbers
 from gcdiff.training.window import Window
-from gcdiff.training.writer import Progress, Writer, has_numbers, has_pictures, make_writable
+from gcdiff.training.writer import Writer, has_numbers, has_pictures, make_writable
 
 __all__ = ["Diverged", "Interrupted", "TrainConfig", "train"]
 

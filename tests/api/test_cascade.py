@@ -15,7 +15,7 @@ import gcdiff
 from gcdiff import cli
 from gcdiff import config as configs
 from gcdiff.api.model import Model
-from gcdiff.data.lowres import all_known, area, majority
+from gcdiff.grids import all_known, area, majority
 from gcdiff.types import VOID, Pair
 
 TEXT = "a foggy street with one red car"
@@ -137,8 +137,8 @@ def test_an_edit_goes_on_at_the_high_resolution():
 
 
 def test_another_number_compiles_nothing_and_progress_begins_once():
+    from gcdiff.conditions import lowres
     from gcdiff.samplers.sample import Sampler
-    from gcdiff.training import lowres
 
     BASE.sample(TEXT, upsample=STAGE)
     programs = (Sampler.piece, Sampler.begin, lowres._each)

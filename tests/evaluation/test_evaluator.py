@@ -11,15 +11,16 @@ from measured import LABELS, examples, material, plan, subject
 
 from gcdiff.data.builders.camvid import CamVid
 from gcdiff.data.captions import nouns_of
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation import numbers
 from gcdiff.evaluation.agreement import NamedSegmenter
 from gcdiff.evaluation.cases import chosen
 from gcdiff.evaluation.evaluator import ASKS, evaluate
 from gcdiff.evaluation.metrics import METRICS, SETS, named
-from gcdiff.evaluation.readers import WORLDS, plain_reader
+from gcdiff.evaluation.readers import plain_reader
 from gcdiff.evaluation.results import GOALS, table, to_dict
 from gcdiff.evaluation.sides import Side
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.table import WORLDS
 
 
 @pytest.fixture(autouse=True)

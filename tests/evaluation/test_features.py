@@ -12,9 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.data.synthetic.cells import Cells
-from gcdiff.data.synthetic.faces import Faces
-from gcdiff.data.synthetic.streets import Streets
 from gcdiff.evaluation import pytorch
 from gcdiff.evaluation.agreement import agreement_sums, miou
 from gcdiff.evaluation.clip_score import caption_cosines, clip_score, clip_sums
@@ -22,17 +19,19 @@ from gcdiff.evaluation.features import (
     ClipFeatures,
     Features,
     JaxFeatures,
-    OracleFeatures,
     PixelFeatures,
     convention,
     load_features,
     resized,
     save_features,
 )
-from gcdiff.evaluation.readers import oracle_segmenter
 from gcdiff.text.encoder import load_encoder
 from gcdiff.text.images import load_image_encoder
 from gcdiff.types import VOID
+from gcdiff.worlds.cells.data import Cells
+from gcdiff.worlds.faces.data import Faces
+from gcdiff.worlds.streets.data import Streets
+from gcdiff.worlds.table import OracleFeatures, oracle_segmenter
 
 FIXTURES = Path(__file__).parents[1] / "text" / "fixtures"
 RNG = np.random.default_rng(0)

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gcdiff.evaluation import cells, faces, streets
 from gcdiff.evaluation.outcomes import others
+from gcdiff.worlds.cells import scores as cells
+from gcdiff.worlds.faces import scores as faces
+from gcdiff.worlds.streets import scores as streets
 
 READINGS = {
     streets: SimpleNamespace(labels=np.zeros((1, 8, 8), int)),

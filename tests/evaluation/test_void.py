@@ -10,18 +10,18 @@ import pytest
 from measured import LABELS, examples, material, plan, subject
 
 from gcdiff.cli import extract
-from gcdiff.codecs import colorize
 from gcdiff.data.builders.cityscapes import NOUNS
 from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.labels import CITYSCAPES
-from gcdiff.data.synthetic.streets_oracle import Oracle
 from gcdiff.evaluation import numbers
 from gcdiff.evaluation.agreement import NamedSegmenter
 from gcdiff.evaluation.evaluator import evaluate
 from gcdiff.evaluation.readers import plain_reader
-from gcdiff.evaluation.report import segmentation
+from gcdiff.evaluation.segmenter import segmentation
 from gcdiff.evaluation.sides import Examples
+from gcdiff.pictures import colorize
 from gcdiff.types import VOID, LabelSpec, Pair
+from gcdiff.worlds.streets.oracle import Oracle
 
 BUS = LABELS.num_classes - 1
 AS_CLASS = dataclasses.replace(LABELS, void="class")

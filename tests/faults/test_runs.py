@@ -14,7 +14,7 @@ from PIL import Image
 from gcdiff import cli
 from gcdiff.data.dataset import Example
 from gcdiff.data.pipeline import batches as pipeline
-from gcdiff.training import lock
+from gcdiff.jobs import lock
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.loop import train
 from gcdiff.types import ImageSpec, LabelSpec

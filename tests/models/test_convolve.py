@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gcdiff.models import winograd
-from gcdiff.models.layers import LAYOUTS, convolve
+from gcdiff.models.convolution import LAYOUTS, convolve
 
 
 def plain(x, w):

@@ -191,7 +191,7 @@ def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares():
 
 def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
     """A label of -1 must not be read as class K-1: its logits there change neither the loss nor its gradient."""
-    from gcdiff.losses import layout_loss
+    from gcdiff.losses.diffusion import layout_loss
     from gcdiff.schedules import Schedule
 
     process = UniformProcess(K, Schedule("cosine"))

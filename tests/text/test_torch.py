@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gcdiff.text import clip, t5
-from gcdiff.text.checkpoint import find
-from gcdiff.text.convert import convert
+from gcdiff.weights.convert import convert
+from gcdiff.weights.huggingface import find
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare with")
 transformers = pytest.importorskip("transformers")

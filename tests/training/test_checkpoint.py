@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from gcdiff import parallel
+from gcdiff.jobs.lock import hold
 from gcdiff.training import manifest
 from gcdiff.training.checkpoint import Checkpointer, restore_ema
 from gcdiff.training.keep import Keep, check_best, dropped
-from gcdiff.training.lock import hold
 from gcdiff.training.snapshots import Snapshots, average_of
 from gcdiff.training.state import TrainState
 
@@ -148,7 +148,7 @@ def test_checkpoints_from_before_the_sum_and_the_documents_are_restored(tmp_path
 
 
 def test_a_directory_is_held_by_one(tmp_path):
-    code = "import sys, pathlib, gcdiff.training.lock as l\nwith l.hold(pathlib.Path(sys.argv[1])): pass"
+    code = "import sys, pathlib, gcdiff.jobs.lock as l\nwith l.hold(pathlib.Path(sys.argv[1])): pass"
     with hold(tmp_path):
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
         held = (

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file, save_file
 import gcdiff
 from gcdiff import cli
 from gcdiff import config as configs
+from gcdiff.jobs.lock import hold
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.export import FILES, WEIGHTS, restore_export, save_export
 from gcdiff.training.joint_task import LossConfig, training_params
 from gcdiff.training.keep import Keep
-from gcdiff.training.lock import hold
 from gcdiff.training.snapshots import Snapshots
 from gcdiff.training.state import TrainState
 

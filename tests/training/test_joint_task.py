@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from gcdiff import config as configs
+from gcdiff.conditions.conditions import TrainBatch, encode
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
 from gcdiff.training import balance
-from gcdiff.training.joint_task import Drawn, TrainBatch, encode
+from gcdiff.training.joint_task import Drawn
 from gcdiff.training.state import gradient
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import VOID, LabelSpec, Pair

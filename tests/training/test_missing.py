@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
+from gcdiff.conditions.conditions import TrainBatch, condition
 from gcdiff.levels import QUESTIONS, LevelShares, draw
-from gcdiff.training.joint_task import TrainBatch, condition
 from gcdiff.types import VOID, Pair, Text
 
 SIZE = (16, 32)

@@ -11,13 +11,13 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gcdiff import config as configs
-from gcdiff.losses import image_loss, layout_loss
+from gcdiff.conditions.conditions import condition
+from gcdiff.losses.diffusion import image_loss, layout_loss
 from gcdiff.models.unet import JointUNet
 from gcdiff.processes.gaussian import KINDS, GaussianProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import PLAIN, as_arrays, capped, example_keys
 from gcdiff.schedules import Schedule
-from gcdiff.training.joint_task import condition
 from gcdiff.training.optim import Optim
 from gcdiff.training.state import create_state, train_step
 from gcdiff.types import Condition, Pair, Text

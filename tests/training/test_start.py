@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.losses import layout_loss
+from gcdiff.losses.diffusion import layout_loss
 from gcdiff.models.unet import JointUNet
 from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.categorical import UniformProcess

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from gcdiff.jobs.progress import Progress, progress_bar
 from gcdiff.training.task import split_numbers
-from gcdiff.training.writer import Progress, Writer, make_writable, progress_bar
+from gcdiff.training.writer import Writer, make_writable
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,70 @@
+"""The captions of the world of cells, and back.
+
+Two forms, both of which say all there is to say; a stain is named where there is something stained:
+
+* a sentence: 'a darkly stained micrograph of many small cells of which one is dividing', 'a micrograph of no cells';
+* a report: 'Staining: dark. Cells: many, small. Division: seen.', 'Cells: none. Division: not seen.'.
+
+Words are split at blanks and punctuation and compared in lower case; the vocabulary is `VOCABULARY`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gcdiff.worlds.cells.appearance import STAINS
+from gcdiff.worlds.cells.scene import COUNTS, SIZES, Attributes
+
+_COUNT_OF = {**dict(zip(COUNTS, COUNTS, strict=True)), "no": "none"}
+_STAIN_OF = {**dict(zip(STAINS, STAINS, strict=True)), "brightly": "bright", "darkly": "dark"}
+_OTHERS = ("a", "stained", "micrograph", "of", "cell", "cells", "that", "which", "is", "dividing")
+_OTHERS += ("staining", "division", "seen", "not")
+
+VOCABULARY = tuple(sorted({*_COUNT_OF, *_STAIN_OF, *SIZES, *_OTHERS}))
+
+
+class ParsedCaption(NamedTuple):
+    """What a caption says: a count of COUNTS, a size of SIZES, a stain of STAINS, whether a cell divides.
+
+    None where it does not say; a sentence that tells how many cells there are and of no division denies it.
+    """
+
+    count: str | None
+    size: str | None
+    stain: str | None
+    dividing: bool | None
+
+
+def sentence(attributes: Attributes, stain: str) -> str:
+    """The sentence for what a layout shows, under a stain."""
+    count, size, dividing = attributes
+    if size is None:
+        return "a micrograph of no cells"
+    start = f"a {stain}ly stained micrograph of {count} {size} "
+    if count == "one":
+        return start + ("cell that is dividing" if dividing else "cell")
+    return start + ("cells of which one is dividing" if dividing else "cells")
+
+
+def report(attributes: Attributes, stain: str) -> str:
+    """The report for what a layout shows, under a stain."""
+    count, size, dividing = attributes
+    if size is None:
+        return "Cells: none. Division: not seen."
+    return f"Staining: {stain}. Cells: {count}, {size}. Division: {'seen' if dividing else 'not seen'}."
+
+
+def parse_caption(caption: str) -> ParsedCaption:
+    """What a caption of either form says. Raises ValueError for no words and for unknown words."""
+    words = re.findall(r"[a-z]+", caption.lower())
+    unknown = [word for word in words if word not in VOCABULARY]
+    if unknown or not words:
+        raise ValueError(f"caption of cells {caption!r} has unknown words {unknown}, expected 'a micrograph of ...'")
+    # Of two numbers, as in 'many cells of which one is dividing', the first is that of the cells.
+    count = next((_COUNT_OF[word] for word in words if word in _COUNT_OF), None)
+    size = next((word for word in words if word in SIZES), None)
+    stain = next((_STAIN_OF[word] for word in words if word in _STAIN_OF), None)
+    divides = "dividing" in words or ("seen" in words and "not" not in words)
+    says_so = divides or "division" in words or count is not None
+    return ParsedCaption(count, size, stain, divides if says_so else None)

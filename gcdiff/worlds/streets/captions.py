@@ -1,0 +1,103 @@
+"""The captions of the street world, and back.
+
+Two forms, both with the scene's optional classes complete:
+
+* the form of Park et al. (Learning to Generate Semantic Layouts for Higher Text-Image Correspondence, 2023), which
+  names all classes present, in random order: 'An image of an urban street view with Roads, Skies, Cars and Signs.'
+* the attribute form, which tells weather, counts and the cars' colours:
+  'a foggy street with two red cars, one sign and one pole'.
+
+Words are split at blanks and punctuation and compared in lower case; the vocabulary is `VOCABULARY`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gcdiff.worlds.streets.appearance import CAR_COLORS, LABELS, WEATHERS
+from gcdiff.worlds.streets.scene import Thing
+
+_PAPER_PREFIX = "An image of an urban street view with "
+_PLURALS = dict(
+    zip(
+        LABELS.names,
+        ("Skies", "Buildings", "Roads", "Sidewalks", "Vegetations", "Cars", "People", "Poles", "Signs", "Buses"),
+        strict=True,
+    )
+)
+_NOUNS = {  # one, several
+    "vegetation": ("tree", "trees"),
+    "car": ("car", "cars"),
+    "person": ("person", "people"),
+    "pole": ("pole", "poles"),
+    "sign": ("sign", "signs"),
+    "bus": ("bus", "buses"),
+}
+_ADJECTIVES = dict(zip(WEATHERS, ("daytime", "nighttime", "foggy"), strict=True))
+_NUMBERS = ("one", "two", "three")
+_COUNT_OF = {"a": 1, "one": 1, "two": 2, "three": 3}
+
+_CLASS_OF = {plural.lower(): label for label, plural in _PLURALS.items()}
+_CLASS_OF |= {noun: label for label, nouns in _NOUNS.items() for noun in nouns}
+_WEATHER_OF = {adjective: weather for weather, adjective in _ADJECTIVES.items()}
+
+VOCABULARY = tuple(
+    sorted({*_PAPER_PREFIX.lower().split(), "and", "a", *_CLASS_OF, *_WEATHER_OF, *_NUMBERS, *CAR_COLORS})
+)
+
+
+class ParsedCaption(NamedTuple):
+    """What a caption says: the classes it names, its weather, how many cars of which colour.
+
+    The paper's form says nothing about weather and colours: both are None. The attribute form says both; a street
+    without cars has no entry. It does not name the classes that every street has.
+    """
+
+    classes: frozenset[str]
+    weather: str | None
+    car_colors: Mapping[str, int] | None
+
+
+def paper_caption(layout: np.ndarray, rng: np.random.Generator) -> str:
+    """The paper's form for a layout int32 (H, W); the order of the classes is drawn from rng."""
+    present = np.flatnonzero(np.bincount(layout.ravel(), minlength=LABELS.num_classes))
+    return _PAPER_PREFIX + _listed([_PLURALS[LABELS.names[i]] for i in rng.permutation(present)]) + "."
+
+
+def attribute_caption(things: Sequence[Thing], weather: str, rng: np.random.Generator) -> str:
+    """The attribute form for the things in a scene; their order is drawn from rng."""
+    counts = list(Counter(things).items())
+    phrases = []
+    for i in rng.permutation(len(counts)):
+        thing, count = counts[i]
+        words = (_NUMBERS[count - 1], thing.color, _NOUNS[thing.label][count > 1])
+        phrases.append(" ".join(word for word in words if word))
+    start = f"a {_ADJECTIVES[weather]} street"
+    return f"{start} with {_listed(phrases)}" if phrases else start
+
+
+def parse_caption(caption: str) -> ParsedCaption:
+    """What a caption of either form says. Raises ValueError for no words, unknown words, uncounted colours."""
+    words = re.findall(r"[a-z]+", caption.lower())
+    unknown = [word for word in words if word not in VOCABULARY]
+    if unknown or not words:
+        raise ValueError(f"street caption {caption!r} has unknown words {unknown}, expected 'a foggy street with ...'")
+    classes = frozenset(_CLASS_OF[word] for word in words if word in _CLASS_OF)
+    weather = next((_WEATHER_OF[word] for word in words if word in _WEATHER_OF), None)
+    if weather is None:
+        return ParsedCaption(classes, None, None)
+    numbers = {color: word for word, color in zip(words, words[1:], strict=False) if color in CAR_COLORS}
+    uncounted = [color for color, number in numbers.items() if number not in _COUNT_OF]
+    if uncounted:
+        raise ValueError(f"street caption {caption!r} has no number before {uncounted}, expected 'two red cars'")
+    return ParsedCaption(classes, weather, {color: _COUNT_OF[number] for color, number in numbers.items()})
+
+
+def _listed(words: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

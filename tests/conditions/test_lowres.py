@@ -1,0 +1,184 @@
+"""What a super-resolution stage is given, in training and in sampling: noise at a level of each example."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_models import random_params
+
+from gcdiff import config as configs
+from gcdiff.conditions.conditions import TrainBatch
+from gcdiff.conditions.lowres import LowResInput
+from gcdiff.grids import majority
+from gcdiff.processes.categorical import UniformProcess
+from gcdiff.processes.gaussian import GaussianProcess
+from gcdiff.processes.joint import JointProcess
+from gcdiff.samplers.sample import example_keys
+from gcdiff.schedules import Schedule
+from gcdiff.training.task import split_numbers
+from gcdiff.types import VOID, Condition, LowRes, Pair
+
+K = 5
+COSINE, LINEAR = Schedule("cosine"), Schedule("linear")
+PROCESS = JointProcess(GaussianProcess(COSINE, "x0"), UniformProcess(K, COSINE), LINEAR)
+AUGMENT = jax.jit(PROCESS.augment)
+RNG = np.random.default_rng(0)
+
+
+def pairs(batch, size=(64, 64)):
+    layout = RNG.integers(0, K, (batch, *size)).astype(np.int32)
+    return RNG.uniform(-1, 1, (batch, *size, 3)).astype(np.float32), layout
+
+
+def test_each_example_is_noised_to_its_own_level_on_the_schedule_of_its_own():
+    image, layout = pairs(4)
+    level = np.array([0.0, 0.2, 0.6, 1.0], np.float32)
+    noisy = AUGMENT(jax.random.key(0), LowRes(image, layout, level))
+    np.testing.assert_array_equal(noisy.image[0], image[0])
+    np.testing.assert_array_equal(noisy.layout[0], layout[0])
+    kept = (noisy.layout == layout).mean((1, 2))
+    keep = LINEAR.keep(level)
+    np.testing.assert_allclose(kept, keep + (1 - keep) / K, atol=0.03)  # 4,096 pixels: 4 standard errors
+    rest = noisy.image - LINEAR.alpha(level)[:, None, None, None] * image
+    np.testing.assert_allclose(rest.std((1, 2, 3)), LINEAR.sigma(level), atol=0.03)
+    np.testing.assert_array_equal(noisy.level, level)
+
+
+def test_shares_are_drawn_from_and_void_is_drawn_uniformly():
+    (image, layout), level = pairs(4), np.zeros(4, np.float32)
+    certain = AUGMENT(jax.random.key(1), LowRes(image, np.eye(K, dtype=np.float32)[layout], level))
+    np.testing.assert_array_equal(certain.layout, layout)
+    law = np.array([0.5, 0.3, 0.2, 0.0, 0.0], np.float32)
+    drawn = AUGMENT(jax.random.key(2), LowRes(image, np.broadcast_to(law, (4, 64, 64, K)), level)).layout
+    assert drawn.dtype == jnp.int32
+    np.testing.assert_allclose(np.bincount(np.ravel(drawn), minlength=K) / drawn.size, law, atol=0.025)
+    assert drawn.max() == 2
+    void = AUGMENT(jax.random.key(3), LowRes(image, np.full_like(layout, VOID), level)).layout
+    np.testing.assert_allclose(np.bincount(np.ravel(void), minlength=K) / void.size, 1 / K, atol=0.025)
+
+
+def test_a_network_is_told_the_log_snr_of_that_schedule():
+    told = []
+
+    def network(variables, noisy, log_snr, condition):
+        told.append(condition.lowres.level)
+        return noisy
+
+    level = np.array([0.0, 0.3, 1.0], np.float32)
+    noisy, levels = Pair(np.zeros((3, 2, 2, 3)), np.zeros((3, 2, 2), np.int32)), Pair(*np.zeros((2, 3, 1, 1)))
+    PROCESS.denoiser(network, {})(noisy, levels, Condition(lowres=LowRes(noisy.image, noisy.layout, level)))
+    np.testing.assert_array_equal(told[0], LINEAR.log_snr(level))
+    assert told[0][1] != COSINE.log_snr(level)[1]
+
+
+def test_what_an_example_is_told_depends_on_its_own_key_alone():
+    stage, pair = LowResInput(2, level=0.5), Pair(*pairs(6, (4, 8)))
+    many = stage.told(PROCESS, example_keys(3, np.arange(6)), pair)
+    one = stage.told(PROCESS, example_keys(3, np.array([4])), Pair(pair.image[4:5], pair.layout[4:5]))
+    for a, b in zip(many, one, strict=True):
+        np.testing.assert_array_equal(a[4:5], b)
+    assert np.any(many.layout != stage.told(PROCESS, example_keys(4, np.arange(6)), pair).layout)
+    enlarged = dataclasses.replace(stage, enlarged=True).told(PROCESS, example_keys(3, np.arange(6)), pair)
+    assert enlarged.layout.shape == (6, 8, 16) and np.any(enlarged.layout[:, ::2] != enlarged.layout[:, 1::2])
+
+
+def test_levels_in_training_differ_between_examples_and_stay_below_the_highest():
+    stage, (image, layout) = LowResInput(2, highest=0.4), pairs(64, (4, 8))
+    drawn = jax.jit(lambda k: stage.draw(k, PROCESS, TrainBatch(image, layout, None)))(jax.random.key(0))
+    assert drawn.image.shape == (64, 2, 4, 3) and drawn.layout.shape == (64, 2, 4)
+    assert len(np.unique(drawn.level)) == 64 and 0.3 < drawn.level.max() < 0.4 and drawn.level.min() < 0.1
+
+
+def tiny(**data):
+    """The config of a stage from 16 x 32 to 32 x 64 on streets."""
+    c = configs.default()
+    c.data.update(name="streets", size=(32, 64), num=8, heldout=4, lowres=2, **data)
+    c.network.update(dim=16, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,), final_dim=8)
+    c.text.update(features=16, layers=1)
+    c.sample.update(steps=2, chunk=4)
+    return c
+
+
+def test_a_stage_trains_and_hears_what_it_is_given():
+    c = tiny()
+    c.text.encoder = "none"
+    configs.check(c)
+    data = configs.splits(c)
+    task = configs.build_task(c, configs.build_specs(c, data.train), data)
+    batch, params = task.heldout, random_params(jax.eval_shape(task.init, jax.random.key(0)))
+    (loss, _), slope = jax.jit(jax.value_and_grad(task.step, has_aux=True))(params, batch, jax.random.key(0))
+    assert np.isfinite(loss)
+    for name in ("lowres_labels", "lowres_level", "labels", "stem"):
+        sizes = [float(np.abs(leaf).max()) for leaf in jax.tree.leaves(slope["network"][name])]
+        assert np.isfinite(sizes).all() and max(sizes) > 0, name
+
+
+class Repeats:
+    """A network that says again what it is given."""
+
+    def apply(self, variables, noisy, log_snr, condition):
+        image, layout = (enlarge(a, 2, axis=(1, 2)) for a in condition.lowres[:2])
+        return Pair(image, 30.0 * jax.nn.one_hot(layout, 10))
+
+
+def enlarge(a, factor, axis):
+    for i in axis:
+        a = jnp.repeat(a, factor, axis=i)
+    return a
+
+
+def test_numbers_and_pictures_of_a_stage_are_given_the_pairs_of_the_data():
+    c = tiny()
+    c.text.encoder, c.process.output = "none", "x0"
+    data = configs.splits(c)
+    task = configs.build_task(c, configs.build_specs(c, data.train), data)
+    sampler = dataclasses.replace(task.sampler, apply_fn=Repeats().apply)
+    certain = dataclasses.replace(task.lowres, level=0.0)
+    task = dataclasses.replace(task, network=Repeats(), sampler=sampler, lowres=certain)
+    params, batch = {"network": {}}, task.heldout
+    small = majority(batch.layout, 2)
+    np.testing.assert_array_equal(task.segment(params, batch), enlarge(small, 2, (1, 2)))
+    found = task.evaluate(params, 0)
+    assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in found.values())
+    numbers, distributions = split_numbers(found)
+    assert len(distributions) == 8 and not distributions.keys() & numbers.keys()
+    for name, each in distributions.items():
+        assert each.shape == (len(batch.image),) and numbers[name.removeprefix("losses/")] == pytest.approx(each.mean())
+    sheet = task.sample(params, 0)["pairs"]
+    rows = np.split(sheet[4 : 4 + 4 * 116], 4)  # the first four rows: 32 pixels at 3 times their size, gap and title
+    for given, drawn in ((rows[0], rows[2]), (rows[1], rows[3])):
+        np.testing.assert_array_equal(given[16:112], drawn[16:112])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data.lowres": 1}, "config.data.lowres is 1, expected 0 or a divisor"),
+        ({"data.lowres": 3}, r"config.data.lowres is 3, expected 0 or a divisor of data.size \(32, 64\) from 2 on"),
+        ({"data.lowres_layout": "area"}, "config.data.lowres_layout is 'area', expected one of"),
+        ({"process.lowres_schedule": "steep"}, "config.process.lowres_schedule is 'steep', expected one of"),
+        ({"levels.lowres_max": 0.1}, "config.sample.lowres_level is 0.2 and config.levels.lowres_max 0.1, expected"),
+        ({"process.layout": "bits", "loss.layout_weight": "one"}, "config.data.lowres needs labels that are classes"),
+    ],
+)
+def test_fields_of_a_stage_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        configs.with_fields(tiny(), fields)
+
+
+def test_the_noise_has_the_images_schedule_unless_another_is_named():
+    def schedule(c):
+        data = configs.splits(c)
+        return configs.build(c, configs.build_specs(c, data.train)).process.lowres
+
+    c = tiny()
+    c.process.update(image_schedule="cosine", image_shift=-1.0)
+    assert schedule(c) == Schedule("cosine", -1.0)
+    c.process.lowres_schedule = "linear"
+    assert schedule(c) == Schedule("linear")
+    c.data.lowres = 0
+    assert schedule(c) is None
