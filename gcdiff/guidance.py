@@ -14,7 +14,6 @@ holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the leve
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,12 +64,10 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean
         return predict
 
     def guided(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
-        if "text" in branches and condition.text is None:
-            raise ValueError("text guidance needs a text; this model was trained without one")
         every = ("asked", *branches)
         ones = {side: jnp.ones_like(getattr(levels, side)) for side in Pair._fields if side in branches}
         asked = [levels._replace(**{b: ones[b]}) if b in ones else levels for b in every]
-        told = [_drop(condition) if b == "text" else _undropped(condition) for b in every]
+        told = [condition.without("text") if b == "text" else condition for b in every]
         out = predict(_stack([noisy] * len(every)), _stack(asked), _stack(told))
         parts = {b: jax.tree.map(lambda a, i=i: jnp.split(a, len(every))[i], out) for i, b in enumerate(every)}
         image = layout = None
@@ -97,18 +94,6 @@ def _mix(parts: dict[str, Array], scales: dict[str, Any], active: Array) -> Arra
 def _active(levels: Array, scales: Guidance) -> Array:
     low, high = scales.interval
     return ((levels >= low) & (levels <= high))[..., None]
-
-
-def _undropped(condition: Condition) -> Condition:
-    """The condition with its flags made explicit, so that branches can be put side by side."""
-    if condition.text is None or condition.drop_text is not None:
-        return condition
-    return dataclasses.replace(condition, drop_text=jnp.zeros((condition.text.mask.shape[0],), bool))
-
-
-def _drop(condition: Condition) -> Condition:
-    assert condition.text is not None
-    return dataclasses.replace(condition, drop_text=jnp.ones((condition.text.mask.shape[0],), bool))
 
 
 def _stack(trees: list) -> Any:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array
 
@@ -34,29 +35,56 @@ def pair_map(function: Callable, *pairs: Pair) -> Pair:
 
 
 class Text(NamedTuple):
-    """Encoded text: features f32 (B, T, D) and a bool mask (B, T) that is True on real tokens."""
+    """Encoded text: features f32 (B, T, D) and a bool mask (B, T) that is True on real tokens.
+
+    An example without a real token has no text: a network puts its learned null in the place.
+    """
 
     tokens: Any
     mask: Any
 
+    def without(self, examples: Any = True) -> Text:
+        """The same with no text for `examples`, bool (B,), or for all."""
+        keep = jnp.logical_not(jnp.asarray(examples))
+        return self._replace(mask=self.mask & jnp.broadcast_to(keep, self.mask.shape[:1])[:, None])
+
 
 class LowRes(NamedTuple):
-    """What a super-resolution stage is given: image (B, h, w, C), layout int (B, h, w) or shares (B, h, w, K)."""
+    """A low-resolution pair with noise on it, for a super-resolution stage.
+
+    image f32 (B, h, w, C); layout int32 (B, h, w) or shares of classes f32 (B, h, w, K); log_snr f32 (B,), that of the
+    noise: -inf is a pair that says nothing.
+    """
 
     image: Any
     layout: Any
-    level: Any
+    log_snr: Any
+
+    def without(self, examples: Any = True) -> LowRes:
+        """The same with nothing said of `examples`, bool (B,), or of all."""
+        return self._replace(log_snr=jnp.where(jnp.asarray(examples), -jnp.inf, self.log_snr))
 
 
 @struct.dataclass
 class Condition:
-    """Everything besides the noisy pair and its levels that a network is told. Batch first in every array."""
+    """Everything besides the noisy pair and its levels that a network reads. Batch first in every array.
+
+    Which fields are there is fixed for a run. An example goes without one of them by the field's own `without`.
+    `areas` and `inject` are pyramids by stride: region areas (B, h, w, N) for controlled attention, and features (B, h,
+    w, F) that are added at the end of the stages of that grid.
+    """
 
     text: Text | None = None
-    drop_text: Array | None = None  # bool (B,): this example's text is replaced by the null token
     lowres: LowRes | None = None
-    estimate: Pair | None = None
-    extra: Mapping[str, Array] = struct.field(default_factory=dict)  # 'inject/<stride>', 'areas/<stride>', ...
+    areas: Mapping[int, Array] = struct.field(default_factory=dict)
+    inject: Mapping[int, Array] = struct.field(default_factory=dict)
+
+    def without(self, name: str, examples: Any = True) -> Condition:
+        """The condition without the field `name` for `examples`, bool (B,), or for all. Raises ValueError where there
+        is no such field in it."""
+        if (part := getattr(self, name)) is None:
+            raise ValueError(f"there is no {name} to go without: this model was trained without one")
+        return dataclasses.replace(self, **{name: part.without(examples)})
 
 
 Denoiser = Callable[[Pair, Pair, Condition], Pair]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,24 +20,20 @@ from gcdiff.codecs import to_uint8
 from gcdiff.pictures import check_images, check_layouts
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
-from gcdiff.types import ImageSpec, LabelSpec, Pair, Text
-
-if TYPE_CHECKING:
-    from gcdiff.text.encoder import TextEncoder
+from gcdiff.text.pretrained import PretrainedCaptions
+from gcdiff.types import ImageSpec, LabelSpec, Pair
 
 UNSEEN_WORDS = "words this model has never seen"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width);
-    `encoder` is where the text encoder is, if it is not where it was when captions were encoded."""
+    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width)."""
 
     config: Any
     specs: configs.Specs
     built: configs.Built
     params: Any
-    encoder: str | Path | None = None
 
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
@@ -49,13 +44,13 @@ class Base:
         """
         workdir = Path(workdir)
         config, specs = configs.load_run(workdir)
-        built = configs.build(config, specs)
-        params = parallel.to_host(configs.restore_params(workdir, built, config, specs, ema))
+        built = configs.build(config, specs, encoder=encoder)
+        params = parallel.to_host(configs.restore_params(workdir, config, specs, ema))
         if (mesh := built.sampler.mesh) is None:
             # Restored arrays are bound to their device, what a path starts from is not: its second piece would compile
             # anew.
             params = jax.tree.map(jnp.asarray, params)
-        return cls(config, specs, built, parallel.place(params, mesh, parallel.WHOLE), encoder)
+        return cls(config, specs, built, parallel.place(params, mesh, parallel.WHOLE))
 
     @property
     def labels(self) -> LabelSpec:
@@ -68,6 +63,12 @@ class Base:
     @property
     def size(self) -> tuple[int, int]:
         return tuple(self.config.data.size)
+
+    @property
+    def encoder(self) -> str | Path | None:
+        """Where the pretrained text encoder is, if it is not where it was when captions were encoded."""
+        text = self.built.conditions.text
+        return text.captions.elsewhere if text is not None and isinstance(text.captions, PretrainedCaptions) else None
 
     @property
     def mesh(self) -> Mesh | None:
@@ -122,26 +123,7 @@ class Base:
         return False
 
     def _runner(self) -> Runner:
-        encode = self._encode if self.encoder is not None or self.specs.encoder is not None else None
-        return Runner(self.built, self.params, self.specs.vocabulary, self.config.sample.chunk, encode)
-
-    def _encode(self, captions: list[str]) -> Text:
-        """Captions as features of the pretrained encoder that encoded those of the training."""
-        trained, length = self.specs.encoder, self.config.text.length
-        source = trained.model if self.encoder is None else str(self.encoder)
-        try:
-            found = loaded(source, trained.revision if self.encoder is None else None)
-        except (OSError, ValueError) as error:
-            if self.encoder is not None:
-                raise
-            raise ValueError(
-                f"captions of this model are encoded by {source} (revision {trained.revision}), which is not there "
-                f"({error}): expected encoder= (--encoder) to say where it is, or features as gcdiff.Text"
-            ) from None
-        if found.features != self.config.text.features:
-            said = f"{source} has {found.features} features a token"
-            raise ValueError(f"{said}, expected {self.config.text.features} as this model reads")
-        return found.encode(captions, length)
+        return Runner(self.built, self.params, self.config.sample.chunk)
 
     def _run(self, grid: np.ndarray, question: Question, guidance: Scales, progress: Progress) -> Pair:
         """The pairs (uint8, int32) at the end of a path."""
@@ -165,14 +147,6 @@ class Base:
             return Pair(to_uint8(image), np.asarray(self.built.process.layout.decode(layout)))
 
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(pairs, question, progress))
-
-
-@functools.lru_cache(maxsize=2)
-def loaded(source: str, revision: str | None) -> TextEncoder:
-    """The pretrained text encoder of a directory or of the hub."""
-    from gcdiff.text.encoder import load_encoder
-
-    return load_encoder(source, revision=revision)
 
 
 def window_ids(ids, window: int):

@@ -161,7 +161,7 @@ class Model(Segments, Fills):
     def check_likelihood(self, log_snr_max: float | None = None, grid: int | None = None) -> None:
         """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there or on
         such a grid."""
-        if self.built.lowres is not None:
+        if self.built.conditions.lowres is not None:
             raise ValueError("a super-resolution stage has no likelihood: it is given a part of what it would measure")
         self._measure()
         if grid is not None and grid < 1:
@@ -183,7 +183,7 @@ class Model(Segments, Fills):
         Raises ValueError for a field that does not exist or a value that cannot be.
         """
         config = configs.with_fields(self.config, {f"sample.{name}": value for name, value in fields.items()})
-        return Model(config, self.specs, configs.resampled(self.built, config), self.params)
+        return Model(config, self.specs, configs.resampled(self.built, config, self.specs), self.params)
 
     def likelihood(
         self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,

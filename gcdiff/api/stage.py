@@ -32,9 +32,9 @@ class Stage(Base):
         stage = upsample
         if isinstance(upsample, str | Path):
             stage = type(self).restored(upsample, encoder=self.encoder)
-        if self.built.lowres is not None:
+        if self.built.conditions.lowres is not None:
             raise ValueError("upsample: this model is a super-resolution stage itself, expected a base")
-        if stage.built.lowres is None:
+        if stage.built.conditions.lowres is None:
             raise ValueError("upsample: that run is no super-resolution stage, its config.data.lowres is 0")
         for i, (ours, theirs) in enumerate(zip(self.labels.names, stage.labels.names, strict=False)):
             if ours != theirs:
@@ -57,9 +57,9 @@ class Stage(Base):
     @property
     def factor(self) -> int:
         """How many times larger a side of a stage's pair is than that of what it is given."""
-        if self.built.lowres is None:
+        if self.built.conditions.lowres is None:
             raise ValueError("this model is no super-resolution stage: its config.data.lowres is 0")
-        return self.built.lowres.factor
+        return self.built.conditions.lowres.factor
 
     def reduce_images(self, images) -> np.ndarray:
         """uint8 (N, H, W, C) by area averaging, for the base of this stage."""
@@ -101,4 +101,4 @@ class Stage(Base):
 
     def _read(self, text: Texts) -> Texts:
         """The text that this model is told: none where it was trained without."""
-        return None if self.built.text_encoder is None else text
+        return None if self.built.conditions.text is None else text

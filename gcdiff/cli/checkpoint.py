@@ -110,7 +110,7 @@ def _export(arguments) -> int:
     writable(out)
     check_place(out)
     config, specs = configs.load_run(run)
-    params = configs.restore_params(run, configs.build(config, specs), config, specs, arguments.ema)
+    params = configs.restore_params(run, config, specs, arguments.ema)
     save_export(out, params, lambda folder: configs.save_run(folder, config, specs))
     print(f"written to {out}: gcdiff.load and --workdir read it as they do a run")
     return 0

@@ -40,7 +40,7 @@ def evaluate(arguments) -> int:
     stage = load_stage(arguments, model)
     if stage is not None and arguments.likelihood:
         raise ValueError("--likelihood is of one run, expected no --upsample beside it")
-    if model.built.lowres is not None and not arguments.likelihood:
+    if model.built.conditions.lowres is not None and not arguments.likelihood:
         said = f"{arguments.workdir} is a super-resolution stage and answers behind a base alone"
         raise ValueError(f"{said}: expected the base's --workdir, with --upsample {arguments.workdir}")
     if arguments.likelihood:

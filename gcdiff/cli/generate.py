@@ -62,7 +62,7 @@ def generate(arguments) -> int:
     segments = model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0
     if arguments.min_agreement is not None and not segments:
         raise ValueError(f"--min-agreement: {arguments.workdir} was not trained to segment in one call")
-    if model.built.lowres is not None:
+    if model.built.conditions.lowres is not None:
         raise ValueError(f"{arguments.workdir} is a super-resolution stage: expected its base's --workdir")
     data = _data(arguments, model)
     found = None if data is None else pool(data.train, arguments.balance is not None)

@@ -57,7 +57,7 @@ def measure(arguments) -> int:
     writable(out)
     model = load_model(arguments)
     stage = load_stage(arguments, model)
-    if model.built.lowres is not None:
+    if model.built.conditions.lowres is not None:
         said = f"{arguments.workdir} is a super-resolution stage and answers behind a base alone"
         raise ValueError(f"{said}: expected the base's --workdir, with --upsample {arguments.workdir}")
     cache_compilations(arguments.workdir)

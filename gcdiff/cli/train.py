@@ -116,6 +116,6 @@ def _check_trainable(config, task, devices=None) -> None:
     key = jax.random.key(0)
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), task.heldout)
     try:
-        jax.eval_shape(task.step, jax.eval_shape(task.init, key), batch, key)
+        jax.eval_shape(lambda p, b, k: task.loss_of(p, task.draw(b, k)), jax.eval_shape(task.init, key), batch, key)
     except Exception as error:  # a network raises what its layers come across
         raise ValueError(f"this config makes no network: {type(error).__name__}: {error}") from error

@@ -1,65 +1,119 @@
-"""What a network is told besides the noisy pair."""
+"""The one door for what a network reads besides the noisy pair and its levels: from data or a question to `Condition`.
+
+Training, evaluation and the Python API know `Conditions` alone, never a part of it. A new conditioning is a module of
+its own (`gcdiff.conditions.conditioning`) and one field here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
 from gcdiff import parallel
+from gcdiff.conditions.conditioning import Conditioning, TrainBatch
+from gcdiff.conditions.lowres import LowResInput
+from gcdiff.conditions.text import TextInput
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
-from gcdiff.types import Condition, LowRes, Pair, Text
+from gcdiff.types import Condition, ImageSpec, LabelSpec, Pair
 
 
-class TrainBatch(NamedTuple):
-    """image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID, tokens int32 (B, T), or what a
-    text encoder reads instead, or None; has_image bool (B,), or None where no image is missing."""
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """The conditionings of a model by the names of their fields in `Condition`; None for those it was trained without.
 
-    image: Any
-    layout: Any
-    tokens: Any
-    has_image: Any = None
+    Random numbers of a conditioning depend on its place among the fields: a new one is entered last, and changes none
+    of the others'.
+    """
 
-    @property
-    def no_image(self) -> Any:
-        """Whose image is missing, bool (B, 1, 1), or False."""
-        return False if self.has_image is None else ~self.has_image[:, None, None]
+    text: TextInput | None = None
+    lowres: LowResInput | None = None
+
+    def parts(self) -> Iterator[tuple[int, str, Conditioning]]:
+        """(place, name, conditioning) of those that are there."""
+        for place, field in enumerate(dataclasses.fields(self)):
+            if (part := getattr(self, field.name)) is not None:
+                yield place, field.name, part
+
+    def init(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
+        """Fresh parameters by name, of the conditionings that have some."""
+        made = {name: part.init(_key(key, place), batch) for place, name, part in self.parts()}
+        return {name: params for name, params in made.items() if params}
+
+    def collate(self, batch: Any) -> dict[str, Any]:
+        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, by name."""
+        made = {name: part.collate(batch) for _, name, part in self.parts()}
+        return {name: inputs for name, inputs in made.items() if inputs is not None}
+
+    def read(self, values: Mapping[str, Any], num: int) -> dict[str, Any]:
+        """The inputs of `num` examples in what a question says, by name, as numpy arrays.
+
+        Raises ValueError, in one line, for what cannot be read or what the model was trained without.
+        """
+        for name, value in values.items():
+            if value is not None and getattr(self, name) is None:
+                raise ValueError(f"this model was trained without {name}")
+        return {name: part.read(values.get(name), num) for _, name, part in self.parts()}
+
+    def of_examples(self, batch: TrainBatch) -> dict[str, Any]:
+        """The inputs of examples at hand, by name."""
+        return {name: part.of_examples(batch) for _, name, part in self.parts()}
+
+    def draw(self, key: Array, batch: TrainBatch, known: Pair) -> dict[str, Any]:
+        """The draws of a training step, by name; `known` are the masks of the known pixels."""
+        return {name: part.draw(_key(key, place), batch, known) for place, name, part in self.parts()}
+
+    def fixed(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
+        """The draws of held-out numbers, by name."""
+        return {name: part.fixed(_key(key, place), batch) for place, name, part in self.parts()}
+
+    def condition(self, params: Mapping[str, Any], draws: Mapping[str, Any]) -> Condition:
+        """What the network reads, of draws by name. Pure and differentiable in `params`, all the model's."""
+        condition = Condition()
+        for _, name, part in self.parts():
+            condition = part.write(params.get(name, {}), draws[name], condition)
+        return condition
+
+    def sampling(self, params: Mapping[str, Any], keys: Array, inputs: Mapping[str, Any], mesh: Mesh | None = None):
+        """The `Condition` of a chunk of examples, or of one on every device of a mesh, compiled.
+
+        It is made once for a call of a sampler, not once a step. `keys` (B,) are the examples' own, `inputs` those of
+        `read` or `of_examples`.
+        """
+        own = {name: params[name] for _, name, _ in self.parts() if name in params}
+        return _sampling(self, mesh, own, *parallel.place((keys, dict(inputs)), mesh, BATCH))
+
+    def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> dict[str, np.ndarray]:
+        """Rows for the sheet of held-out pictures: uint8 (B, H, W, 3) by their titles."""
+        return {title: row for _, _, part in self.parts() for title, row in part.pictures(batch, image, labels).items()}
 
 
-def init_params(process: JointProcess, network: Any, text_encoder: Any | None, key: Array, one: TrainBatch) -> Any:
-    """Fresh parameters for batches like `one`, a batch of a single example."""
-    k_text, k_net = jax.random.split(key)
-    params = {}
-    if text_encoder is not None and (of_text := text_encoder.init(k_text, one.tokens)["params"]):
-        params["text"] = of_text
+def _key(key: Array, place: int) -> Array:
+    return jax.random.fold_in(key, place) if place else key
+
+
+@jax.jit(static_argnums=(0, 1))
+def _sampling(conditions: Conditions, mesh: Mesh | None, params: Any, keys: Array, inputs: Any) -> Condition:
+    def of_chunk(params: Any, keys: Array, inputs: Any) -> Condition:
+        draws = {name: part.noise(keys, inputs[name]) for _, name, part in conditions.parts()}
+        return conditions.condition(params, draws)
+
+    return parallel.on_each(mesh, of_chunk, (WHOLE, BATCH, BATCH), BATCH)(params, keys, inputs)
+
+
+def init_params(process: JointProcess, network: Any, conditions: Conditions, key: Array, one: TrainBatch) -> Any:
+    """Fresh parameters of a network and its conditionings for batches like `one`, a batch of a single example."""
+    k_conditions, k_network = jax.random.split(key)
+    params = conditions.init(k_conditions, one)
     level = jnp.zeros((1, 1, 1))
     state = jax.eval_shape(lambda: process.prior(key, Pair(one.image.shape, one.layout.shape)))
     noisy = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state)
-    told = condition(text_encoder, params, one.tokens)
-    if process.lowres is not None:  # parameters are the same for every factor
-        low = LowRes(one.image, jnp.maximum(one.layout, 0), jnp.zeros((1,)))
-        told = dataclasses.replace(told, lowres=low)
-    return {**params, "network": network.init(k_net, noisy, Pair(level, level), told)["params"]}
-
-
-def condition(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None) -> Condition:
-    """The condition a network is given: encoded captions, and which of them are dropped; an empty one always is."""
-    if text_encoder is None or tokens is None:
-        return Condition()
-    text: Text = text_encoder.apply({"params": params.get("text", {})}, jax.tree.map(jnp.asarray, tokens))
-    without = ~text.mask.any(axis=1)
-    return Condition(text=text, drop_text=without if drop is None else without | drop)
-
-
-@jax.jit(static_argnums=(0, 4))
-def encode(text_encoder: Any | None, params: Any, tokens: Any, drop: Array | None = None, mesh: Mesh | None = None):
-    """`condition`, compiled, for a chunk or for one on every device: text is encoded once per call of a sampler, not
-    once per step."""
-    found = parallel.on_each(mesh, functools.partial(condition, text_encoder), (WHOLE, BATCH, BATCH), BATCH)
-    return found(params, tokens, drop)
+    condition = conditions.condition(params, conditions.fixed(k_conditions, one))
+    return {**params, "network": network.init(k_network, noisy, Pair(level, level), condition)["params"]}

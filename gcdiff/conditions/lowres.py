@@ -1,29 +1,29 @@
-"""What a super-resolution stage is given: a low-resolution pair with noise on it, and the level of that noise.
+"""The low-resolution pair of a super-resolution stage as a conditioning: reduced, noised, with the level of the noise.
 
-The base's samples are not the data, and a stage that trusted them would copy their faults. Noise on what it is given
-hides the difference (Ho et al. 2022, cascaded diffusion models, section 4.2): in training every example has a level of
-its own, uniform from 0 to `highest`; in sampling all have the level `level`. Of shares of classes a label is drawn for
-every pixel, and that is noised.
+The base's samples are not the data, and a stage that trusted them would copy their faults. Noise on the low-resolution
+pair hides the difference (Ho et al. 2022, cascaded diffusion models, section 4.2): in training every example has a
+level of its own, uniform from 0 to `highest`; in sampling all have the level `level`. Where a pixel has shares of
+classes instead of a label, a label is drawn from them before the noise.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gcdiff import parallel
-from gcdiff.codecs import to_uint8
+from gcdiff.codecs import to_state, to_uint8
+from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.grids import LAYOUT_OPERATORS, area
-from gcdiff.parallel import BATCH
 from gcdiff.pictures import colorize, display, enlarge
-from gcdiff.processes.joint import JointProcess
-from gcdiff.types import ImageSpec, LabelSpec, LowRes, Pair
+from gcdiff.processes import categorical, gaussian
+from gcdiff.schedules import Schedule
+from gcdiff.types import Condition, ImageSpec, LabelSpec, LowRes, Pair
 
 NOISE = 2**31
 """Folded into an example's key for this noise: no step of a path has this number."""
@@ -33,11 +33,14 @@ NOISE = 2**31
 class LowResInput:
     """How a low-resolution pair is made and noised; the high resolution is `factor` times as high and wide.
 
-    `layout` names the operator on layouts. With `enlarged`, every pixel is repeated before the noise is drawn, so that
-    each pixel of the high resolution has noise of its own, as in the released networks of Park et al. (2023).
+    `schedule` is that of the noise on both sides, `num_classes` the number of labels, `layout` the operator on layouts
+    by its name in `gcdiff.grids.LAYOUT_OPERATORS`. With `enlarged` every pixel is repeated before the noise is drawn,
+    so that each pixel of the high resolution has noise of its own, as in the released networks of Park et al. (2023).
     """
 
     factor: int
+    schedule: Schedule
+    num_classes: int
     layout: str = "majority"
     highest: float = 0.999
     level: float = 0.2
@@ -47,43 +50,68 @@ class LowResInput:
         """The low-resolution pair, image float32 (B, h, w, C) and layout int32 (B, h, w), of a pair."""
         return Pair(area(clean.image, self.factor), LAYOUT_OPERATORS[self.layout](clean.layout, self.factor))
 
-    def draw(self, key: Array, process: JointProcess, batch: Any, level: float | None = None) -> LowRes:
-        """What a batch (with `image`, `layout` and `no_image`) is trained on: each example at a level of its own, or
-        all at `level`. Where the image is missing its place is taken by noise, as that of void pixels is."""
+    def augment(self, key: Array, pair: Pair, level: Array) -> LowRes:
+        """A draw of low-resolution pairs at their levels (B,), or of one pair at a level () without the batch's axis.
+
+        The layout is int (B, h, w) or shares of classes float32 (B, h, w, K), of which a label is drawn for every pixel
+        first; it comes out int32 (B, h, w). VOID comes out uniform whatever the level.
+        """
+        k_image, k_draw, k_layout = jax.random.split(key, 3)
+        maps, layout = jnp.asarray(level)[..., None, None], pair.layout
+        image = gaussian.corrupt(k_image, pair.image, self.schedule.log_snr(maps)[..., None])
+        if jnp.issubdtype(layout.dtype, jnp.floating):
+            layout = jax.random.categorical(k_draw, jnp.log(layout)).astype(jnp.int32)
+        layout = categorical.corrupt(k_layout, layout, self.schedule.keep(maps), self.num_classes)
+        return LowRes(image, layout, self.schedule.log_snr(jnp.asarray(level)))
+
+    def init(self, key: Array, batch: TrainBatch) -> Any:
+        return {}
+
+    def collate(self, batch: Any) -> None:
+        return None
+
+    def read(self, value: Any, num: int) -> Pair:
+        if value is None:
+            wanted = "expected a base asked with upsample= (or --upsample), or Model.upsample with low-resolution pairs"
+            raise ValueError(f"this model is a super-resolution stage and cannot draw alone: {wanted}")
+        return Pair(to_state(value.image), value.layout)
+
+    def of_examples(self, batch: TrainBatch) -> Pair:
+        return self.reduce(Pair(batch.image, batch.layout))
+
+    def draw(self, key: Array, batch: TrainBatch, known: Pair) -> LowRes:
+        """Each example at a level of its own. A missing image is replaced by noise, as void pixels are."""
         k_level, k_noise = jax.random.split(key)
-        shape = batch.layout.shape[:1]
-        levels = self.highest * jax.random.uniform(k_level, shape) if level is None else jnp.full(shape, level)
-        low = process.augment(k_noise, self._prepared(self.reduce(Pair(batch.image, batch.layout)), levels))
+        levels = self.highest * jax.random.uniform(k_level, batch.layout.shape[:1])
+        return self._noised(k_level, k_noise, batch, levels)
+
+    def fixed(self, key: Array, batch: TrainBatch) -> LowRes:
+        k_level, k_noise = jax.random.split(key)
+        return self._noised(k_level, k_noise, batch, jnp.full(batch.layout.shape[:1], self.level))
+
+    def noise(self, keys: Array, inputs: Pair) -> LowRes:
+        """All at the level `level`; each example depends on its own key alone."""
+        levels = jnp.full(keys.shape, self.level, jnp.float32)
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys)
+        return jax.vmap(self.augment)(keys, self._enlarged(inputs), levels)
+
+    def write(self, params: Any, draws: LowRes, condition: Condition) -> Condition:
+        return dataclasses.replace(condition, lowres=draws)
+
+    def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
+        """The low-resolution pairs at the high resolution."""
+        low = self.of_examples(batch)
+        shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
+        return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))
+
+    def _noised(self, k_level: Array, k_noise: Array, batch: TrainBatch, levels: Array) -> LowRes:
+        low = self.augment(k_noise, self._enlarged(self.of_examples(batch)), levels)
         if batch.has_image is None:
             return low
         noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
         return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
-    def told(self, process: JointProcess, keys: Array, pair: Pair, mesh: Mesh | None = None) -> LowRes:
-        """What examples with `keys` (B,) are told in sampling of a low-resolution pair, whose layout may be shares
-        float32 (B, h, w, K); each depends on its own key alone. With a `mesh` they are those of all its devices."""
-        lowres = self._prepared(pair, jnp.full(keys.shape, self.level, jnp.float32))
-        return _each(process, mesh, *parallel.place((keys, lowres), mesh, BATCH))
-
-    def pictures(self, clean: Pair, image: ImageSpec, labels: LabelSpec) -> dict[str, np.ndarray]:
-        """The low-resolution pairs of clean pairs as a person sees them, at the high resolution, by their titles."""
-        low = self.reduce(clean)
-        shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
-        return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))
-
-    def _prepared(self, pair: Pair, levels: Array) -> LowRes:
+    def _enlarged(self, pair: Pair) -> Pair:
         if not self.enlarged:
-            return LowRes(pair.image, pair.layout, levels)
-
-        def repeat(a):
-            return jnp.repeat(jnp.repeat(a, self.factor, axis=1), self.factor, axis=2)
-
-        return LowRes(repeat(pair.image), repeat(pair.layout), levels)
-
-
-@jax.jit(static_argnums=(0, 1))
-def _each(process: JointProcess, mesh: Mesh | None, keys: Array, lowres: LowRes) -> LowRes:
-    def augment(keys, lowres) -> LowRes:
-        return jax.vmap(process.augment)(jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys), lowres)
-
-    return parallel.on_each(mesh, augment, (BATCH, BATCH), BATCH)(keys, lowres)
+            return pair
+        return Pair(*(jnp.repeat(jnp.repeat(side, self.factor, axis=1), self.factor, axis=2) for side in pair))

@@ -45,8 +45,8 @@ PROBABILITIES += ("sample.threshold",)
 PAIRS = ("data.size", "data.scale", "sample.guidance", "sample.interval")
 
 
-def check(config: ConfigDict) -> None:
-    """Raise ValueError, naming the field, for a field that does not exist and for a value that cannot be."""
+def check_values(config: ConfigDict) -> None:
+    """Raise ValueError, naming the field, for a field that does not exist and for a value that no task can have."""
     check_fields(config)
     values = leaves(config)
     for field, allowed in CHOICES.items():
@@ -61,13 +61,17 @@ def check(config: ConfigDict) -> None:
     for field in ("data.aspect", "data.photometric"):
         if values[field] < 0:
             raise ValueError(f"config.{field} is {values[field]}, expected at least 0")
+    for field in PAIRS:
+        if len(values[field]) != 2:
+            raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
+
+
+def check_joint(config: ConfigDict) -> None:
+    """Raise ValueError, naming the field, for values that a joint model cannot have together."""
     if not 0 <= config.sample.eta <= 1:
         raise ValueError(f"config.sample.eta is {config.sample.eta}, expected 0 (deterministic) to 1 (ancestral)")
     if config.process.layout == "bits" and (config.sample.layout_step != "ancestral" or config.sample.corrector):
         raise ValueError("config.sample redraws labels, which process.layout=bits cannot: expected ancestral steps")
-    for field in PAIRS:
-        if len(values[field]) != 2:
-            raise ValueError(f"config.{field} is {tuple(values[field])}, expected two values")
     if config.loss.layout_weight in NO_WEIGHTS[config.process.layout]:
         raise ValueError(
             f"config.loss.layout_weight is {config.loss.layout_weight!r}, which process.layout="

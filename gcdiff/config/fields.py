@@ -30,6 +30,7 @@ def default() -> ConfigDict:
     train = {name: value for name, value in _defaults(TrainConfig).items() if name not in ("optim", "mesh")}
     config = {
         "name": "",
+        "task": "joint",  # what is trained: one of gcdiff.config.tasks.TASKS
         "data": {
             "name": "streets",
             "root": "",  # where the files are; empty for embedded data

@@ -7,8 +7,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gcdiff.config.checks import check
 from gcdiff.config.fields import default
+from gcdiff.config.tasks import check
 from gcdiff.models.official import DEFAULTS, fields
 
 BASE = {

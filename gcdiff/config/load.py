@@ -12,8 +12,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gcdiff.config.checks import check, check_fields
+from gcdiff.config.checks import check_fields
 from gcdiff.config.fields import FIELDS, assign, default, expected, unknown
+from gcdiff.config.tasks import check
 
 
 def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:

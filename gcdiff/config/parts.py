@@ -1,7 +1,8 @@
-"""What a run is built from, given its config: model, training task, parameters, batches."""
+"""The parts of a joint model, built from its config and specs: process, network, conditionings, sampler."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gcdiff import parallel, paths
-from gcdiff.conditions.conditions import TrainBatch, init_params
+from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditions import Conditions, init_params
 from gcdiff.conditions.lowres import LowResInput
+from gcdiff.conditions.text import TextInput
 from gcdiff.config.data import Specs
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
@@ -26,10 +29,7 @@ from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
 from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
-from gcdiff.training.checkpoint import restore_ema
-from gcdiff.training.export import WEIGHTS, is_export, restore_export
-from gcdiff.training.joint_task import LossConfig, training_params
-from gcdiff.training.snapshots import average_of
+from gcdiff.text.pretrained import PretrainedCaptions
 from gcdiff.types import Pair
 
 
@@ -38,20 +38,24 @@ class Built(NamedTuple):
 
     process: JointProcess
     network: JointUNet
-    text_encoder: LearnedTextEncoder | GivenText | None
+    conditions: Conditions
     levels: LevelShares
     sampler: Sampler
     settings: Settings
-    lowres: LowResInput | None = None  # of a super-resolution stage
 
 
-def build(config: ConfigDict, specs: Specs, devices: Sequence[Any] | None = None) -> Built:
-    """Process, network, text encoder and sampler, which is for all devices there are, or for some."""
+def build(
+    config: ConfigDict, specs: Specs, devices: Sequence[Any] | None = None, encoder: str | Path | None = None
+) -> Built:
+    """The parts of a model, with a sampler for all devices there are, or for some.
+
+    `encoder` says where the pretrained text encoder is, if it is not where it was when the captions were encoded.
+    """
     c = config
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
-    process = JointProcess(image, layout, _lowres_schedule(c) if c.data.lowres else None)
+    process = JointProcess(image, layout)
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
     network = JointUNet(
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
@@ -61,38 +65,47 @@ def build(config: ConfigDict, specs: Specs, devices: Sequence[Any] | None = None
         lowres=c.data.lowres > 0,
         hide_unknown_image=c.process.output != "eps",  # at alpha = 0 every other output means a clean image by itself
     )
-    text_encoder = None
-    if c.text.encoder == "learned":
-        text_encoder = LearnedTextEncoder(len(specs.vocabulary), c.text.features, c.text.layers)
-    elif c.text.encoder in ("given", "pretrained"):
-        text_encoder = GivenText(c.text.features, c.text.length)
     if c.levels.kind == "shared":
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
     sampling = _sampling(c, process, network.apply, parallel.chunk_mesh(devices))
-    return Built(process, network, text_encoder, levels, *sampling, _lowres(c))
+    return Built(process, network, Conditions(_text(c, specs, encoder), _lowres(c, specs)), levels, *sampling)
 
 
-def _lowres_schedule(config: ConfigDict) -> Schedule:
-    """The schedule of the noise on a low-resolution pair."""
-    c = config.process
-    return Schedule(c.lowres_schedule) if c.lowres_schedule else Schedule(c.image_schedule, c.image_shift)
+def _text(config: ConfigDict, specs: Specs, elsewhere: str | Path | None) -> TextInput | None:
+    """The text conditioning; None for a model without text."""
+    c = config.text
+    if c.encoder == "none":
+        return None
+    dropped = c.drop, c.drop_given_image
+    if c.encoder == "learned":
+        vocabulary = specs.vocabulary
+        return TextInput(LearnedTextEncoder(len(vocabulary), c.features, c.layers), *dropped, vocabulary)
+    captions = None
+    if specs.encoder is not None or elsewhere is not None:
+        model, revision = ("", None) if specs.encoder is None else specs.encoder[:2]
+        captions = PretrainedCaptions(model, revision, c.features, c.length, elsewhere)
+    return TextInput(GivenText(c.features, c.length), *dropped, captions=captions)
 
 
-def _lowres(config: ConfigDict) -> LowResInput | None:
-    """What a super-resolution stage is given; None for any other model."""
+def _lowres(config: ConfigDict, specs: Specs) -> LowResInput | None:
+    """The low-resolution input of a super-resolution stage; None for any other model."""
     c = config
     if not c.data.lowres:
         return None
+    own = c.process.lowres_schedule
+    schedule = Schedule(own) if own else Schedule(c.process.image_schedule, c.process.image_shift)
     levels = c.levels.lowres_max, c.sample.lowres_level
-    return LowResInput(c.data.lowres, c.data.lowres_layout, *levels, c.data.lowres_enlarged)
+    classes = specs.labels.num_classes
+    return LowResInput(c.data.lowres, schedule, classes, c.data.lowres_layout, *levels, c.data.lowres_enlarged)
 
 
-def resampled(built: Built, config: ConfigDict) -> Built:
+def resampled(built: Built, config: ConfigDict, specs: Specs) -> Built:
     """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
     sampler, settings = _sampling(config, built.process, built.sampler.apply_fn, built.sampler.mesh)
-    return built._replace(sampler=sampler, settings=settings, lowres=_lowres(config))
+    conditions = dataclasses.replace(built.conditions, lowres=_lowres(config, specs))
+    return built._replace(sampler=sampler, settings=settings, conditions=conditions)
 
 
 def _sampling(
@@ -126,35 +139,10 @@ def label_floor(config: ConfigDict) -> float:
     return float(schedule.level(config.data.label_precision))
 
 
-def initial_params(built: Built, config: ConfigDict, specs: Specs):
+def initial_params(built: Built, config: ConfigDict, specs: Specs) -> Any:
     """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
     size = tuple(config.data.size)
-    tokens: Any = None if specs.vocabulary is None else np.zeros((1, specs.vocabulary.length), np.int32)
-    if isinstance(built.text_encoder, GivenText):
-        tokens = built.text_encoder.prepare(None, 1)
-    one = TrainBatch(np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32), tokens)
-    return init_params(built.process, built.network, built.text_encoder, jax.random.key(0), one)
-
-
-def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs, ema: float | None = None):
-    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel); those of
-    an export.
-
-    Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
-    """
-    shapes = jax.eval_shape(lambda: initial_params(built, config, specs))
-    if is_export(workdir):
-        if ema is not None:
-            raise ValueError(f"{workdir} is an export and holds one average: its length is chosen when it is made")
-        return restore_export(workdir, shapes)
-    if ema is None and not (workdir / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{workdir}: no checkpoint found, there is neither checkpoints nor {WEIGHTS} in it")
-    stored = {**shapes, **jax.eval_shape(lambda: training_params(LossConfig(**config.loss)))}
-    profiles = tuple(config.optim.ema_profiles)
-    if ema is None:
-        params = restore_ema(workdir / "checkpoints", stored)
-    elif profiles:
-        params = average_of(workdir / "snapshots", stored, profiles, ema)
-    else:
-        raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
-    return {name: params[name] for name in shapes}
+    image, layout = np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32)
+    inputs = {} if built.conditions.text is None else {"text": built.conditions.text.read(None, 1)}
+    one = TrainBatch(image, layout, inputs)
+    return init_params(built.process, built.network, built.conditions, jax.random.key(0), one)

@@ -4,8 +4,8 @@ Two paths compute the same function: a fused one, and an explicit one with float
 control module is attached or where the maps are asked for (apply with `mutable=['attention']`).
 
 A control is `control(scores, grid, context_region, areas, embedding) -> weights` with scores (B, heads, Q, S),
-grid = (h, w) and Q = h*w, context_region int (B, S) (-1 on null, time and global keys), areas the pyramids of
-`condition.extra` that start with 'areas/', embedding (B, D). Masked keys have the score -inf.
+grid = (h, w) and Q = h*w, context_region int (B, S) (-1 on null, time and global keys), areas the pyramid
+`condition.areas` by stride, embedding (B, D). Masked keys have the score -inf.
 
 Two styles: `Attention`, with keys and values for each head, and Imagen's (Saharia et al. 2022): `CrossAttention`, and
 `MultiQueryAttention` whose pixels and context share one head of keys and values (Shazeer 2019).
@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from gcdiff.models.layers import Conv, GroupNorm, LayerNorm
 
-Control = Callable[[Array, tuple[int, int], Array, Mapping[str, Array], Array], Array]
+Control = Callable[[Array, tuple[int, int], Array, Mapping[int, Array], Array], Array]
 
 
 class Context(NamedTuple):

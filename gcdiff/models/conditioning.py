@@ -16,7 +16,7 @@ from jaxtyping import Array
 from gcdiff.models.attention import Context, FeedForward
 from gcdiff.models.layers import LayerNorm
 from gcdiff.models.level_features import LevelEmbedding, LevelFourier, level_features
-from gcdiff.types import Condition, Pair, Text
+from gcdiff.types import Condition, Pair
 
 POSITIONS = 512
 """The longest text that a resampler has positions for."""
@@ -45,7 +45,7 @@ def levels_and_text(net: Any, log_snr: Pair, condition: Condition) -> tuple[Arra
         features = jnp.concatenate([level_features(m) for m in maps], axis=-1)
         embedding, *tokens = LevelEmbedding(width, net.level_tokens, net.text_features, name="levels")(features)
     if condition.lowres is not None:
-        level = condition.lowres.level[:, None, None]
+        level = condition.lowres.log_snr[:, None, None]
         more, more_tokens = embed(level, "lowres_fourier", "lowres_level", net.level_tokens)
         embedding, tokens = embedding + more, [*tokens, more_tokens]
     if net.text_latents:
@@ -72,8 +72,8 @@ def _with_levels(context: Context | None, tokens: list[Array]) -> Context:
 class TextContext(nn.Module):
     """`condition` -> (Context of projected tokens (B, T, D), pooled text (B, D)).
 
-    Where `drop_text` is set, no token is visible (attention has its own null key) and the pooled vector is a learned
-    null. All tokens have region -1 (they speak of the whole picture). Without text: (None, None).
+    Without a real token none is visible (attention has its own null key) and the pooled vector is a learned null.
+    All tokens have region -1 (they speak of the whole picture). Without text: (None, None).
     """
 
     features: int
@@ -83,7 +83,7 @@ class TextContext(nn.Module):
         text = condition.text
         if text is None:
             return None, None
-        mask = _kept(text, condition)
+        mask = text.mask
         tokens = nn.Dense(self.features, name="project")(text.tokens)
         shares = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         pooled = nn.LayerNorm(name="norm")(jnp.einsum("bt,btd->bd", shares, tokens))
@@ -95,8 +95,8 @@ class TextContext(nn.Module):
 class ResampledText(nn.Module):
     """`condition` -> (Context of `latents` + 4 tokens (B, S, features), pooled text (B, width)).
 
-    Tokens are projected, cut or padded to `length`, and learned null tokens stand where there is none and, where
-    `drop_text` is set, everywhere: the resampler sees no mask. Without text: (None, None).
+    Tokens are projected, cut or padded to `length`, and learned null tokens stand where there is none: the resampler
+    sees no mask. Without a real token the pooled vector is a learned null. Without text: (None, None).
     """
 
     features: int
@@ -112,7 +112,7 @@ class ResampledText(nn.Module):
         if text is None:
             return None, None
         pad = ((0, 0), (0, max(self.length - text.tokens.shape[1], 0)))
-        mask = jnp.pad(_kept(text, condition)[:, : self.length], pad)[..., None]
+        mask = jnp.pad(text.mask[:, : self.length], pad)[..., None]
         tokens = nn.Dense(self.features, name="project")(text.tokens)[:, : self.length]
         null = self.param("null_tokens", nn.initializers.normal(1.0), (self.length, self.features))
         tokens = jnp.where(mask, jnp.pad(tokens, (*pad, (0, 0))), null)
@@ -120,8 +120,7 @@ class ResampledText(nn.Module):
         pooled = LayerNorm(use_bias=True, name="norm")(tokens.mean(axis=1))
         pooled = nn.Dense(self.width, name="pooled1")(nn.silu(nn.Dense(self.width, name="pooled0")(pooled)))
         null = self.param("null_pooled", nn.initializers.normal(1.0), (1, self.width))
-        if condition.drop_text is not None:
-            pooled = jnp.where(condition.drop_text[:, None], null, pooled)
+        pooled = jnp.where(text.mask.any(axis=1, keepdims=True), pooled, null)
         shape = tokens.shape[:2]
         return Context(tokens, jnp.ones(shape, bool), jnp.full(shape, -1)), pooled
 
@@ -172,8 +171,3 @@ class ResamplerAttention(nn.Module):
         y = jax.nn.dot_product_attention(q, k, v)
         y = nn.Dense(x.shape[-1], use_bias=False, name="out")(y.reshape(*y.shape[:-2], inner))
         return LayerNorm(use_bias=True, name="norm_out")(y)
-
-
-def _kept(text: Text, condition: Condition) -> Array:
-    """The tokens that are told, bool (B, T)."""
-    return text.mask if condition.drop_text is None else text.mask & ~condition.drop_text[:, None]

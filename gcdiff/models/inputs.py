@@ -53,5 +53,5 @@ def lowres_channels(net: Any, lowres: LowRes, width: int, size: tuple[int, int])
     table = nn.Embed(net.num_classes, width, embedding_init=nn.initializers.normal(1.0), name="lowres_labels")
     y = lowres.layout
     e = y @ table.embedding if jnp.issubdtype(y.dtype, jnp.floating) else table(y)
-    unknown = level_flags(lowres.level)[1][:, None, None, None]
+    unknown = level_flags(lowres.log_snr)[1][:, None, None, None]
     return jnp.concatenate([enlarge(a, size) for a in (lowres.image, e)], axis=-1) * (1 - unknown)

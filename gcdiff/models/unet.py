@@ -56,8 +56,8 @@ class JointUNet(nn.Module):
     the input.
 
     `lowres`: a super-resolution stage, which reads `condition.lowres`: an image (B, h', w', C) and a layout int32 or
-    shares of classes float32 (B, h', w', K), noised for augmentation, with h' a divisor of h; `level` (B,) is the
-    log-SNR of that noise. Its labels have a table of their own.
+    shares of classes float32 (B, h', w', K), noised for augmentation, with h' a divisor of h; `log_snr` (B,)
+    is that of the noise. Its labels have a table of their own.
 
     `remat`: the levels whose activations are computed again in the backward pass instead of being kept; one value is
     for all levels.
@@ -137,8 +137,7 @@ class JointUNet(nn.Module):
             pixels = jnp.concatenate([pixels, lowres], axis=-1)
         self._check_size(pixels.shape)
         embedding, context = levels_and_text(self, log_snr, condition)
-        areas = {k: v for k, v in condition.extra.items() if k.startswith("areas/")}
-        told = embedding, context, areas
+        told = embedding, context, condition.areas
 
         x = self._stem(pixels, maps, embedding)
         skips, last = [], len(self.mults) - 1
@@ -226,8 +225,6 @@ class JointUNet(nn.Module):
         return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
 
     def _check(self, condition: Condition) -> None:
-        if condition.estimate is not None:
-            raise ValueError("this network has no input for condition.estimate")
         if (condition.lowres is not None) != self.lowres:
             raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
 
@@ -237,12 +234,12 @@ class JointUNet(nn.Module):
             raise ValueError(f"image size {shape[1]}x{shape[2]} is not divisible by the network's stride {stride}")
 
     def _inject(self, x: Array, condition: Condition, stride: int, name: str) -> Array:
-        extra = condition.extra.get(f"inject/{stride}")
-        if extra is None:
+        features = condition.inject.get(stride)
+        if features is None:
             return x
         zero = nn.initializers.zeros
         conv = Conv(x.shape[-1], kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=f"{name}_inject")
-        return x + conv(extra)
+        return x + conv(features)
 
     def _heads(self, x: Array, pixels: Array, maps: Array | None, lowres: Array | None, embedding, table) -> Pair:
         """A convolution per head, beside the pixels themselves; at full resolution beside the low-resolution pair."""

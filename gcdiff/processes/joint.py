@@ -14,14 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gcdiff.processes import categorical, gaussian
 from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.bits import BitsProcess
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.layout import LayoutProcess
-from gcdiff.schedules import Schedule
-from gcdiff.types import Condition, Denoiser, LowRes, Pair, pair_map
+from gcdiff.types import Condition, Denoiser, Pair, pair_map
 
 Predictor = Callable[[Pair, Pair, Condition], Pair]
 """(noisy, levels, condition) -> Pair(clean image estimate, the layout process's clean prediction)."""
@@ -31,15 +29,10 @@ LAYOUT_PROCESSES = {"uniform": UniformProcess, "absorbing": AbsorbingProcess, "b
 
 @dataclasses.dataclass(frozen=True)
 class JointProcess:
-    """An image process and a layout process side by side; every method takes and returns Pairs.
-
-    `lowres` is the schedule of the noise on the low-resolution pair that a super-resolution stage is given, of both its
-    sides: noise augmentation (Ho et al. 2022, cascaded diffusion models, section 4.2). None in every other model.
-    """
+    """An image process and a layout process side by side; every method takes and returns Pairs."""
 
     image: GaussianProcess | None
     layout: LayoutProcess | None
-    lowres: Schedule | None = None
 
     def _sides(self) -> Pair:
         return Pair(self.image, self.layout)
@@ -69,20 +62,6 @@ class JointProcess:
             lambda p, k, c, x, s, t: p.reverse(k, c, x, s, t), self._sides(), self._keys(key), clean, noisy, s, t
         )
 
-    def augment(self, key: Array, lowres: LowRes) -> LowRes:
-        """A draw of a low-resolution pair at its level (B,), or of one example without the batch's axis.
-
-        Of shares (B, h, w, K) a label is drawn for every pixel first. VOID comes out uniform whatever the level. What
-        comes out is int32 (B, h, w) for either form.
-        """
-        k_image, k_draw, k_layout = jax.random.split(key, 3)
-        level, layout = jnp.asarray(lowres.level)[..., None, None], lowres.layout
-        image = gaussian.corrupt(k_image, lowres.image, self.lowres.log_snr(level)[..., None])
-        if jnp.issubdtype(layout.dtype, jnp.floating):
-            layout = jax.random.categorical(k_draw, jnp.log(layout)).astype(jnp.int32)
-        layout = categorical.corrupt(k_layout, layout, self.lowres.keep(level), self.layout.num_classes)
-        return LowRes(image, layout, lowres.level)
-
     def clip_levels(self, levels: Pair) -> Pair:
         """Levels no higher than the image's network is asked at."""
         if self.image is None or levels.image is None:
@@ -94,10 +73,6 @@ class JointProcess:
 
         def denoise(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
             log_snr = pair_map(lambda p, t: p.log_snr(t), self._sides(), levels)
-            lowres = condition.lowres
-            if lowres is not None and self.lowres is not None:
-                lowres = lowres._replace(level=self.lowres.log_snr(lowres.level))
-                condition = dataclasses.replace(condition, lowres=lowres)
             return apply_fn({"params": params}, noisy, log_snr, condition)
 
         return denoise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,43 +13,36 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from gcdiff import parallel
-from gcdiff.codecs import to_uint8
-from gcdiff.conditions.conditions import TrainBatch, condition, encode, init_params
-from gcdiff.conditions.lowres import LowResInput
-from gcdiff.evaluation.segmentation import confusion, mean_iou
+from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditions import Conditions, init_params
 from gcdiff.levels import LevelShares, draw
 from gcdiff.losses import diffusion
-from gcdiff.parallel import BATCH, WHOLE
-from gcdiff.pictures import colorize, display, overlay, sheet, void_left_out
 from gcdiff.processes.joint import JointProcess
-from gcdiff.rng import stream
-from gcdiff.samplers.sample import PLAIN, Sampler, Settings, example_keys, given_values, run
-from gcdiff.training import balance
-from gcdiff.training.task import split_numbers
-from gcdiff.types import VOID, Condition, ImageSpec, LabelSpec, LowRes, Pair, pair_map
-
-RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
+from gcdiff.samplers.sample import Sampler, Settings
+from gcdiff.training import balance, look
+from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair, pair_map
 
 
 class Drawn(NamedTuple):
-    """A batch and what a step has drawn for it, every array batch first: levels and known-masks, the noisy pair, whose
-    text is dropped (B,) (None: nobody's), what a stage is given, and keys (B,) of which the first says which features
-    of the network are dropped (None: none are)."""
+    """A batch and what a step has drawn for it, every array batch first.
+
+    levels, known: the noise levels and the masks of known pixels; noisy: the pair at these levels; conditions: the
+    draws of the conditionings by name; features: keys (B,) of which the first says which features of the network are
+    dropped, or None where none are.
+    """
 
     batch: TrainBatch
     levels: Pair
     known: Pair
     noisy: Pair
-    drop: Any = None
-    lowres: LowRes | None = None
+    conditions: Mapping[str, Any]
     features: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the two losses and their dependence on the level. `balance` divides each by what is expected of it at
-    its level, which is learned (`gcdiff.training.balance`)."""
+    """Weights of the two losses, and how they depend on the level. With `balance` each is divided by its expected value
+    at that level, which is learned (`gcdiff.training.balance`)."""
 
     image: float = 1.0
     layout: float = 1.0
@@ -68,21 +61,19 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class JointTask:
-    """What the training loop needs to know of a joint model.
+    """A joint model as the training loop sees it (`gcdiff.training.task.Task`).
 
-    `heldout` is a fixed batch for the numbers and pictures, `seen` one of training examples for the gap between them;
-    `initial` optionally replaces the freshly drawn parameters of network and text by given ones. With `lowres` the
-    model is a super-resolution stage: it is given the low-resolution pair of the data, in training and in numbers.
-    Numbers and pictures are computed on the devices of the sampler's mesh, and do not depend on how many they are.
+    `heldout` is a fixed batch for numbers and pictures, `seen` one of training examples for the gap between the two;
+    `initial` optionally replaces the fresh parameters of network and conditionings by given ones; `photometric` varies
+    the colours of images that are wholly known. Numbers and pictures are computed on the devices of the sampler's mesh
+    and do not depend on their number (`gcdiff.training.look`).
     """
 
     process: JointProcess
     network: Any
-    text_encoder: Any | None
+    conditions: Conditions
     loss: LossConfig
     levels: LevelShares
-    drop_text: float
-    drop_text_given_image: float
     photometric: float
     image: ImageSpec
     labels: LabelSpec
@@ -94,7 +85,6 @@ class JointTask:
     chunk: int = 16
     initial: Callable[[Any], Any] | None = None
     seen: TrainBatch | None = None
-    lowres: LowResInput | None = None
 
     @property
     def segments(self) -> bool:
@@ -103,7 +93,7 @@ class JointTask:
 
     @property
     def precision(self) -> str:
-        """What the network computes in."""
+        """The name of the type that the network computes in."""
         return jnp.dtype(self.network.dtype).name
 
     @property
@@ -111,36 +101,35 @@ class JointTask:
         """The devices that numbers and pictures are computed on; None for a single one."""
         return self.sampler.mesh
 
-    @property
-    def devices(self) -> int:
-        """How many they are."""
-        return 1 if self.mesh is None else self.mesh.size
-
     def init(self, key: Array) -> Any:
         """Fresh parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
-        params = init_params(
-            self.process, self.network, self.text_encoder, key, jax.tree.map(lambda a: a[:1], self.heldout)
-        )
+        one = jax.tree.map(lambda a: a[:1], self.heldout)
+        params = init_params(self.process, self.network, self.conditions, key, one)
         params = self.initial(params) if self.initial is not None else params
         return {**params, **training_params(self.loss)}
 
     def draw(self, batch: TrainBatch, key: Array) -> Drawn:
-        """What a step draws, before anything is computed from the parameters: levels, noise, whose text is dropped."""
-        k_levels, k_noise, k_drop, k_vary, k_features = jax.random.split(key, 5)
+        """All that a step draws, before anything is computed from the parameters: levels, noise, conditionings."""
+        k_levels, k_noise, k_conditions, k_vary, k_features = jax.random.split(key, 5)
         levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3], batch.has_image)
-        # Questions about a whole given image are mostly asked without a caption; and its colours, which carry no loss
-        # there, may vary without the model learning to draw such colours.
-        given = known.image.all(axis=(1, 2))
-        drop = jax.random.bernoulli(k_drop, jnp.where(given, self.drop_text_given_image, self.drop_text))
         if self.photometric:
-            batch = batch._replace(
-                image=jnp.where(given[:, None, None, None], self._vary(k_vary, batch.image), batch.image)
-            )
-        lowres = None
-        if self.lowres is not None:
-            lowres = self.lowres.draw(jax.random.fold_in(key, 5), self.process, batch)
+            # The colours of a given image carry no loss: they may vary without the model learning to draw such colours.
+            whole = known.image.all(axis=(1, 2))[:, None, None, None]
+            batch = batch._replace(image=jnp.where(whole, self._vary(k_vary, batch.image), batch.image))
+        conditions = self.conditions.draw(k_conditions, batch, known)
         features = jax.random.split(k_features, len(batch.layout))
-        return Drawn(batch, levels, known, self.noised(batch, levels, k_noise), drop, lowres, features)
+        return Drawn(batch, levels, known, self.noised(batch, levels, k_noise), conditions, features)
+
+    def diagonal(self, batch: TrainBatch, t: Array, key: Array) -> Drawn:
+        """A batch with both modalities at levels t (B,) and nothing known; void pixels and missing images at 1."""
+        t = t[:, None, None]
+        levels = Pair(
+            jnp.where(batch.no_image, 1.0, jnp.broadcast_to(t, batch.image.shape[:3])),
+            jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
+        )
+        known = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
+        conditions = self.conditions.fixed(jax.random.fold_in(key, 3), batch)
+        return Drawn(batch, levels, known, self.noised(batch, levels, key), conditions)
 
     def loss_of(self, params: Any, drawn: Drawn) -> tuple[Array, dict[str, Array]]:
         """The mean loss of what was drawn and its parts."""
@@ -205,8 +194,7 @@ class JointTask:
         if drawn.features is not None:
             apply = functools.partial(apply, rngs={"dropout": drawn.features[0]})
         denoise = self.process.denoiser(apply, params["network"])
-        told = condition(self.text_encoder, params, batch.tokens, drawn.drop)
-        output = denoise(noisy, levels, dataclasses.replace(told, lowres=drawn.lowres))
+        output = denoise(noisy, levels, self.conditions.condition(params, drawn.conditions))
         channels = diffusion.channel_weights(self.image)
         image = diffusion.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
@@ -219,114 +207,14 @@ class JointTask:
         return Pair(image, layout)
 
     def evaluate(self, params: Any, step: int) -> dict[str, float | np.ndarray]:
-        """Numbers on the held-out batch: both losses by ranges of the level, and the mIoU of one-call segmentation;
-        and how much worse they are than on as many training examples (`gap`). `losses/...` are the losses of the
-        held-out examples (N,) whose means the losses are."""
-        out = self._numbers(params, self.heldout)
-        if self.seen is not None:
-            seen, _ = split_numbers(self._numbers(params, self.seen))
-            gaps = {name: out[name] - value for name, value in seen.items()}
-            out["image_gap"] = sum(v for k, v in gaps.items() if k.startswith("image")) / len(RANGES)
-            out["layout_gap"] = sum(v for k, v in gaps.items() if k.startswith("layout")) / len(RANGES)
-            if self.segments:
-                out["segmentation_gap"] = -gaps["segmentation_miou"]
-        return out
-
-    def _numbers(self, params: Any, batch: TrainBatch) -> dict[str, Any]:
-        out = {}
-        for low, high in RANGES:
-            t = low + (high - low) * (np.arange(len(batch.image), dtype=np.float32) + 0.5) / len(batch.image)
-            of_each = []
-            for i, (part, rows, count) in enumerate(self._parts(batch)):
-                chunks = i * self.devices + np.arange(self.devices)
-                keys = jax.vmap(functools.partial(stream, 0, "heldout"))(chunks)
-                part, at, keys = parallel.place((part, t[rows], keys), self.mesh, BATCH)
-                values = parallel.to_host(self._losses_at(params, part, at, keys))
-                of_each.append(pair_map(lambda a, count=count: a[:count], values))
-            for side, values in zip(Pair._fields, zip(*of_each, strict=True), strict=True):
-                each = np.concatenate(values)
-                out[f"{side}_{low:g}_{high:g}"] = float(each.mean(dtype=np.float64))
-                out[f"losses/{side}_{low:g}_{high:g}"] = each
-        if self.segments:
-            truth, seen = (void_left_out(y, self.labels) for y in (batch.layout, self.segment(params, batch)))
-            out["segmentation_miou"] = mean_iou(confusion(truth, seen, self.labels.num_classes))
-        return out
-
-    def _parts(self, batch: TrainBatch):
-        """A batch in rounds, a chunk of the sampler's size on every device, the last one padded: (examples, their rows,
-        how many of them count)."""
-        num, size = len(batch.image), self.devices * self.chunk
-        for first in range(0, num, size):
-            rows = np.minimum(np.arange(first, first + size), num - 1)
-            yield jax.tree.map(lambda a, rows=rows: a[rows], batch), rows, min(size, num - first)
-
-    @jax.jit(static_argnums=0)
-    def _losses_at(self, params: Any, batch: TrainBatch, t: Array, keys: Array) -> Pair:
-        """Both losses (B,) on the diagonal at levels t (B,), void pixels unknown; a key for each device's chunk."""
-        return parallel.on_each(self.mesh, self._losses_of_chunk, (WHOLE, BATCH, BATCH, BATCH), BATCH)(
-            params, batch, t, keys
-        )
-
-    def _losses_of_chunk(self, params: Any, batch: TrainBatch, t: Array, keys: Array) -> Pair:
-        key, t = keys[0], t[:, None, None]
-        levels = Pair(
-            jnp.where(batch.no_image, 1.0, jnp.broadcast_to(t, batch.image.shape[:3])),
-            jnp.where(batch.layout == VOID, 1.0, jnp.broadcast_to(t, batch.layout.shape)),
-        )
-        nothing = Pair(jnp.zeros(batch.image.shape[:3], bool), jnp.zeros(batch.layout.shape, bool))
-        lowres = None
-        if self.lowres is not None:
-            lowres = self.lowres.draw(jax.random.fold_in(key, 3), self.process, batch, self.lowres.level)
-        return self.losses(params, Drawn(batch, levels, nothing, self.noised(batch, levels, key), lowres=lowres))
-
-    def _told(self, params: Any, batch: TrainBatch, keys: Array, drop=None) -> Condition:
-        """What a chunk of held-out examples is told in sampling."""
-        lowres, clean = None, Pair(batch.image, batch.layout)
-        if self.lowres is not None:
-            lowres = self.lowres.told(self.process, keys, self.lowres.reduce(clean), self.mesh)
-        tokens, drop = parallel.place((batch.tokens, drop), self.mesh, BATCH)
-        return dataclasses.replace(encode(self.text_encoder, params, tokens, drop, self.mesh), lowres=lowres)
-
-    def segment(self, params: Any, batch: TrainBatch) -> np.ndarray:
-        """The most probable layout of each image after one call, int32 (B, H, W)."""
-        sampler = dataclasses.replace(self.sampler, branches=())
-        found = []
-        for part, rows, count in self._parts(batch):
-            known = Pair(np.ones(part.image.shape[:3], bool), np.zeros(part.layout.shape, bool))
-            keys = example_keys(0, rows)
-            given = given_values(keys, Pair(part.image, part.layout), known).placed(self.mesh)
-            told = self._told(params, part, keys, np.ones(len(rows), bool))
-            row = np.ones(2, np.float32)
-            state = sampler.begin(given, row).state
-            p = sampler.probabilities(params["network"], state, given, row, told, PLAIN)
-            found.append(parallel.to_host(p)[:count].argmax(axis=-1))
-        return np.concatenate(found).astype(np.int32)
+        """Numbers on the held-out batch (`gcdiff.training.look.numbers`)."""
+        return look.numbers(self, params)
 
     def sample(self, params: Any, step: int) -> dict[str, np.ndarray]:
-        """A look: pairs drawn for the first held-out captions, and the segmentation of the held-out images."""
-        batch, shown = next(self._parts(self.heldout))[0], min(8, self.chunk)
-        known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
-        keys = example_keys(0, np.arange(len(batch.image)))
-        given = given_values(keys, Pair(batch.image, batch.layout), known).placed(self.mesh)
-        told = self._told(params, batch, keys)
-        state = parallel.to_host(run(self.sampler, params["network"], self.path, given, told, self.settings))
-        images = display(to_uint8(state.image), self.image)[:shown]
-        layouts = np.asarray(self.process.layout.decode(state.layout))[:shown]
-        first = Pair(batch.image[:shown], batch.layout[:shown])
-        real = display(to_uint8(first.image), self.image)
-        rows = {
-            **({} if self.lowres is None else self.lowres.pictures(first, self.image, self.labels)),
-            "drawn: image": images,
-            "drawn: layout": colorize(layouts, self.labels),
-            "held out": real,
-            "held out: labels": colorize(first.layout, self.labels),
-        }
-        if self.segments:
-            segmented = self.segment(params, self.heldout)[:shown]
-            rows["held out, segmented in one call"] = overlay(real, segmented, self.labels)
-        return {"pairs": sheet([list(row) for row in rows.values()], list(rows))}
+        """Pictures of the held-out batch (`gcdiff.training.look.pictures`)."""
+        return look.pictures(self, params)
 
 
 def training_params(loss: LossConfig) -> dict[str, Any]:
-    """Fresh parameters that are trained and saved with a model's own, and that nothing but its training needs."""
+    """Fresh parameters that nothing but training needs; they are trained and saved beside the model's own."""
     return {"balance": balance.init()} if loss.balance else {}

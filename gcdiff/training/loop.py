@@ -179,7 +179,7 @@ class _Run:
         self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, said, self.seed).compile())
         seconds, parts = time.monotonic() - start, config.accumulate
         self.progress.say(compiled_line(self.update, seconds, parts))
-        peak = peak_flops(mesh.devices.flat[0].device_kind, getattr(self.task, "precision", "float32"))
+        peak = peak_flops(mesh.devices.flat[0].device_kind, self.task.precision)
         self.meter = Meter(examples, step_flops(self.update, parts), peak)
 
     def wait_for(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the training loop knows of the thing it trains."""
+"""What is trained, as everything that trains it sees it: `gcdiff train`, the loop, evaluation while training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from jaxtyping import Array
 
 
 class Task(Protocol):
-    """Parameters, a loss, pictures and held-out numbers. `params` and `batch` are pytrees that the loop never opens."""
+    """Parameters, a loss, pictures and held-out numbers. `params` and batches are pytrees that the loop never opens.
+
+    precision: the name of the type that it computes in, as 'float32'; heldout: a batch of held-out examples, arrays of
+    the shapes of training batches but for the number of rows.
+    """
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def heldout(self) -> Any: ...
 
     def init(self, key: Array) -> Any:
         """The parameters at the start of training. Pure; runs under jit."""

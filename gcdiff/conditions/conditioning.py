@@ -1,0 +1,82 @@
+"""What a conditioning is: one thing that a network reads besides the noisy pair and its levels.
+
+A text, a low-resolution pair, regions: each is a frozen, hashable dataclass with the methods of `Conditioning`, in a
+module of its own. `gcdiff.conditions.conditions.Conditions` joins them. docs/extending.md adds one, step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Array
+
+from gcdiff.types import Condition, ImageSpec, LabelSpec, Pair
+
+
+class TrainBatch(NamedTuple):
+    """A batch of examples, every array batch first.
+
+    image float32 (B, h, w, C) in [-1, 1]; layout int32 (B, H, W) with VOID; inputs: for each conditioning by name what
+    `Conditioning.collate` made of the examples; has_image bool (B,), or None where no image is missing.
+    """
+
+    image: Any
+    layout: Any
+    inputs: Mapping[str, Any] = {}
+    has_image: Any = None
+
+    @property
+    def no_image(self) -> Any:
+        """Whose image is missing, bool (B, 1, 1), or False."""
+        return False if self.has_image is None else ~self.has_image[:, None, None]
+
+
+class Conditioning(Protocol):
+    """One thing that a network reads, from data or a question to its field of `Condition`.
+
+    *Inputs* are what is known of examples before any random number is drawn: arrays, batch first. *Draws* are inputs
+    with all their random numbers: noise, and which examples do without. Both are pytrees of the conditioning's own
+    choice.
+    """
+
+    def init(self, key: Array, batch: TrainBatch) -> Any:
+        """Fresh parameters of its own, trained with the network's; {} for none."""
+        ...
+
+    def collate(self, batch: Any) -> Any:
+        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, as numpy arrays; None where it takes nothing but
+        image and layout."""
+        ...
+
+    def read(self, value: Any, num: int) -> Any:
+        """The inputs of `num` examples in what a question says, as numpy arrays; `value` is None where it says nothing.
+
+        Raises ValueError, in one line, for what cannot be read.
+        """
+        ...
+
+    def of_examples(self, batch: TrainBatch) -> Any:
+        """The inputs, as `read` gives them, of examples at hand: what held-out pictures are drawn with."""
+        ...
+
+    def draw(self, key: Array, batch: TrainBatch, known: Pair) -> Any:
+        """The draws of a training step. `known` are the masks of the known pixels. Pure; runs under jit."""
+        ...
+
+    def fixed(self, key: Array, batch: TrainBatch) -> Any:
+        """The draws of held-out numbers: nothing is left out, noise has the level of sampling. Pure; runs under jit."""
+        ...
+
+    def noise(self, keys: Array, inputs: Any) -> Any:
+        """The draws of sampling, of inputs by a key for each example (B,). Pure; runs under jit."""
+        ...
+
+    def write(self, params: Any, draws: Any, condition: Condition) -> Condition:
+        """The condition with this one's field. `params` are what `init` gave, as trained. Pure and differentiable."""
+        ...
+
+    def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
+        """Rows for the sheet of held-out pictures: uint8 (B, H, W, 3) by their titles; {} for none."""
+        ...

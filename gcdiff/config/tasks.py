@@ -1,0 +1,136 @@
+"""The kinds of tasks that a config can name in `task`, and what is the same for all: batches, checkpoints, a start.
+
+Nothing else in the project knows which task a run trains: `gcdiff train`, the loop, evaluation while training,
+`restore_params` and `gcdiff.load` use what a `TaskKind` and the `gcdiff.training.task.Task` it builds declare. A new
+task is entered in TASKS; docs/extending.md adds one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gcdiff.config.checks import check_joint, check_values
+from gcdiff.config.data import Specs, Splits
+from gcdiff.config.parts import build, initial_params
+from gcdiff.config.rundir import load_run
+from gcdiff.config.training import joint_batches, joint_task
+from gcdiff.training.checkpoint import restore_ema
+from gcdiff.training.export import WEIGHTS, is_export, restore_export
+from gcdiff.training.joint_task import LossConfig, training_params
+from gcdiff.training.snapshots import average_of
+from gcdiff.training.task import Task
+from gcdiff.training.transfer import Names, transfer
+
+ANOTHER_ORDER = 0x9E3779B9
+"""Added to the seed of the data for each other order of them."""
+
+
+class TaskKind(NamedTuple):
+    """How a config becomes a task, and a run of it a model.
+
+    check: (config), raises ValueError for values that this task cannot have
+    build: (config, specs, data, initial, devices) -> the `Task`; `initial` replaces fresh parameters where it is given
+    collate: (config, specs) -> a function from the pipeline's batches to training batches
+    params: (config, specs) -> fresh parameters of the model; only their shapes are used where a run is restored
+    training_params: (config) -> those that training alone needs, saved beside the model's
+    model: 'module:class' of what `gcdiff.load` gives, by its classmethod `restored(workdir, ema, encoder)`
+    """
+
+    check: Callable[[ConfigDict], None]
+    build: Callable[..., Task]
+    collate: Callable[[ConfigDict, Specs], Callable[[Any], Any]]
+    params: Callable[[ConfigDict, Specs], dict[str, Any]]
+    training_params: Callable[[ConfigDict], dict[str, Any]]
+    model: str
+
+
+TASKS: dict[str, TaskKind] = {
+    "joint": TaskKind(
+        check=check_joint,
+        build=joint_task,
+        collate=joint_batches,
+        params=lambda config, specs: initial_params(build(config, specs), config, specs),
+        training_params=lambda config: training_params(LossConfig(**config.loss)),
+        model="gcdiff.api.model:Model",
+    ),
+}
+
+
+def kind(config: ConfigDict) -> TaskKind:
+    """The kind of task that a config names. Raises ValueError for one that there is not."""
+    if config.task not in TASKS:
+        raise ValueError(f"config.task is {config.task!r}, expected one of {tuple(TASKS)}")
+    return TASKS[config.task]
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ValueError, naming the field, for a field that does not exist and for a value that cannot be."""
+    check_values(config)
+    kind(config).check(config)
+
+
+def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None, devices=None) -> Task:
+    """The task that a config names, on its data; see `TaskKind.build`."""
+    return kind(config).build(config, specs, data, initial, devices)
+
+
+def model_class(config: ConfigDict) -> Any:
+    """The class of what `gcdiff.load` makes of a run."""
+    module, name = kind(config).model.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def batches(config: ConfigDict, specs: Specs, data: Splits) -> Callable[..., Iterator[Any]]:
+    """A function from a first step, and the number of an order, to an iterator over training batches from there on."""
+    from gcdiff.data.pipeline import batches as pipeline
+
+    finish = kind(config).collate(config, specs)
+
+    def start(step: int, order: int = 0):
+        options = {"start": step, "threads": config.data.threads, "finish": finish}
+        options["share"] = jax.process_index(), jax.process_count()
+        seed = (config.train.seed + order * ANOTHER_ORDER) % 2**32
+        return pipeline(data.train, config.train.batch_size, seed, data.train_transform, **options)
+
+    return start
+
+
+def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float | None = None) -> dict[str, Any]:
+    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel); those of
+    an export. Parameters that only training needs are left out.
+
+    Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
+    """
+    shapes = jax.eval_shape(lambda: kind(config).params(config, specs))
+    if is_export(workdir):
+        if ema is not None:
+            raise ValueError(f"{workdir} is an export and holds one average: its length is chosen when it is made")
+        return restore_export(workdir, shapes)
+    if ema is None and not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{workdir}: no checkpoint found, there is neither checkpoints nor {WEIGHTS} in it")
+    stored = {**shapes, **jax.eval_shape(lambda: kind(config).training_params(config))}
+    profiles = tuple(config.optim.ema_profiles)
+    if ema is None:
+        params = restore_ema(workdir / "checkpoints", stored)
+    elif profiles:
+        params = average_of(workdir / "snapshots", stored, profiles, ema)
+    else:
+        raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
+    return {name: params[name] for name in shapes}
+
+
+def initial_from(workdir: Path, config: ConfigDict, specs: Specs) -> tuple[Callable[[Any], Any], str]:
+    """(a function from fresh parameters to those started from another run's weights, a report of what was taken)."""
+    old_config, old_specs = load_run(workdir)
+    old = restore_params(workdir, old_config, old_specs)
+    names = Names(specs.labels, specs.vocabulary), Names(old_specs.labels, old_specs.vocabulary)
+    fresh = jax.jit(lambda: kind(config).params(config, specs))()
+    params, report = transfer(fresh, old, *names)
+    return lambda _: jax.tree.map(jnp.asarray, params), f"weights of {workdir}: {report}"
