@@ -83,7 +83,7 @@ class Condition:
         """The condition without the field `name` for `examples`, bool (B,), or for all. Raises ValueError where there
         is no such field in it."""
         if (part := getattr(self, name)) is None:
-            raise ValueError(f"there is no {name} to go without: this model was trained without one")
+            raise ValueError(f"to go without {name} needs a {name}; this model was trained without one")
         return dataclasses.replace(self, **{name: part.without(examples)})
 
 

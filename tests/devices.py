@@ -39,15 +39,15 @@ class Small:
     """In the place of a network, and quickly compiled: every pixel sees its own, the mean of all, and the text."""
 
     def init(self, features: int = 8):
-        sizes = {"inside": (3 + CLASSES + 2, 16), "told": (features, 16), "image": (16, 3), "layout": (16, CLASSES)}
+        sizes = {"inside": (3 + CLASSES + 2, 16), "words": (features, 16), "image": (16, 3), "layout": (16, CLASSES)}
         return {name: np.zeros(size, np.float32) for name, size in sizes.items()}
 
     def apply(self, variables, noisy, log_snr, condition):
         p, text = variables["params"], condition.text
         levels = [jnp.broadcast_to(jnp.tanh(level / 8), noisy.layout.shape)[..., None] for level in log_snr]
         x = jnp.concatenate([noisy.image, jax.nn.one_hot(noisy.layout, CLASSES), *levels], axis=-1)
-        told = jnp.where(condition.drop_text[:, None], 0.0, (text.tokens * text.mask[..., None]).sum(axis=1))
-        h = x @ p["inside"] + (told @ p["told"])[:, None, None]
+        words = (text.tokens * text.mask[..., None]).sum(axis=1)
+        h = x @ p["inside"] + (words @ p["words"])[:, None, None]
         h = jnp.tanh(h + h.mean(axis=(1, 2), keepdims=True))
         return Pair(h @ p["image"], h @ p["layout"])
 
@@ -67,7 +67,7 @@ def answers(everything: bool = True) -> dict[str, np.ndarray]:
     built = configs.build(c, specs)
     built = built._replace(network=network, sampler=dataclasses.replace(built.sampler, apply_fn=network.apply))
     tokens = np.zeros((1, specs.vocabulary.length), np.int32)
-    shapes = jax.eval_shape(built.text_encoder.init, jax.random.key(0), tokens)["params"]
+    shapes = jax.eval_shape(built.conditions.text.encoder.init, jax.random.key(0), tokens)["params"]
     rng = np.random.default_rng(1)  # random weights everywhere: answers depend on everything that is given
     shapes = {"network": network.init(), "text": shapes}
     params = jax.tree.map(lambda p: (0.5 * rng.normal(size=p.shape)).astype(np.float32), shapes)

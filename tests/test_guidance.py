@@ -22,13 +22,13 @@ DROPPED = np.array([False, True, False])
 
 def predict(noisy, levels, condition):
     """One answer with text and another without."""
-    drop = condition.drop_text[:, None, None, None]
+    drop = ~condition.text.mask.any(axis=1)[:, None, None, None]
     return Pair(*(jnp.where(drop, b, a) for a, b in zip(WITH, WITHOUT, strict=True)))
 
 
 def guided(image, layout, drop=DROPPED):
     text = Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool))
-    condition = Condition(text=text, drop_text=None if drop is None else jnp.asarray(drop))
+    condition = Condition(text=text if drop is None else text.without(drop))
     return guide(predict, Guidance(Pair(image, layout)), ("text",))(NOISY, LEVELS, condition)
 
 

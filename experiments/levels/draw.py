@@ -17,7 +17,6 @@ from PIL import Image
 import gcdiff
 from gcdiff import paths
 from gcdiff.codecs import to_state, to_uint8
-from gcdiff.conditions.conditions import encode
 from gcdiff.pictures import colorize, sheet
 from gcdiff.samplers.sample import example_keys, given_values, run
 from gcdiff.types import VOID, Pair
@@ -67,12 +66,12 @@ def state(model, example, path: np.ndarray, known: Pair) -> tuple[np.ndarray, np
     )
     # One chunk, on one device.
     sampler, settings = dataclasses.replace(model.built.sampler, mesh=None), model.built.settings
-    tokens = model.specs.vocabulary.encode([TEXT] * chunk)
-    told = encode(model.built.text_encoder, model.params, tokens, np.zeros((chunk,), bool))
+    conditions = model.built.conditions
+    condition = conditions.sampling(model.params, given.keys, conditions.read({"text": TEXT}, chunk))
     if len(path) == 1:
         found = sampler.begin(given, path[0]).state
     else:
-        found = run(sampler, model.params["network"], path, given, told, settings)
+        found = run(sampler, model.params["network"], path, given, condition, settings)
     return to_uint8(found.image[0]), colorize(np.asarray(found.layout)[0], model.labels)
 
 

@@ -101,7 +101,7 @@ def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, r
     (place / "t5").rename(place / "moved")
     try:
         fresh = gcdiff.load(run)
-        gcdiff.api.base.loaded.cache_clear()
+        gcdiff.text.pretrained.loaded.cache_clear()
         with pytest.raises(ValueError, match="encoded by .*t5 .revision .*which is not there.*--encoder"):
             fresh.sample("a red car")
         assert fresh.sample(num=1).image.shape == (1, 16, 16, 3)

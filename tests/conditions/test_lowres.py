@@ -1,4 +1,4 @@
-"""What a super-resolution stage is given, in training and in sampling: noise at a level of each example."""
+"""The low-resolution pair of a super-resolution stage: noise at a level of each example, in training and sampling."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import pytest
 from tiny_models import random_params
 
 from gcdiff import config as configs
-from gcdiff.conditions.conditions import TrainBatch
+from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditions import Conditions
 from gcdiff.conditions.lowres import LowResInput
 from gcdiff.grids import majority
-from gcdiff.processes.categorical import UniformProcess
-from gcdiff.processes.gaussian import GaussianProcess
-from gcdiff.processes.joint import JointProcess
 from gcdiff.samplers.sample import example_keys
 from gcdiff.schedules import Schedule
+from gcdiff.training.look import segment
 from gcdiff.training.task import split_numbers
-from gcdiff.types import VOID, Condition, LowRes, Pair
+from gcdiff.types import VOID, Pair
 
 K = 5
 COSINE, LINEAR = Schedule("cosine"), Schedule("linear")
-PROCESS = JointProcess(GaussianProcess(COSINE, "x0"), UniformProcess(K, COSINE), LINEAR)
-AUGMENT = jax.jit(PROCESS.augment)
+STAGE = LowResInput(2, LINEAR, K)
+AUGMENT = jax.jit(STAGE.augment)
 RNG = np.random.default_rng(0)
 
 
@@ -37,7 +36,7 @@ def pairs(batch, size=(64, 64)):
 def test_each_example_is_noised_to_its_own_level_on_the_schedule_of_its_own():
     image, layout = pairs(4)
     level = np.array([0.0, 0.2, 0.6, 1.0], np.float32)
-    noisy = AUGMENT(jax.random.key(0), LowRes(image, layout, level))
+    noisy = AUGMENT(jax.random.key(0), Pair(image, layout), level)
     np.testing.assert_array_equal(noisy.image[0], image[0])
     np.testing.assert_array_equal(noisy.layout[0], layout[0])
     kept = (noisy.layout == layout).mean((1, 2))
@@ -45,52 +44,50 @@ def test_each_example_is_noised_to_its_own_level_on_the_schedule_of_its_own():
     np.testing.assert_allclose(kept, keep + (1 - keep) / K, atol=0.03)  # 4,096 pixels: 4 standard errors
     rest = noisy.image - LINEAR.alpha(level)[:, None, None, None] * image
     np.testing.assert_allclose(rest.std((1, 2, 3)), LINEAR.sigma(level), atol=0.03)
-    np.testing.assert_array_equal(noisy.level, level)
+    np.testing.assert_array_equal(noisy.log_snr, jax.jit(LINEAR.log_snr)(level))
+    assert noisy.log_snr[1] != COSINE.log_snr(level)[1]
+    nothing = noisy.without(np.array([True, False, False, False]))
+    assert nothing.log_snr[0] == -np.inf and np.all(nothing.log_snr[1:] == noisy.log_snr[1:])
 
 
 def test_shares_are_drawn_from_and_void_is_drawn_uniformly():
     (image, layout), level = pairs(4), np.zeros(4, np.float32)
-    certain = AUGMENT(jax.random.key(1), LowRes(image, np.eye(K, dtype=np.float32)[layout], level))
+    certain = AUGMENT(jax.random.key(1), Pair(image, np.eye(K, dtype=np.float32)[layout]), level)
     np.testing.assert_array_equal(certain.layout, layout)
     law = np.array([0.5, 0.3, 0.2, 0.0, 0.0], np.float32)
-    drawn = AUGMENT(jax.random.key(2), LowRes(image, np.broadcast_to(law, (4, 64, 64, K)), level)).layout
+    drawn = AUGMENT(jax.random.key(2), Pair(image, np.broadcast_to(law, (4, 64, 64, K))), level).layout
     assert drawn.dtype == jnp.int32
     np.testing.assert_allclose(np.bincount(np.ravel(drawn), minlength=K) / drawn.size, law, atol=0.025)
     assert drawn.max() == 2
-    void = AUGMENT(jax.random.key(3), LowRes(image, np.full_like(layout, VOID), level)).layout
+    void = AUGMENT(jax.random.key(3), Pair(image, np.full_like(layout, VOID)), level).layout
     np.testing.assert_allclose(np.bincount(np.ravel(void), minlength=K) / void.size, 1 / K, atol=0.025)
 
 
-def test_a_network_is_told_the_log_snr_of_that_schedule():
-    told = []
-
-    def network(variables, noisy, log_snr, condition):
-        told.append(condition.lowres.level)
-        return noisy
-
-    level = np.array([0.0, 0.3, 1.0], np.float32)
-    noisy, levels = Pair(np.zeros((3, 2, 2, 3)), np.zeros((3, 2, 2), np.int32)), Pair(*np.zeros((2, 3, 1, 1)))
-    PROCESS.denoiser(network, {})(noisy, levels, Condition(lowres=LowRes(noisy.image, noisy.layout, level)))
-    np.testing.assert_array_equal(told[0], LINEAR.log_snr(level))
-    assert told[0][1] != COSINE.log_snr(level)[1]
+def sampled(stage, keys, pair):
+    """The low-resolution pair that a network reads in sampling."""
+    return Conditions(lowres=stage).sampling({}, keys, {"lowres": pair}).lowres
 
 
-def test_what_an_example_is_told_depends_on_its_own_key_alone():
-    stage, pair = LowResInput(2, level=0.5), Pair(*pairs(6, (4, 8)))
-    many = stage.told(PROCESS, example_keys(3, np.arange(6)), pair)
-    one = stage.told(PROCESS, example_keys(3, np.array([4])), Pair(pair.image[4:5], pair.layout[4:5]))
+def test_an_examples_noise_depends_on_its_own_key_alone():
+    stage, pair = dataclasses.replace(STAGE, level=0.5), Pair(*pairs(6, (4, 8)))
+    many = sampled(stage, example_keys(3, np.arange(6)), pair)
+    one = sampled(stage, example_keys(3, np.array([4])), Pair(pair.image[4:5], pair.layout[4:5]))
     for a, b in zip(many, one, strict=True):
         np.testing.assert_array_equal(a[4:5], b)
-    assert np.any(many.layout != stage.told(PROCESS, example_keys(4, np.arange(6)), pair).layout)
-    enlarged = dataclasses.replace(stage, enlarged=True).told(PROCESS, example_keys(3, np.arange(6)), pair)
+    assert np.any(many.layout != sampled(stage, example_keys(4, np.arange(6)), pair).layout)
+    enlarged = sampled(dataclasses.replace(stage, enlarged=True), example_keys(3, np.arange(6)), pair)
     assert enlarged.layout.shape == (6, 8, 16) and np.any(enlarged.layout[:, ::2] != enlarged.layout[:, 1::2])
 
 
 def test_levels_in_training_differ_between_examples_and_stay_below_the_highest():
-    stage, (image, layout) = LowResInput(2, highest=0.4), pairs(64, (4, 8))
-    drawn = jax.jit(lambda k: stage.draw(k, PROCESS, TrainBatch(image, layout, None)))(jax.random.key(0))
+    stage, (image, layout) = dataclasses.replace(STAGE, highest=0.4), pairs(64, (4, 8))
+    batch, known = TrainBatch(image, layout), Pair(np.zeros(layout.shape, bool), np.zeros(layout.shape, bool))
+    drawn = jax.jit(lambda k: stage.draw(k, batch, known))(jax.random.key(0))
     assert drawn.image.shape == (64, 2, 4, 3) and drawn.layout.shape == (64, 2, 4)
-    assert len(np.unique(drawn.level)) == 64 and 0.3 < drawn.level.max() < 0.4 and drawn.level.min() < 0.1
+    level = LINEAR.level(np.asarray(jax.nn.sigmoid(drawn.log_snr)))
+    assert len(np.unique(level)) == 64 and 0.3 < level.max() < 0.4 and level.min() < 0.1
+    fixed = stage.fixed(jax.random.key(0), batch)
+    np.testing.assert_allclose(fixed.log_snr, LINEAR.log_snr(np.float32(stage.level)), rtol=1e-6)
 
 
 def tiny(**data):
@@ -137,11 +134,11 @@ def test_numbers_and_pictures_of_a_stage_are_given_the_pairs_of_the_data():
     data = configs.splits(c)
     task = configs.build_task(c, configs.build_specs(c, data.train), data)
     sampler = dataclasses.replace(task.sampler, apply_fn=Repeats().apply)
-    certain = dataclasses.replace(task.lowres, level=0.0)
-    task = dataclasses.replace(task, network=Repeats(), sampler=sampler, lowres=certain)
+    certain = Conditions(lowres=dataclasses.replace(task.conditions.lowres, level=0.0))
+    task = dataclasses.replace(task, network=Repeats(), sampler=sampler, conditions=certain)
     params, batch = {"network": {}}, task.heldout
     small = majority(batch.layout, 2)
-    np.testing.assert_array_equal(task.segment(params, batch), enlarge(small, 2, (1, 2)))
+    np.testing.assert_array_equal(segment(task, params, batch), enlarge(small, 2, (1, 2)))
     found = task.evaluate(params, 0)
     assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in found.values())
     numbers, distributions = split_numbers(found)
@@ -173,7 +170,8 @@ def test_fields_of_a_stage_that_cannot_be_are_refused(fields, message):
 def test_the_noise_has_the_images_schedule_unless_another_is_named():
     def schedule(c):
         data = configs.splits(c)
-        return configs.build(c, configs.build_specs(c, data.train)).process.lowres
+        lowres = configs.build(c, configs.build_specs(c, data.train)).conditions.lowres
+        return None if lowres is None else lowres.schedule
 
     c = tiny()
     c.process.update(image_schedule="cosine", image_shift=-1.0)

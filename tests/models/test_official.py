@@ -63,7 +63,7 @@ def test_levels_of_each_modality_are_new_parts_that_start_at_zero():
     pair = Pair(rng.normal(size=(*size, 3)).astype(np.float32), rng.integers(0, 4, size))
     lowres = LowRes(pair.image[:, ::2, ::2], pair.layout[:, ::2, ::2], np.float32([0.3, 2.0]))
     text = Text(rng.normal(size=(2, 5, 6)).astype(np.float32), np.arange(5) < np.array([[5], [2]]))
-    condition = Condition().replace(text=text, drop_text=np.array([False, True]), lowres=lowres)
+    condition = Condition(text=text.without(np.array([False, True])), lowres=lowres)
     snr = Pair(*(np.float32([-1.5, 2.25]).reshape(2, 1, 1) for _ in range(2)))
     apart = module.clone(level_inputs="both")
     new = flatten_dict(shapes(apart, 6)).keys() - flatten_dict(params).keys()
@@ -127,7 +127,7 @@ def test_the_released_networks_outputs_and_gradients(which):
     def loss(params):
         """Of the first half, which is told the text, beside the outputs of both."""
         drop = np.arange(2 * len(snr)) >= len(snr)
-        condition = Condition().replace(text=double(text), drop_text=drop, lowres=double(lowres))
+        condition = Condition(text=double(text).without(drop), lowres=double(lowres))
         out = module.apply({"params": params}, double(pair), Pair(*2 * [double(snr)]), condition)
         halves = [Pair(*(side[half] for side in out)) for half in (~drop, drop)]
         return (halves[0].image ** 2).mean() + (halves[0].layout ** 2).mean(), halves

@@ -20,8 +20,7 @@ NET = JointUNet(num_classes=K, dim=16, stem=2, mults=(1, 2), blocks=(1, 1), head
 NOISY = Pair(RNG.normal(size=(B, H, W, 3)).astype(np.float32), RNG.integers(0, K, (B, H, W)).astype(np.int32))
 MAPS = Pair(*RNG.uniform(-9, 9, (2, B, H, W)).astype(np.float32))
 CONDITION = Condition(
-    Text(RNG.normal(size=(B, 6, 12)).astype(np.float32), np.arange(6) < np.array([[6], [3], [1], [4]])),
-    np.array([False, False, False, True]),
+    Text(RNG.normal(size=(B, 6, 12)).astype(np.float32), np.arange(6) < np.array([[6], [3], [1], [0]]))
 )
 
 
@@ -83,7 +82,6 @@ def test_every_input_is_heard():
 def test_masked_and_dropped_text_changes_nothing():
     base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
     tokens = np.where(CONDITION.text.mask[..., None], CONDITION.text.tokens, 9.0)
-    tokens[3] = 5.0  # dropped
     out = apply(NET, PARAMS, NOISY, MAPS, CONDITION.replace(text=CONDITION.text._replace(tokens=tokens)))
     np.testing.assert_array_equal(base.image, out.image)
 
@@ -119,8 +117,7 @@ def test_a_control_sees_the_regions_and_can_forbid_keys():
 
 
 def test_a_zero_started_injection_changes_nothing_and_a_trained_one_does():
-    extra = {"inject/2": np.ones((B, H // 2, W // 2, 7), np.float32)}
-    told = CONDITION.replace(extra=extra)
+    told = CONDITION.replace(inject={2: np.ones((B, H // 2, W // 2, 7), np.float32)})
     params = random_params(PLAIN, told)
     zero = {k: jax.tree.map(np.zeros_like, v) if k.endswith("inject") else v for k, v in params.items()}
     plain = {k: v for k, v in params.items() if not k.endswith("inject")}
@@ -164,8 +161,6 @@ def test_sizes_and_conditions_it_cannot_take_are_refused():
             NET.init, jax.random.key(0), Pair(NOISY.image[:, 1:], NOISY.layout[:, 1:]),
             Pair(MAPS.image[:, 1:], MAPS.layout[:, 1:]), CONDITION,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="estimate"):
-        jax.eval_shape(NET.init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(estimate=NOISY))
     with pytest.raises(ValueError, match="lowres=True, but condition.lowres is None"):
         jax.eval_shape(NET.clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION)
     lowres = LowRes(np.zeros((B, 3, W, 3), np.float32), np.zeros((B, 3, W), np.int32), np.zeros(B, np.float32))

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gcdiff import config as configs
-from gcdiff.conditions.conditions import TrainBatch, encode
+from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditions import Conditions
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
@@ -55,9 +56,10 @@ def test_every_layout_process_trains_and_samples(layout, weight):
     def sample(params):
         known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
         given = given_values(example_keys(0, np.arange(4)), Pair(batch.image, batch.layout), known)
-        told, row = encode(task.text_encoder, params, batch.tokens), jnp.asarray(task.path[0])
+        condition = task.conditions.sampling(params, given.keys, task.conditions.of_examples(batch))
+        row = jnp.asarray(task.path[0])
         state = task.sampler.begin(given, row).state
-        shares = task.sampler.probabilities(params["network"], state, given, row, told, task.settings)
+        shares = task.sampler.probabilities(params["network"], state, given, row, condition, task.settings)
         return task.process.layout.decode(state.layout), shares
 
     labels, shares = jax.eval_shape(sample, params)
@@ -68,7 +70,7 @@ def test_every_layout_process_trains_and_samples(layout, weight):
 @pytest.fixture(scope="module")
 def balanced():
     """A task of balanced losses without text, and what it draws, compiled."""
-    task = dataclasses.replace(tiny("uniform", balanced=True), text_encoder=None, photometric=0.1)
+    task = dataclasses.replace(tiny("uniform", balanced=True), conditions=Conditions(), photometric=0.1)
     return task, jax.jit(task.draw)
 
 
@@ -156,13 +158,13 @@ def test_imprecise_labels_are_noised_from_their_own_level():
             told.append(jnp.min(log_snr.layout))
             return Pair(noisy.image, jnp.broadcast_to(variables["params"], (*noisy.layout.shape, 10)))
 
-    task = dataclasses.replace(task, network=Says(), text_encoder=None)
-    batch = TrainBatch(jnp.zeros((*shape, 3)), seen, None)
+    task = dataclasses.replace(task, network=Says(), conditions=Conditions())
+    batch = TrainBatch(jnp.zeros((*shape, 3)), seen)
     nothing = Pair(jnp.zeros(shape, bool), jnp.zeros(shape, bool))
 
     def loss(logits, level):
         levels = Pair(jnp.full(shape, 0.5), jnp.full(shape, level))
-        drawn = Drawn(batch, levels, nothing, task.noised(batch, levels, keys[1]))
+        drawn = Drawn(batch, levels, nothing, task.noised(batch, levels, keys[1]), {})
         return task.losses({"network": logits}, drawn).layout.mean(), told.pop()
 
     found = jax.jit(jax.value_and_grad(loss, has_aux=True))

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gcdiff import config as configs
-from gcdiff.conditions.conditions import TrainBatch, condition
+from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditions import Conditions
+from gcdiff.conditions.text import TextInput
 from gcdiff.levels import QUESTIONS, LevelShares, draw
 from gcdiff.types import VOID, Pair, Text
 
@@ -19,7 +21,7 @@ SIZE = (16, 32)
 class Says:
     """A network whose outputs are its parameters and what it is given, pixel by pixel."""
 
-    def apply(self, variables, noisy, log_snr, told, rngs=None):
+    def apply(self, variables, noisy, log_snr, condition, rngs=None):
         p = variables["params"]
         return Pair(p.image + noisy.image, p.layout + jax.nn.one_hot(noisy.layout, 10))
 
@@ -32,7 +34,7 @@ def task():
     c.process.output = "x0"
     data = configs.splits(c)
     found = configs.build_task(c, configs.build_specs(c, data.train), data)
-    return dataclasses.replace(found, network=Says(), text_encoder=None)
+    return dataclasses.replace(found, network=Says(), conditions=Conditions())
 
 
 def test_what_is_missing_is_not_looked_at_and_has_no_loss():
@@ -40,7 +42,7 @@ def test_what_is_missing_is_not_looked_at_and_has_no_loss():
     image, layout = (jnp.asarray(a) for a in (t.heldout.image, t.heldout.layout))
     layout, has = layout.at[3].set(VOID).at[2, :, 5:8].set(VOID), jnp.array([False, True, True, True])
     params = {"network": Pair(jnp.zeros((4, *SIZE, 3)), jnp.zeros((4, *SIZE, 10)))}
-    step = jax.jit(jax.value_and_grad(lambda p, x, k: t.step(p, TrainBatch(x, layout, None, has), k)[0]))
+    step = jax.jit(jax.value_and_grad(lambda p, x, k: t.step(p, TrainBatch(x, layout, {}, has), k)[0]))
     slopes = Pair(np.zeros((4, *SIZE)), np.zeros((4, *SIZE)))
     for seed in range(12):
         loss, slope = step(params, image.at[0].set(0.0), jax.random.key(seed))
@@ -83,7 +85,8 @@ def test_an_empty_caption_is_a_dropped_one():
         def apply(self, variables, tokens):
             return Text(jnp.ones((*tokens.shape, 2)), tokens > 0)
 
+    conditions = Conditions(TextInput(Encoder()))
     tokens = np.array([[3, 4, 0], [0, 0, 0]])
-    np.testing.assert_array_equal(condition(Encoder(), {}, tokens).drop_text, [False, True])
-    drop = jnp.array([True, False])
-    np.testing.assert_array_equal(condition(Encoder(), {}, tokens, drop).drop_text, [True, True])
+    for dropped, expected in ((None, [True, False]), (jnp.array([True, False]), [False, False])):
+        text = conditions.condition({}, {"text": (tokens, dropped)}).text
+        np.testing.assert_array_equal(text.mask.any(axis=1), expected)

@@ -11,7 +11,6 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gcdiff import config as configs
-from gcdiff.conditions.conditions import condition
 from gcdiff.losses.diffusion import image_loss, layout_loss
 from gcdiff.models.unet import JointUNet
 from gcdiff.processes.gaussian import KINDS, GaussianProcess
@@ -108,10 +107,10 @@ def test_sampling_is_in_float32(task):
     row, rows = jnp.ones(2), jnp.tile(jnp.array([[1.0], [1.0], [0.5]]), (1, 2))
 
     def walk(params):
-        told = condition(task.text_encoder, params, batch.tokens)
+        condition = task.conditions.sampling(params, given.keys, task.conditions.of_examples(batch))
         carry = task.sampler.start(given, row)
-        shares = task.sampler.probabilities(params["network"], carry.state, given, row, told, PLAIN)
-        return task.sampler.step(params["network"], carry, given, rows, told, as_arrays(PLAIN)), shares
+        shares = task.sampler.probabilities(params["network"], carry.state, given, row, condition, PLAIN)
+        return task.sampler.step(params["network"], carry, given, rows, condition, as_arrays(PLAIN)), shares
 
     assert floats(jax.eval_shape(walk, params)) == {"float32"}
 
@@ -120,7 +119,7 @@ def test_the_outputs_are_those_of_float32_within_two_percent():
     rng = np.random.default_rng(0)
     noisy = Pair(rng.normal(size=(*SHAPE, 3)).astype(np.float32), rng.integers(0, K, SHAPE).astype(np.int32))
     log_snr = Pair(*rng.uniform(-9, 9, (2, *SHAPE)).astype(np.float32))
-    told = Condition(Text(rng.normal(size=(4, 3, 12)).astype(np.float32), np.ones((4, 3), bool)), np.zeros(4, bool))
+    told = Condition(Text(rng.normal(size=(4, 3, 12)).astype(np.float32), np.ones((4, 3), bool)))
     outs = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         net = JointUNet(

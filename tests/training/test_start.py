@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 CLEAN = Pair(RNG.uniform(-1, 1, (5, H, W, 3)).astype(np.float32), RNG.integers(0, K, (5, H, W)).astype(np.int32))
 SCHEDULE = Schedule("cosine")
 UNIFORM = UniformProcess(K, SCHEDULE)
-TEXT = Condition(Text(RNG.normal(size=(5, 4, 12)).astype(np.float32), np.ones((5, 4), bool)), np.zeros(5, bool))
+TEXT = Condition(Text(RNG.normal(size=(5, 4, 12)).astype(np.float32), np.ones((5, 4), bool)))
 
 
 def process(kind, layout=UNIFORM) -> JointProcess:
