@@ -96,7 +96,7 @@ def segment(task: Any, params: Any, batch: TrainBatch) -> np.ndarray:
 
 def pictures(task: Any, params: Any) -> dict[str, np.ndarray]:
     """One sheet, uint8 (H, W, 3): pairs drawn for held-out captions, the held-out pairs, and their segmentation."""
-    batch, shown = next(_rounds(task, task.heldout))[0], min(SHOWN, task.chunk)
+    batch, shown = next(_rounds(task, task.heldout))[0], min(SHOWN, task.chunk, len(task.heldout.image))
     known = Pair(np.zeros(batch.image.shape[:3], bool), np.zeros(batch.layout.shape, bool))
     keys = example_keys(0, np.arange(len(batch.image)))
     given = given_values(keys, Pair(batch.image, batch.layout), known).placed(task.mesh)

@@ -5,7 +5,7 @@ step n has seen batches 0 to n-1 and `batches(n)` goes on exactly there. The loo
 started: metrics are read one step late, while the device works on the next one, whose batch is on its way to the device
 by then.
 
-Several processes run the same loop. What only one of them knows, that it was told to stop and how late it is, travels
+Several processes run the same loop. What only one of them knows, that it has had a signal and how late it is, travels
 with a step and is read with its metrics: all decide alike, at the same step.
 """
 
@@ -30,9 +30,10 @@ from gcdiff.training.health import Diverged, Health
 from gcdiff.training.keep import Keep
 from gcdiff.training.meter import Meter, compiled_line, device_line, peak_flops, step_flops
 from gcdiff.training.profile import Profile
+from gcdiff.training.program import update_program
 from gcdiff.training.settings import TrainConfig
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
-from gcdiff.training.state import TrainState, create_state, train_step
+from gcdiff.training.state import TrainState, create_state
 from gcdiff.training.task import Task, split_numbers
 from gcdiff.training.window import Window
 from gcdiff.training.writer import Writer, has_numbers, has_pictures, make_writable
@@ -44,7 +45,7 @@ def train(
     task: Task,
     batches: Callable[..., Iterator[Any]],
     workdir: str | Path,
-    config: TrainConfig,
+    settings: TrainConfig,
     documents: Any = None,
     devices: Sequence[Any] | None = None,
     stop: Stop | None = None,
@@ -66,15 +67,15 @@ def train(
     directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
-    mesh = parallel.device_mesh(config.mesh.data, config.mesh.fsdp, devices)
-    keep = Keep(config.keep, config.keep_best, config.keep_every)
+    mesh = parallel.device_mesh(settings.mesh.data, settings.mesh.fsdp, devices)
+    keep = Keep(settings.keep, settings.keep_best, settings.keep_every)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signal()) if stop is None else stop
         quiet, prefix = jax.process_index() > 0, f"{name}: " if name else ""
-        progress = stack.enter_context(contextlib.closing(Progress(config.steps, prefix=prefix, quiet=quiet)))
+        progress = stack.enter_context(contextlib.closing(Progress(settings.steps, prefix=prefix, quiet=quiet)))
         trace = stack.enter_context(contextlib.closing(Profile(workdir, profile, progress.say)))
         checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", keep)))
-        run = _Run(task, batches, workdir, config, documents, mesh, stop, progress, trace, checkpoints)
+        run = _Run(task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints)
         stack.callback(lambda: run.writer and run.writer.close())
         return run.go()
 
@@ -82,13 +83,14 @@ def train(
 class _Run:
     """A run in a directory. At the top of its loop `state` has seen `step` batches."""
 
-    def __init__(self, task, batches, workdir, config, documents, mesh, stop, progress, trace, checkpoints):
-        self.task, self.batches, self.workdir, self.config, self.documents = task, batches, workdir, config, documents
+    def __init__(self, task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints):
+        self.task, self.batches, self.workdir, self.settings = task, batches, workdir, settings
+        self.documents = documents
         self.mesh, self.stop, self.progress, self.trace, self.checkpoints = mesh, stop, progress, trace, checkpoints
         self.writer: Writer | None = None
         self.alone = jax.process_count() == 1
-        self.seed = np.uint32(config.seed)  # an argument: runs of other seeds need no other programs
-        create = functools.partial(create_state, task, config.optim)
+        self.seed = np.uint32(settings.seed)  # an argument: runs of other seeds need no other programs
+        create = functools.partial(create_state, task, settings.optim)
         shapes = jax.eval_shape(create, self.seed)
         self.places = parallel.state_shardings(shapes, mesh)
         self.create = functools.partial(jax.jit(create, out_shardings=self.places), self.seed)
@@ -101,20 +103,20 @@ class _Run:
 
     def go(self) -> TrainState:
         """Train to the end."""
-        config, progress = self.config, self.progress
-        found = self.checkpoints.restore(self.target)
-        meta = found[1]["meta"] if found is not None else {"step": 0, "seconds": 0.0}
-        done, owed = config.share_done(meta["step"], meta["seconds"]), self.owed(meta)
+        settings, progress = self.settings, self.progress
+        restored = self.checkpoints.restore(self.target)
+        meta = restored[1]["meta"] if restored is not None else {"step": 0, "seconds": 0.0}
+        done, owed = settings.share_done(meta["step"], meta["seconds"]), self.owed(meta)
         if done >= 1 and not owed:
             progress.say(f"{self.workdir}: finished at step {meta['step']}, nothing to do")
-            return found[0]
+            return restored[0]
         self.clock, self.agreed = time.monotonic() - meta["seconds"], (done, False)
         progress.say(device_line(self.mesh))
-        self.take_up(found)
+        self.take_up(restored)
         if self.snapshots is not None:
-            size = disk_use(self.target.profiles) / 1e6
-            progress.say(f"{self.snapshots.directory}: at most {MOST} snapshots of averages, {size:.3g} MB")
-        if found is not None:
+            most = f"at most {MOST} snapshots of averages, {disk_use(self.target.profiles) / 1e6:.3g} MB"
+            progress.say(f"{self.snapshots.directory}: {most}")
+        if restored is not None:
             progress.say(f"{self.workdir}: going on from step {self.step}")
         try:
             if owed:
@@ -127,58 +129,47 @@ class _Run:
             self.save()
             raise self.interrupted() from None
 
-    def due(self, step: int, every: int, last: bool) -> bool:
-        """Whether something is to be done at a step, every so often or at the end alone."""
-        return last or (every > 0 and step % every == 0)
-
     def owed(self, meta: Mapping[str, Any]) -> dict[str, bool]:
         """What was to be shown at the step of a checkpoint, and was not because of a signal: arguments of `look`."""
-        step, config = meta["step"], self.config
-        last = config.share_done(step, meta["seconds"]) >= 1
+        step = meta["step"]
+        evaluate, sample, _ = self.settings.due(step, self.settings.share_done(step, meta["seconds"]) >= 1)
         owed = {
-            "evaluate": self.due(step, config.evaluate_every, last) and not has_numbers(self.workdir, step),
-            "sample": self.due(step, config.sample_every, last) and not has_pictures(self.workdir, step),
+            "evaluate": evaluate and not has_numbers(self.workdir, step),
+            "sample": sample and not has_pictures(self.workdir, step),
         }
         return owed if step > 0 and any(owed.values()) else {}
 
-    def take_up(self, found: tuple[TrainState, dict] | None, order: int = 0) -> None:
+    def take_up(self, restored: tuple[TrainState, dict] | None, order: int = 0) -> None:
         """Stand where a checkpoint stands, or at the start."""
-        if found is None:
+        if restored is None:
             self.progress.note(0, "compiling")
             state, documents = self.create(), {"meta": {"step": 0, "window": {}}}
         else:
-            state, documents = found
+            state, documents = restored
         meta, order = documents["meta"], order or documents.get("data", {}).get("order", 0)
         self.state, self.step, self.start, self.ahead = state, meta["step"], meta["step"], None
         self.snapshots = Snapshots(self.workdir / "snapshots", self.step) if self.target.profiles else None
-        self.health = Health(self.config.max_skipped, order)
+        self.health = Health(self.settings.max_skipped, order)
         if self.writer is not None:
             self.writer.close()
-        self.writer = Writer(self.workdir, self.step, self.config.tensorboard)
+        self.writer = Writer(self.workdir, self.step, self.settings.tensorboard)
         self.window = Window(meta["window"])
         self.unread.clear()
         self.source = self.batches(self.step, order=order) if order else self.batches(self.step)
 
     def compile(self) -> None:
         """Compile the step for the first batch."""
-        config, mesh = self.config, self.mesh
+        settings, mesh = self.settings, self.mesh
         self.progress.note(self.step, "compiling")
         self.ahead = self.fetch()
         examples = len(jax.tree.leaves(self.ahead)[0])
-        parallel.check_divisible(examples, mesh, config.accumulate)
+        parallel.check_divisible(examples, mesh, settings.accumulate)
 
-        def update(state: TrainState, batch: Any, said: jax.Array, seed: jax.Array) -> tuple[TrainState, dict]:
-            share, told = said.max(axis=0)
-            one = None if mesh.size == 1 else mesh
-            state, metrics = train_step(self.task, config.optim, seed, state, batch, share, config.accumulate, one)
-            return state, metrics | {"share": share, "told": told}
-
-        places = self.places, NamedSharding(mesh, parallel.WHOLE)
-        program = jax.jit(update, donate_argnums=0, out_shardings=places)
-        start, said = time.monotonic(), self.say(0.0)
-        self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, said, self.seed).compile())
-        seconds, parts = time.monotonic() - start, config.accumulate
-        self.progress.say(compiled_line(self.update, seconds, parts))
+        program = update_program(self.task, settings, mesh, self.places)
+        start, votes = time.monotonic(), self.vote(0.0)
+        self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, votes, self.seed).compile())
+        parts = settings.accumulate
+        self.progress.say(compiled_line(self.update, time.monotonic() - start, parts))
         peak = peak_flops(mesh.devices.flat[0].device_kind, self.task.precision)
         self.meter = Meter(examples, step_flops(self.update, parts), peak)
 
@@ -188,17 +179,14 @@ class _Run:
 
     def loop(self) -> TrainState:
         """Steps, until one is the last."""
-        config = self.config
+        settings = self.settings
         while True:
             seconds = time.monotonic() - self.clock
-            own = config.share_done(self.step, seconds)
-            share, told = (own, bool(self.stop)) if self.alone else self.agreed
-            last, new = max(share, self.step / config.steps) >= 1, self.step > self.start
-            evaluate, sample, save = (
-                new and self.due(self.step, every, last)
-                for every in (config.evaluate_every, config.sample_every, config.checkpoint_every)
-            )
-            save |= told and new
+            own = settings.share_done(self.step, seconds)
+            share, stop = (own, bool(self.stop)) if self.alone else self.agreed
+            last, new = max(share, self.step / settings.steps) >= 1, self.step > self.start
+            evaluate, sample, save = (new and due for due in settings.due(self.step, last))
+            save |= stop and new
             if (evaluate or sample or save) and not self.read(keep=0):
                 continue
             if last and self.window.count:
@@ -210,29 +198,29 @@ class _Run:
             if last:
                 self.checkpoints.wait()
                 return self.state
-            if told:
+            if stop:
                 raise self.interrupted()
             with self.meter.waiting():
                 batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
             self.step += 1
             self.trace.before(self.step)
-            self.state, metrics = self.update(self.state, batch, self.say(own), self.seed)
+            self.state, metrics = self.update(self.state, batch, self.vote(own), self.seed)
             self.trace.after(self.step, metrics)
             self.meter.step()
             self.unread.append((self.step, metrics))
             if self.read(keep=1):
-                limit = 60 * config.minutes - seconds if config.minutes else float("inf")
+                limit = 60 * settings.minutes - seconds if settings.minutes else float("inf")
                 self.progress.update(self.step, self.window.recent, limit)
 
     def fetch(self) -> Any:
         """The next batch, on its way to the devices."""
         batch = next(self.source, None)
         if batch is None:
-            raise ValueError(f"the batches ended at step {self.step} of {self.config.steps}")
+            raise ValueError(f"the batches ended at step {self.step} of {self.settings.steps}")
         return parallel.shard_batch(batch, self.mesh)
 
-    def say(self, share: float) -> jax.Array:
-        """What this process says to all with a step: the share that is done, and whether it was told to stop."""
+    def vote(self, share: float) -> jax.Array:
+        """What this process gives to all with a step: the share that is done, and whether it has had a signal."""
         rows = len(self.mesh.local_devices)
         return parallel.shard_batch(np.full((rows, 2), (share, bool(self.stop)), np.float32), self.mesh)
 
@@ -241,7 +229,7 @@ class _Run:
         while len(self.unread) > keep:
             number, metrics = self.unread.pop(0)
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            self.agreed = values.pop("share"), values.pop("told") > 0
+            self.agreed = values.pop("share"), values.pop("stop") > 0
             bad = self.health.look_at(number, values)
             if bad:
                 self.progress.say(bad)
@@ -251,7 +239,7 @@ class _Run:
                     return False
             else:
                 self.window.add(values)
-            if number % self.config.log_every == 0:
+            if number % self.settings.log_every == 0:
                 self.log(number)
         return True
 
@@ -268,21 +256,18 @@ class _Run:
 
     def log(self, number: int) -> None:
         means = {f"train/{name}": value for name, value in self.window.means().items()}
-        passed = {"seconds": round(time.monotonic() - self.clock, 2)}
-        self.writer.scalars(number, means | self.meter.numbers() | passed)
+        seconds = round(time.monotonic() - self.clock, 2)
+        self.writer.scalars(number, {**means, **self.meter.numbers(), "seconds": seconds})
         self.window.clear()
 
     def look(self, evaluate: bool, sample: bool) -> None:
         """Numbers and pictures of the averaged parameters."""
-        if not (evaluate or sample):
-            return
         params = self.state.ema
-        if self.mesh.shape["fsdp"] > 1:
+        if (evaluate or sample) and self.mesh.shape["fsdp"] > 1:
             params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
         if evaluate:
             self.progress.note(self.step, "evaluating")
-            found = self.wait_for(self.task.evaluate, params, self.step)
-            numbers, distributions = split_numbers(found)
+            numbers, distributions = split_numbers(self.wait_for(self.task.evaluate, params, self.step))
             self.numbers = {self.step: numbers}
             values = {f"eval/{name}": value for name, value in numbers.items()}
             self.writer.scalars(self.step, values)
@@ -290,7 +275,12 @@ class _Run:
             self.progress.say("  ".join([f"step {self.step}", *(f"{n} {value:.4g}" for n, value in values.items())]))
         if sample:
             self.progress.note(self.step, "drawing pictures")
-            self.writer.pictures(self.step, self.wait_for(self.task.sample, params, self.step))
+            try:
+                pictures = self.wait_for(self.task.sample, params, self.step)
+            except (ValueError, TypeError, RuntimeError) as error:  # no reason to lose a training
+                self.progress.say(f"step {self.step}: pictures could not be drawn ({' '.join(str(error).split())})")
+            else:
+                self.writer.pictures(self.step, pictures)
 
     def save(self) -> None:
         """Save, unless nothing has been done since the last time."""
@@ -301,10 +291,9 @@ class _Run:
             self.snapshots.save(self.step, self.state.profiles)
         meta = {"step": self.step, "seconds": time.monotonic() - self.clock, "window": self.window.sums}
         documents = {"meta": meta, "data": {"batch": self.step, "order": self.health.order}, "config": self.documents}
-        numbers = self.numbers.get(self.step, {})
-        self.checkpoints.save(self.step, self.state, documents, numbers)
+        self.checkpoints.save(self.step, self.state, documents, self.numbers.get(self.step, {}))
 
     def interrupted(self) -> Interrupted:
         self.checkpoints.wait()
-        said = f"stopped at step {self.step}; the same command goes on from there"
-        return Interrupted(self.stop.signum, said, self.stop.left)
+        message = f"stopped at step {self.step}; the same command goes on from there"
+        return Interrupted(self.stop.signum, message, self.stop.left)

@@ -62,6 +62,14 @@ class TrainConfig:
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes is {self.minutes}, expected more than 0 or None")
 
+    def due(self, step: int, last: bool) -> tuple[bool, bool, bool]:
+        """Whether to evaluate, to draw pictures and to save after `step` steps; `last` is whether it is the last."""
+        evaluate, sample, save = (
+            last or (every > 0 and step % every == 0)
+            for every in (self.evaluate_every, self.sample_every, self.checkpoint_every)
+        )
+        return evaluate, sample, save
+
     def share_done(self, step: int, seconds: float) -> float:
         """The share of training that is done after `step` steps and `seconds`; 1 or more at the end."""
         return max(step / self.steps, seconds / (60 * self.minutes) if self.minutes else 0.0)

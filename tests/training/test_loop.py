@@ -23,6 +23,8 @@ from gcdiff.training.snapshots import average_of
 class Regression:
     """A tiny MLP fitted to noisy values of a linear function; the noise comes from the step's key."""
 
+    precision = "float32"
+
     def __init__(self, hidden=8):
         self.hidden = hidden
         self.evaluated = []

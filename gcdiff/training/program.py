@@ -1,0 +1,30 @@
+"""The program of a training step, for the devices of a mesh: the update, and what its processes agree on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+
+from gcdiff import parallel
+from gcdiff.training.settings import TrainConfig
+from gcdiff.training.state import TrainState, train_step
+from gcdiff.training.task import Task
+
+
+def update_program(task: Task, settings: TrainConfig, mesh: Mesh, places: Any) -> Any:
+    """A jitted function (state, batch, votes, seed) -> (state, metrics); the state is given up to it.
+
+    `votes` float32 (devices, 2) are of each device's process (the share of training that is done, whether it is to
+    stop); their maxima come back as the metrics `share` and `stop`, so that all processes decide alike. `places` are
+    the shardings of the state.
+    """
+    one = None if mesh.size == 1 else mesh
+
+    def update(state: TrainState, batch: Any, votes: jax.Array, seed: jax.Array) -> tuple[TrainState, dict]:
+        share, stop = votes.max(axis=0)
+        state, metrics = train_step(task, settings.optim, seed, state, batch, share, settings.accumulate, one)
+        return state, metrics | {"share": share, "stop": stop}
+
+    return jax.jit(update, donate_argnums=0, out_shardings=(places, NamedSharding(mesh, parallel.WHOLE)))
