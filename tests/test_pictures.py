@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcdiff.codecs import to_state, to_uint8
 from gcdiff.data.reader import read_layout
 from gcdiff.pictures import colorize, decide, label_png, resize_maps, save_pairs, to_label_ids
 from gcdiff.types import VOID, ImageSpec, LabelSpec
@@ -15,12 +14,6 @@ from gcdiff.types import VOID, ImageSpec, LabelSpec
 def spec(num: int, void: str = "missing", void_id: int = 255) -> LabelSpec:
     names, palette = tuple(f"class {i}" for i in range(num)), tuple((i % 256, 7, 9) for i in range(num))
     return LabelSpec(names, palette, void=void, void_id=void_id, void_color=(1, 2, 3))
-
-
-def test_every_8_bit_value_survives_the_state():
-    values = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(to_state(values)), values)
-    assert to_state(values).min() == -1 and to_state(values).max() == 1
 
 
 @pytest.mark.parametrize(("num", "void_id"), [(3, 255), (3, 3), (255, 255)])

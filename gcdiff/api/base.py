@@ -16,7 +16,6 @@ from gcdiff import config as configs
 from gcdiff import parallel, paths
 from gcdiff.api.question import Progress, Question, Scales, Texts
 from gcdiff.api.runner import Runner, round_size
-from gcdiff.codecs import to_uint8
 from gcdiff.pictures import check_images, check_layouts
 from gcdiff.samplers.repaint import run_repaint
 from gcdiff.samplers.sample import run
@@ -144,7 +143,7 @@ class Base:
         def pairs(given, cond) -> Pair:
             state = walk(sampler, self.params["network"], *grid, given, cond, settings, progress=progress, **options)
             image, layout = parallel.to_host(state)
-            return Pair(to_uint8(image), np.asarray(self.built.process.layout.decode(layout)))
+            return Pair(self.built.codec.decode(image), np.asarray(self.built.process.layout.decode(layout)))
 
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(pairs, question, progress))
 

@@ -163,6 +163,8 @@ class Model(Segments, Fills):
         such a grid."""
         if self.built.conditions.lowres is not None:
             raise ValueError("a super-resolution stage has no likelihood: it is given a part of what it would measure")
+        if not self.built.codec.likelihood:
+            raise ValueError("likelihoods of this model's states are not those of images: its config.data.codec")
         self._measure()
         if grid is not None and grid < 1:
             raise ValueError(f"grid is {grid}, expected at least 1 step")

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from gcdiff import config as configs
 from gcdiff import parallel
 from gcdiff.api.question import Progress, Question, Scales, Texts, two
-from gcdiff.codecs import to_state
 from gcdiff.guidance import Guidance
 from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
 from gcdiff.types import Condition, Pair, pair_map
@@ -58,7 +57,7 @@ class Runner:
             keys = example_keys(q.seed, ids[:size])
             if q.lowres is not None:
                 keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
-            given = capped(keys, Pair(to_state(values.image), values.layout), caps, q.fed)
+            given = capped(keys, Pair(self.built.codec.encode(values.image), values.layout), caps, q.fed)
             part = jax.tree.map(lambda a, rows=rows: a[rows], inputs)
             condition = conditions.sampling(self.params, keys, part, mesh)
             yield given.placed(mesh), condition, min(size, num - first)

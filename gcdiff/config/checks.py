@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from gcdiff.codecs import CODECS
 from gcdiff.config.data import DATASETS
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
 from gcdiff.grids import LAYOUT_OPERATORS
@@ -22,6 +23,7 @@ CHOICES = {
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
     "data.name": ("", *DATASETS),
+    "data.codec": tuple(CODECS),
     "network.level_inputs": ("both", "image"),
     "data.lowres_layout": tuple(LAYOUT_OPERATORS),
 }
@@ -115,6 +117,10 @@ def _check_lowres(config: ConfigDict) -> None:
         return
     if factor < 2 or any(side % factor for side in size):
         raise ValueError(f"config.data.lowres is {factor}, expected 0 or a divisor of data.size {size} from 2 on")
+    if config.data.codec != "pixels":
+        raise ValueError(
+            f"config.data.lowres needs images as they are, expected data.codec=pixels, not {config.data.codec}"
+        )
     if config.process.layout == "bits":
         raise ValueError("config.data.lowres needs labels that are classes, expected another process.layout than bits")
     highest, level = config.levels.lowres_max, config.sample.lowres_level

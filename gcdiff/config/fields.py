@@ -34,6 +34,7 @@ def default() -> ConfigDict:
         "data": {
             "name": "streets",
             "root": "",  # where the files are; empty for embedded data
+            "codec": "pixels",  # how images become the state that is diffused: one of gcdiff.codecs.CODECS
             "embeddings": "",  # with text.encoder=pretrained: the features of the captions, from gcdiff embed
             "threads": 1,  # how many read examples side by side
             "size": (32, 64),  # height, width of what the network sees

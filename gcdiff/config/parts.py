@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gcdiff import parallel, paths
+from gcdiff.codecs import CODECS, Codec
 from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.conditions.conditions import Conditions, init_params
 from gcdiff.conditions.lowres import LowResInput
@@ -36,6 +36,7 @@ from gcdiff.types import Pair
 class Built(NamedTuple):
     """The parts of a model that depend on the config and the specs alone."""
 
+    codec: Codec
     process: JointProcess
     network: JointUNet
     conditions: Conditions
@@ -51,7 +52,13 @@ def build(
 
     `encoder` says where the pretrained text encoder is, if it is not where it was when the captions were encoded.
     """
-    c = config
+    c, size = config, tuple(config.data.size)
+    codec = CODECS[c.data.codec](specs.image)
+    *grid, channels = codec.shape(size)
+    if tuple(grid) != size:
+        raise ValueError(
+            f"config.data.codec={c.data.codec} gives {grid[0]}x{grid[1]} states, expected data.size {size}"
+        )
     image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
@@ -59,7 +66,7 @@ def build(
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
     network = JointUNet(
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
-        image_channels=specs.image.channels,
+        image_channels=channels,
         num_classes=layout.head_size,
         state_classes=layout.embedding_size or None,
         lowres=c.data.lowres > 0,
@@ -69,8 +76,9 @@ def build(
         levels = LevelShares.shared()
     else:
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
-    sampling = _sampling(c, process, network.apply, parallel.chunk_mesh(devices))
-    return Built(process, network, Conditions(_text(c, specs, encoder), _lowres(c, specs)), levels, *sampling)
+    sampler = Sampler(process, network.apply, clip=codec.bounded, mesh=parallel.chunk_mesh(devices))
+    sampling = _sampling(c, sampler)
+    return Built(codec, process, network, Conditions(_text(c, specs, encoder), _lowres(c, specs)), levels, *sampling)
 
 
 def _text(config: ConfigDict, specs: Specs, elsewhere: str | Path | None) -> TextInput | None:
@@ -103,19 +111,23 @@ def _lowres(config: ConfigDict, specs: Specs) -> LowResInput | None:
 
 def resampled(built: Built, config: ConfigDict, specs: Specs) -> Built:
     """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
-    sampler, settings = _sampling(config, built.process, built.sampler.apply_fn, built.sampler.mesh)
+    sampler, settings = _sampling(config, built.sampler)
     conditions = dataclasses.replace(built.conditions, lowres=_lowres(config, specs))
     return built._replace(sampler=sampler, settings=settings, conditions=conditions)
 
 
-def _sampling(
-    config: ConfigDict, process: JointProcess, apply_fn: Callable, mesh: Mesh | None
-) -> tuple[Sampler, Settings]:
+def _sampling(config: ConfigDict, sampler: Sampler) -> tuple[Sampler, Settings]:
+    """A sampler as config.sample has it, with its numbers."""
     c, settings = config.sample, sample_settings(config)
-    branches = settings.guidance.branches()
-    corrects, threshold = c.corrector > 0, c.threshold
-    options = {"threshold": threshold, "mesh": mesh}
-    sampler = Sampler(process, apply_fn, c.image_step, c.layout_step, branches, corrects, c.decide, **options)
+    sampler = dataclasses.replace(
+        sampler,
+        image_step=c.image_step,
+        layout_step=c.layout_step,
+        branches=settings.guidance.branches(),
+        corrects=c.corrector > 0,
+        decides=c.decide,
+        threshold=c.threshold,
+    )
     return sampler, settings
 
 
@@ -142,7 +154,7 @@ def label_floor(config: ConfigDict) -> float:
 def initial_params(built: Built, config: ConfigDict, specs: Specs) -> Any:
     """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
     size = tuple(config.data.size)
-    image, layout = np.zeros((1, *size, specs.image.channels), np.float32), np.zeros((1, *size), np.int32)
+    image, layout = np.zeros((1, *built.codec.shape(size)), np.float32), np.zeros((1, *size), np.int32)
     inputs = {} if built.conditions.text is None else {"text": built.conditions.text.read(None, 1)}
     one = TrainBatch(image, layout, inputs)
     return init_params(built.process, built.network, built.conditions, jax.random.key(0), one)

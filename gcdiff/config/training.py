@@ -16,6 +16,7 @@ from gcdiff.conditions.conditions import Conditions
 from gcdiff.config.data import Specs, Splits, embeddings
 from gcdiff.config.parts import build, label_floor, sample_path
 from gcdiff.data.dataset import Dataset
+from gcdiff.data.pipeline import Batch
 from gcdiff.training.joint_task import JointTask, LossConfig
 from gcdiff.training.optim import Optim
 from gcdiff.training.settings import MeshSizes, TrainConfig
@@ -23,8 +24,13 @@ from gcdiff.training.settings import MeshSizes, TrainConfig
 
 def joint_batches(config: ConfigDict, specs: Specs) -> Callable[[Any], TrainBatch]:
     """From the pipeline's batches to those of a joint model: with the inputs of its conditionings."""
-    conditions = _reading(build(config, specs).conditions, config)
-    return lambda batch: TrainBatch(batch.image, batch.layout, conditions.collate(batch), batch.has_image)
+    built = build(config, specs)
+    codec, conditions = built.codec, _reading(built.conditions, config)
+
+    def collate(batch: Batch) -> TrainBatch:
+        return TrainBatch(codec.encode(batch.image), batch.layout, conditions.collate(batch), batch.has_image)
+
+    return collate
 
 
 def _reading(conditions: Conditions, config: ConfigDict) -> Conditions:
@@ -68,6 +74,7 @@ def joint_task(
         loss=LossConfig(**config.loss),
         levels=built.levels,
         photometric=config.data.photometric,
+        codec=built.codec,
         image=specs.image,
         labels=specs.labels,
         heldout=some(data.heldout),

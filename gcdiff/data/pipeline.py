@@ -24,8 +24,8 @@ Transform = Callable[[Example, np.random.Generator], Example]
 
 
 class Batch(NamedTuple):
-    """Examples side by side: image float32 (B, H, W, C) in [-1, 1], layout int32 (B, H, W), one caption for each (""
-    for none), has_image bool (B,)."""
+    """Examples side by side: image uint8 (B, H, W, C), layout int32 (B, H, W), one caption for each ("" for none),
+    has_image bool (B,)."""
 
     image: np.ndarray
     layout: np.ndarray
@@ -91,9 +91,9 @@ def whole(dataset: Dataset, indices: Sequence[int] | np.ndarray, transform: Tran
 
 
 def _batch(examples: Sequence[Example]) -> Batch:
-    image = np.stack([e.image for e in examples]).astype(np.float32) / 127.5 - 1.0
     captions = tuple(e.captions[0] if e.captions else "" for e in examples)
-    return Batch(image, np.stack([e.layout for e in examples]), captions, np.array([e.has_image for e in examples]))
+    image, layout = (np.stack([getattr(e, side) for e in examples]) for side in ("image", "layout"))
+    return Batch(image, layout, captions, np.array([e.has_image for e in examples]))
 
 
 def _closing(readers: ThreadPoolExecutor, stream: Iterator[Any]) -> Iterator[Any]:

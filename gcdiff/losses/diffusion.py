@@ -29,7 +29,7 @@ from jaxtyping import Array
 from gcdiff.processes.categorical import posterior_kl
 from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
 from gcdiff.processes.layout import LayoutLikelihood, LayoutProcess
-from gcdiff.types import VOID, ImageSpec
+from gcdiff.types import VOID
 
 IMAGE_WEIGHTS = ("none", "p2", "min_snr", "capped", "sigmoid")
 LAYOUT_WEIGHTS = ("root", "one", "elbo", "kl")
@@ -51,11 +51,6 @@ def image_weight(name: str, kind: str, log_snr: Array) -> Array:
     }[name]()
     scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error
     return of_eps * jnp.exp(snr) * scale**2
-
-
-def channel_weights(spec: ImageSpec) -> np.ndarray:
-    """One weight per channel, float32 (C,), with mean 1 for groups of weight 1."""
-    return np.concatenate([np.full(g.channels, g.weight, np.float32) for g in spec.groups])
 
 
 def image_loss(

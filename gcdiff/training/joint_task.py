@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from gcdiff.codecs import Codec
 from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.conditions.conditions import Conditions, init_params
 from gcdiff.levels import LevelShares, draw
@@ -75,6 +76,7 @@ class JointTask:
     loss: LossConfig
     levels: LevelShares
     photometric: float
+    codec: Codec
     image: ImageSpec
     labels: LabelSpec
     heldout: TrainBatch
@@ -195,10 +197,9 @@ class JointTask:
             apply = functools.partial(apply, rngs={"dropout": drawn.features[0]})
         denoise = self.process.denoiser(apply, params["network"])
         output = denoise(noisy, levels, self.conditions.condition(params, drawn.conditions))
-        channels = diffusion.channel_weights(self.image)
         image = diffusion.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
-            self.loss.image_weight, channels,
+            self.loss.image_weight, self.codec.weights,
         )  # fmt: skip
         layout = diffusion.layout_loss(
             self.process.layout, output.layout, clean.layout, noisy.layout, levels.layout, known.layout,

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array
 
 from gcdiff import parallel
-from gcdiff.codecs import to_uint8
 from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.parallel import BATCH, WHOLE
@@ -103,10 +102,10 @@ def pictures(task: Any, params: Any) -> dict[str, np.ndarray]:
     condition = _condition(task, params, batch, keys)
     state = parallel.to_host(run(task.sampler, params["network"], task.path, given, condition, task.settings))
     first = jax.tree.map(lambda a: a[:shown], batch)
-    real = display(to_uint8(first.image), task.image)
+    real = display(task.codec.decode(first.image), task.image)
     rows = {
         **task.conditions.pictures(first, task.image, task.labels),
-        "drawn: image": display(to_uint8(state.image), task.image)[:shown],
+        "drawn: image": display(task.codec.decode(state.image), task.image)[:shown],
         "drawn: layout": colorize(np.asarray(task.process.layout.decode(state.layout))[:shown], task.labels),
         "held out": real,
         "held out: labels": colorize(first.layout, task.labels),

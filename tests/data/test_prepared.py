@@ -124,7 +124,7 @@ def test_batches_of_examples_that_lack_sides(tmp_path):
     everything = pipeline.whole(found.train, range(len(found.train)), found.train_transform)
     lacks = np.array([[not e.has_image, (e.layout == VOID).all(), not e.captions] for e in found.train])
     assert lacks.any(axis=0).all()
-    np.testing.assert_array_equal((everything.image == -1).all((1, 2, 3)), lacks[:, 0])
+    np.testing.assert_array_equal((everything.image == 0).all((1, 2, 3)), lacks[:, 0])
     np.testing.assert_array_equal((everything.layout == VOID).all((1, 2)), lacks[:, 1])
     np.testing.assert_array_equal([caption == "" for caption in everything.captions], lacks[:, 2])
 

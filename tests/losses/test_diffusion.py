@@ -9,7 +9,6 @@ import pytest
 
 from gcdiff.losses.diffusion import (
     IMAGE_WEIGHTS,
-    channel_weights,
     image_loss,
     image_weight,
     layout_loss,
@@ -19,7 +18,7 @@ from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import KINDS, GaussianProcess
 from gcdiff.schedules import Schedule
-from gcdiff.types import VOID, ChannelGroup, ImageSpec
+from gcdiff.types import VOID
 
 B, H, W, K = 3, 4, 5, 6
 RNG = np.random.default_rng(0)
@@ -95,11 +94,6 @@ def test_a_batch_is_the_mean_of_its_examples():
         for i in range(B)
     ]
     np.testing.assert_allclose(whole, jnp.stack(alone), rtol=1e-6)
-
-
-def test_channel_groups_have_weights():
-    spec = ImageSpec((ChannelGroup("rgb", 2), ChannelGroup("depth", 1, weight=0.5, display="grey")))
-    np.testing.assert_array_equal(channel_weights(spec), [1, 1, 0.5])
 
 
 LABEL, SEEN = RNG.integers(0, K, (2, B, H, W)).astype(np.int32)
