@@ -6,8 +6,9 @@ module of its own. `gcdiff.conditions.conditions.Conditions` joins them. docs/ex
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array
@@ -33,7 +34,7 @@ class TrainBatch(NamedTuple):
         return False if self.has_image is None else ~self.has_image[:, None, None]
 
 
-class Conditioning(Protocol):
+class Conditioning(abc.ABC):
     """One thing that a network reads, from data or a question to its field of `Condition`.
 
     *Inputs* are what is known of examples before any random number is drawn: arrays, batch first. *Draws* are inputs
@@ -41,42 +42,39 @@ class Conditioning(Protocol):
     choice.
     """
 
-    def init(self, key: Array, batch: TrainBatch) -> Any:
-        """Fresh parameters of its own, trained with the network's; {} for none."""
-        ...
-
-    def collate(self, batch: Any) -> Any:
-        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, as numpy arrays; None where it takes nothing but
-        image and layout."""
-        ...
-
+    @abc.abstractmethod
     def read(self, value: Any, num: int) -> Any:
         """The inputs of `num` examples in what a question says, as numpy arrays; `value` is None where it says nothing.
 
         Raises ValueError, in one line, for what cannot be read.
         """
-        ...
 
+    @abc.abstractmethod
     def of_examples(self, batch: TrainBatch) -> Any:
-        """The inputs, as `read` gives them, of examples at hand: what held-out pictures are drawn with."""
-        ...
+        """The inputs, as `read` gives them, of examples at hand: those of held-out numbers and pictures."""
 
+    @abc.abstractmethod
     def draw(self, key: Array, batch: TrainBatch, known: Pair) -> Any:
         """The draws of a training step. `known` are the masks of the known pixels. Pure; runs under jit."""
-        ...
 
-    def fixed(self, key: Array, batch: TrainBatch) -> Any:
-        """The draws of held-out numbers: nothing is left out, noise has the level of sampling. Pure; runs under jit."""
-        ...
-
-    def noise(self, keys: Array, inputs: Any) -> Any:
-        """The draws of sampling, of inputs by a key for each example (B,). Pure; runs under jit."""
-        ...
-
+    @abc.abstractmethod
     def write(self, params: Any, draws: Any, condition: Condition) -> Condition:
         """The condition with this one's field. `params` are what `init` gave, as trained. Pure and differentiable."""
-        ...
+
+    def noise(self, keys: Array, inputs: Any) -> Any:
+        """The draws of sampling and of held-out numbers, of inputs by a key for each example (B,): the inputs
+        themselves, unless noise is put on them. Pure; runs under jit."""
+        return inputs
+
+    def init(self, key: Array, batch: TrainBatch) -> Any:
+        """Fresh parameters of its own, trained with the network's; {} for none."""
+        return {}
+
+    def collate(self, batch: Any) -> Any:
+        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, as numpy arrays; None where it takes nothing but
+        image and layout."""
+        return None
 
     def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
         """Rows for the sheet of held-out pictures: uint8 (B, H, W, 3) by their titles; {} for none."""
-        ...
+        return {}

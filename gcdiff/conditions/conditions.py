@@ -71,8 +71,9 @@ class Conditions:
         return {name: part.draw(_key(key, place), batch, known) for place, name, part in self.parts()}
 
     def fixed(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
-        """The draws of held-out numbers, by name."""
-        return {name: part.fixed(_key(key, place), batch) for place, name, part in self.parts()}
+        """The draws of held-out numbers, by name: nothing is left out, noise has the level of sampling."""
+        keys = {name: jax.random.split(_key(key, place), len(batch.layout)) for place, name, _ in self.parts()}
+        return {name: part.noise(keys[name], part.of_examples(batch)) for _, name, part in self.parts()}
 
     def condition(self, params: Mapping[str, Any], draws: Mapping[str, Any]) -> Condition:
         """What the network reads, of draws by name. Pure and differentiable in `params`, all the model's."""

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gcdiff.codecs import to_state, to_uint8
-from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditioning import Conditioning, TrainBatch
 from gcdiff.grids import LAYOUT_OPERATORS, area
 from gcdiff.pictures import colorize, display, enlarge
 from gcdiff.processes import categorical, gaussian
@@ -30,7 +30,7 @@ NOISE = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
-class LowResInput:
+class LowResInput(Conditioning):
     """How a low-resolution pair is made and noised; the high resolution is `factor` times as high and wide.
 
     `schedule` is that of the noise on both sides, `num_classes` the number of labels, `layout` the operator on layouts
@@ -64,12 +64,6 @@ class LowResInput:
         layout = categorical.corrupt(k_layout, layout, self.schedule.keep(maps), self.num_classes)
         return LowRes(image, layout, self.schedule.log_snr(jnp.asarray(level)))
 
-    def init(self, key: Array, batch: TrainBatch) -> Any:
-        return {}
-
-    def collate(self, batch: Any) -> None:
-        return None
-
     def read(self, value: Any, num: int) -> Pair:
         if value is None:
             wanted = "expected a base asked with upsample= (or --upsample), or Model.upsample with low-resolution pairs"
@@ -83,11 +77,11 @@ class LowResInput:
         """Each example at a level of its own. A missing image is replaced by noise, as void pixels are."""
         k_level, k_noise = jax.random.split(key)
         levels = self.highest * jax.random.uniform(k_level, batch.layout.shape[:1])
-        return self._noised(k_level, k_noise, batch, levels)
-
-    def fixed(self, key: Array, batch: TrainBatch) -> LowRes:
-        k_level, k_noise = jax.random.split(key)
-        return self._noised(k_level, k_noise, batch, jnp.full(batch.layout.shape[:1], self.level))
+        low = self.augment(k_noise, self._enlarged(self.of_examples(batch)), levels)
+        if batch.has_image is None:
+            return low
+        noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
+        return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
     def noise(self, keys: Array, inputs: Pair) -> LowRes:
         """All at the level `level`; each example depends on its own key alone."""
@@ -103,13 +97,6 @@ class LowResInput:
         low = self.of_examples(batch)
         shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
         return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))
-
-    def _noised(self, k_level: Array, k_noise: Array, batch: TrainBatch, levels: Array) -> LowRes:
-        low = self.augment(k_noise, self._enlarged(self.of_examples(batch)), levels)
-        if batch.has_image is None:
-            return low
-        noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
-        return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
     def _enlarged(self, pair: Pair) -> Pair:
         if not self.enlarged:

@@ -8,7 +8,7 @@ without a text.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,18 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff.conditions.conditioning import TrainBatch
+from gcdiff.conditions.conditioning import Conditioning, TrainBatch
 from gcdiff.text.given import GivenText
 from gcdiff.text.learned import LearnedTextEncoder
 from gcdiff.text.tokenizer import PAD, Vocabulary
-from gcdiff.types import Condition, ImageSpec, LabelSpec, Pair, Text
+from gcdiff.types import Condition, Pair, Text
 
 Captions = Callable[[Sequence[str]], Any]
 """From captions to what a text encoder reads: token ids int32 (N, T), or `Text`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TextInput:
+class TextInput(Conditioning):
     """A text encoder and the way of captions to it; `drop` and `drop_given_image` are probabilities in training.
 
     A learned encoder reads token ids of its `vocabulary`. `GivenText` passes on features that are there already:
@@ -71,9 +71,6 @@ class TextInput:
         dropped = jax.random.bernoulli(key, jnp.where(image_given, self.drop_given_image, self.drop))
         return batch.inputs["text"], dropped
 
-    def fixed(self, key: Array, batch: TrainBatch) -> Any:
-        return batch.inputs["text"], None
-
     def noise(self, keys: Array, inputs: Any) -> Any:
         return inputs, None
 
@@ -81,9 +78,6 @@ class TextInput:
         inputs, dropped = draws
         text: Text = self.encoder.apply({"params": params}, jax.tree.map(jnp.asarray, inputs))
         return dataclasses.replace(condition, text=text if dropped is None else text.without(dropped))
-
-    def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
-        return {}
 
     def _encoded(self, captions: Sequence[str]) -> Text:
         """The features of captions, each distinct one encoded once."""

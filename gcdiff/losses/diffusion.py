@@ -21,6 +21,8 @@ or, for uniform noise, in its place
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,15 @@ from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
 from gcdiff.processes.layout import LayoutLikelihood, LayoutProcess
 from gcdiff.types import VOID
 
-IMAGE_WEIGHTS = ("none", "p2", "min_snr", "capped", "sigmoid")
+EPS_WEIGHTS: dict[str, Callable[[Array], Array]] = {
+    "p2": lambda log_snr: jax.nn.sigmoid(-log_snr) ** 0.5,
+    "min_snr": lambda log_snr: jnp.minimum(1.0, 5.0 * jnp.exp(-log_snr)),
+    "capped": lambda log_snr: jnp.minimum(1.0 + jnp.exp(-log_snr), 5.0 * jnp.exp(-log_snr)),
+    "sigmoid": lambda log_snr: jax.nn.sigmoid(-1.0 - log_snr),
+}
+"""Weights of the squared error of eps at a log-SNR, by name."""
+
+
 LAYOUT_WEIGHTS = ("root", "one", "elbo", "kl")
 KL_STEPS = 1000
 _CLIP = 15.0
@@ -43,12 +53,7 @@ def image_weight(name: str, kind: str, log_snr: Array) -> Array:
     if name == "none":
         return jnp.ones_like(log_snr)
     snr = jnp.clip(log_snr, -_CLIP, _CLIP)
-    of_eps = {
-        "p2": lambda: jax.nn.sigmoid(-snr) ** 0.5,
-        "min_snr": lambda: jnp.minimum(1.0, 5.0 * jnp.exp(-snr)),
-        "capped": lambda: jnp.minimum(1.0 + jnp.exp(-snr), 5.0 * jnp.exp(-snr)),
-        "sigmoid": lambda: jax.nn.sigmoid(-1.0 - snr),
-    }[name]()
+    of_eps = EPS_WEIGHTS[name](snr)
     scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error
     return of_eps * jnp.exp(snr) * scale**2
 

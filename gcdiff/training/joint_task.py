@@ -52,8 +52,8 @@ class LossConfig:
     balance: bool = False
 
     def __post_init__(self):
-        if self.image_weight not in diffusion.IMAGE_WEIGHTS:
-            raise ValueError(f"loss.image_weight is {self.image_weight!r}, expected one of {diffusion.IMAGE_WEIGHTS}")
+        if self.image_weight not in (names := ("none", *diffusion.EPS_WEIGHTS)):
+            raise ValueError(f"loss.image_weight is {self.image_weight!r}, expected one of {names}")
         if self.layout_weight not in diffusion.LAYOUT_WEIGHTS:
             raise ValueError(
                 f"loss.layout_weight is {self.layout_weight!r}, expected one of {diffusion.LAYOUT_WEIGHTS}"

@@ -86,7 +86,7 @@ def test_levels_in_training_differ_between_examples_and_stay_below_the_highest()
     assert drawn.image.shape == (64, 2, 4, 3) and drawn.layout.shape == (64, 2, 4)
     level = LINEAR.level(np.asarray(jax.nn.sigmoid(drawn.log_snr)))
     assert len(np.unique(level)) == 64 and 0.3 < level.max() < 0.4 and level.min() < 0.1
-    fixed = stage.fixed(jax.random.key(0), batch)
+    fixed = Conditions(lowres=stage).fixed(jax.random.key(0), batch)["lowres"]
     np.testing.assert_allclose(fixed.log_snr, LINEAR.log_snr(np.float32(stage.level)), rtol=1e-6)
 
 
