@@ -231,7 +231,8 @@ class Model(Segments, Fills):
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:
-    """The model of a run directory, with its averaged (EMA) weights, or of an export.
+    """The model of a run directory, with its averaged (EMA) weights, or of an export: a `Model`, or what another task
+    than the joint one says.
 
     `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
@@ -239,4 +240,5 @@ def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | No
     is read when the first caption is asked for.
     Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
     """
-    return Model.restored(workdir, ema, encoder)
+    config, _ = configs.load_run(Path(workdir))
+    return configs.model_class(config).restored(workdir, ema, encoder)

@@ -78,7 +78,11 @@ def build(
         levels = LevelShares(**{k: v for k, v in c.levels.items() if k not in ("kind", "lowres_max")})
     sampler = Sampler(process, network.apply, clip=codec.bounded, mesh=parallel.chunk_mesh(devices))
     sampling = _sampling(c, sampler)
-    return Built(codec, process, network, Conditions(_text(c, specs, encoder), _lowres(c, specs)), levels, *sampling)
+    conditions = Conditions(
+        text=_text(c, specs, encoder),
+        lowres=_lowres(c, specs),
+    )
+    return Built(codec, process, network, conditions, levels, *sampling)
 
 
 def _text(config: ConfigDict, specs: Specs, elsewhere: str | Path | None) -> TextInput | None:
