@@ -137,11 +137,11 @@ def test_an_edit_goes_on_at_the_high_resolution():
 
 
 def test_another_number_compiles_nothing_and_progress_begins_once():
-    from gcdiff.conditions import lowres
+    from gcdiff.conditions import conditions
     from gcdiff.samplers.sample import Sampler
 
     BASE.sample(TEXT, upsample=STAGE)
-    programs = (Sampler.piece, Sampler.begin, lowres._each)
+    programs = (Sampler.piece, Sampler.begin, conditions._sampling)
     before, told = [p._cache_size() for p in programs], []
     BASE.sample(TEXT, num=5, steps=13, seed=2, upsample=STAGE.sampling(lowres_level=0.05), progress=told.append)
     assert [p._cache_size() for p in programs] == before

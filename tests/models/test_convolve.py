@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.models import winograd
+from gcdiff.models import convolution
 from gcdiff.models.convolution import LAYOUTS, convolve
 
 
@@ -40,9 +40,9 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(shape):
 def test_winograd_in_parts_is_winograd_at_once(monkeypatch):
     rng = np.random.default_rng(1)
     x, w = (rng.normal(size=size).astype(np.float32) for size in ((6, 4, 6, 5), (3, 3, 5, 7)))
-    at_once = jax.jit(lambda: winograd.winograd(x, w))()
-    monkeypatch.setattr(winograd, "PART", 2 * x[0].nbytes)
-    in_parts = jax.jit(lambda: winograd.winograd(x, w))()
+    at_once = jax.jit(lambda: convolution.winograd(x, w))()
+    monkeypatch.setattr(convolution, "PART", 2 * x[0].nbytes)
+    in_parts = jax.jit(lambda: convolution.winograd(x, w))()
     np.testing.assert_allclose(at_once, plain(x, w), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(in_parts, at_once, rtol=1e-4, atol=1e-5)
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from gcdiff.text.encoder import load_encoder
 from gcdiff.text.images import load_image_encoder, prepare, read_preparation
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "text" / "fixtures"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
 
