@@ -5,7 +5,7 @@ data: data sets and their specs.  parts: everything else a run is built from.  r
 """
 
 from gcdiff.config.checks import check
-from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, embeddings, examples, gathered, splits
+from gcdiff.config.data import Specs, Splits, build_specs, embeddings, examples, gathered, splits
 from gcdiff.config.fields import default
 from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import Built, build, initial_params, label_floor, resampled, restore_params, sample_path
@@ -13,7 +13,6 @@ from gcdiff.config.rundir import load_run, save_run
 from gcdiff.config.training import batches, build_task, initial_from, train_batches, train_config
 
 __all__ = [
-    "DATASETS",
     "Built",
     "Specs",
     "Splits",
