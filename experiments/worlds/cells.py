@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("cells.json"))
     out = parser.parse_args().out
     world = Cells("heldout", NUM, seed=11)
-    micrographs = [world.micrograph(i) for i in range(NUM)]
+    micrographs = [world.truth(i) for i in range(NUM)]
     images, layouts = (np.stack([getattr(m.example, side) for m in micrographs]) for side in ("image", "layout"))
     captions = [m.example.captions[i % 2] for i, m in enumerate(micrographs)]
     truth = [parse_caption(caption) for caption in captions]

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     world = Faces("heldout", CLEAN, seed=11)
     start = time.perf_counter()
-    portraits = [world.portrait(i) for i in range(CLEAN)]
+    portraits = [world.truth(i) for i in range(CLEAN)]
     drawn = CLEAN / (time.perf_counter() - start)
     images, layouts = (np.stack(side) for side in zip(*(p.example[:2] for p in portraits), strict=True))
     wanted = np.stack([attribute_vector(p.face.attributes) for p in portraits])

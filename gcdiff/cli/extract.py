@@ -81,7 +81,7 @@ def _reader(arguments, model, name: str, nouns):
 
         return plain_reader(TransformersSegmenter(arguments.segmenter, model.labels.labelled.names), names, True, nouns)
     if name in WORLDS:
-        return WORLDS[name]()
+        return WORLDS[name].oracle()
     return plain_reader(NamedSegmenter("the model itself", model.segment), names, nouns=nouns)
 
 

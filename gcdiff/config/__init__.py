@@ -5,7 +5,7 @@ data: data sets and their specs.  parts: the parts of a joint model.  training: 
 rundir: the files a run leaves.
 """
 
-from gcdiff.config.data import DATASETS, Specs, Splits, build_specs, embeddings, examples, gathered, splits
+from gcdiff.config.data import Specs, Splits, build_specs, embeddings, examples, gathered, splits
 from gcdiff.config.fields import default
 from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import Built, build, initial_params, label_floor, resampled, sample_path
@@ -14,7 +14,6 @@ from gcdiff.config.tasks import TASKS, batches, build_task, check, initial_from,
 from gcdiff.config.training import joint_batches, train_config
 
 __all__ = [
-    "DATASETS",
     "TASKS",
     "Built",
     "Specs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from gcdiff.codecs import CODECS
-from gcdiff.config.data import DATASETS
+from gcdiff.config.data import dataset_names
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
 from gcdiff.grids import LAYOUT_OPERATORS
 from gcdiff.processes.joint import LAYOUT_PROCESSES
@@ -22,7 +22,6 @@ CHOICES = {
     "sample.image_step": tuple(IMAGE_STEPS),
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
-    "data.name": ("", *DATASETS),
     "data.codec": tuple(CODECS),
     "network.level_inputs": ("both", "image"),
     "data.lowres_layout": tuple(LAYOUT_OPERATORS),
@@ -51,7 +50,7 @@ def check_values(config: ConfigDict) -> None:
     """Raise ValueError, naming the field, for a field that does not exist and for a value that no task can have."""
     check_fields(config)
     values = leaves(config)
-    for field, allowed in CHOICES.items():
+    for field, allowed in {**CHOICES, "data.name": ("", *dataset_names())}.items():
         if values[field] not in allowed:
             raise ValueError(f"config.{field} is {values[field]!r}, expected one of {allowed}")
     for field, smallest in SMALLEST.items():

@@ -1,9 +1,10 @@
-"""The data sets of a config, and what a run has to remember of them. A new data set is entered in DATASETS."""
+"""The data sets of a config, and what a run has to remember of them. A new data set is entered in DATASETS, a new world
+in `gcdiff.worlds.table`."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from gcdiff.data.dataset import Dataset, Example
 from gcdiff.data.embeddings import Embeddings, Encoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
+from gcdiff.worlds.table import WORLDS
 
 
 class Splits(NamedTuple):
@@ -39,8 +41,15 @@ class Specs(NamedTuple):
 def splits(config: ConfigDict) -> Splits:
     """The data sets of a config."""
     if not config.data.name:
-        raise ValueError(f"config.data.name is empty: this model came without data, expected {', '.join(DATASETS)}")
-    return DATASETS[config.data.name](config)
+        raise ValueError(
+            f"config.data.name is empty: this model came without data, expected {', '.join(dataset_names())}"
+        )
+    return _world(config) if config.data.name in WORLDS else DATASETS[config.data.name](config)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """What config.data.name may be: the worlds, and the data sets that are read from files."""
+    return (*WORLDS, *DATASETS)
 
 
 def build_specs(config: ConfigDict, train: Dataset) -> Specs:
@@ -84,27 +93,9 @@ def embeddings(config: ConfigDict) -> Embeddings | None:
     return found
 
 
-def _streets(config: ConfigDict) -> Splits:
-    from gcdiff.worlds.streets.data import Streets
-
-    return _embedded(config, Streets)
-
-
-def _faces(config: ConfigDict) -> Splits:
-    from gcdiff.worlds.faces.data import Faces
-
-    return _embedded(config, Faces)
-
-
-def _cells(config: ConfigDict) -> Splits:
-    from gcdiff.worlds.cells.data import Cells
-
-    return _embedded(config, Cells)
-
-
-def _embedded(config: ConfigDict, world: Callable) -> Splits:
-    """The splits of an embedded world."""
-    size = tuple(config.data.size)
+def _world(config: ConfigDict) -> Splits:
+    """The splits of an embedded world, drawn at the network's size."""
+    world, size = WORLDS[config.data.name].dataset(), tuple(config.data.size)
     train = world("train", config.data.num, size=size)
     heldout = world("heldout", config.data.heldout, size=size)
     return Splits(train, heldout, _augment(config, train.labels), None)
@@ -136,7 +127,8 @@ def _prepared(config: ConfigDict) -> Splits:
     return Splits(train, Prepared(config.data.root, split), augment, _full_frame(config))
 
 
-DATASETS = {"streets": _streets, "faces": _faces, "cells": _cells, "camvid": _camvid, "prepared": _prepared}
+DATASETS = {"camvid": _camvid, "prepared": _prepared}
+"""The data sets that are read from files, by their config.data.name."""
 
 
 def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:

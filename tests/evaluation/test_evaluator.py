@@ -180,7 +180,7 @@ def test_an_oracle_reads_what_is_there(name):
     config.data.update(name=name, size=(32, 32), num=8, heldout=8)
     found = configs.gathered(configs.splits(config), "heldout", 8)
     images, layouts = np.stack([e.image for e in found]), np.stack([e.layout for e in found])
-    captions, reader = [e.captions[0] for e in found], WORLDS[name]()
+    captions, reader = [e.captions[0] for e in found], WORLDS[name].oracle()
     reading = reader.read(images)
     assert (reader.labels(reading) == layouts).mean() > 0.97
     assert reader.scores(reading, captions)["f1"].value > 0.9

@@ -30,8 +30,8 @@ from gcdiff.text.images import load_image_encoder
 from gcdiff.types import VOID
 from gcdiff.worlds.cells.data import Cells
 from gcdiff.worlds.faces.data import Faces
+from gcdiff.worlds.oracles import OracleFeatures, oracle_segmenter
 from gcdiff.worlds.streets.data import Streets
-from gcdiff.worlds.table import OracleFeatures, oracle_segmenter
 
 FIXTURES = Path(__file__).parents[1] / "text" / "fixtures"
 RNG = np.random.default_rng(0)

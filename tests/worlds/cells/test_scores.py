@@ -13,7 +13,7 @@ from gcdiff.worlds.cells.scores import agreement, caption_scores, layout_scores
 @pytest.fixture(scope="module")
 def micrographs():
     data = Cells("heldout", 96, seed=1)
-    return [data.micrograph(i) for i in range(96)]
+    return [data.truth(i) for i in range(96)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_precision_and_recall_tell_what_was_not_asked_from_what_is_missing():
     data = Cells("train", 100)  # the first has a cell that divides
     kinds = {}
     for i in range(100):
-        scene = data.micrograph(i).scene
+        scene = data.truth(i).scene
         kinds.setdefault((scene.cells, scene.attributes.dividing), scene.layout)
     shown = np.stack([kinds[1, True], kinds[1, True], kinds[1, False], kinds[0, False]])
     asked = ["a micrograph of one cell that is dividing", "one cell", "one cell that is dividing", "no cells"]

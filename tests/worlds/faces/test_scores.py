@@ -13,7 +13,7 @@ from gcdiff.worlds.faces.scores import agreement, caption_scores
 @pytest.fixture(scope="module")
 def portraits():
     data = Faces("heldout", 64, seed=1)
-    return [data.portrait(i) for i in range(64)]
+    return [data.truth(i) for i in range(64)]
 
 
 @pytest.fixture(scope="module")

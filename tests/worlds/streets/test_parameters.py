@@ -18,7 +18,7 @@ NAMES = list(PARAMETERS)
 @pytest.fixture(scope="module")
 def streets():
     data = Streets("heldout", 48, seed=1)
-    return [data.street(i) for i in range(48)]
+    return [data.truth(i) for i in range(48)]
 
 
 def parameters(images, layouts):

@@ -14,7 +14,7 @@ from gcdiff.worlds.streets.scores import agreement, caption_scores
 @pytest.fixture(scope="module")
 def streets():
     data = Streets("heldout", 64, seed=1)
-    return [data.street(i) for i in range(64)]
+    return [data.truth(i) for i in range(64)]
 
 
 @pytest.fixture(scope="module")
