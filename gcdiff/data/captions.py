@@ -1,5 +1,8 @@
-"""Captions: read from files, or made from the classes of a layout in the form of Park et al. (Learning to Generate
-Semantic Layouts for Higher Text-Image Correspondence, 2023, section 4.1); and which classes they name."""
+"""Captions: reading them from files, making them from a layout's classes, finding the classes that they name.
+
+Captions made from classes have the form of Park et al. (Learning to Generate Semantic Layouts for Higher Text-Image
+Correspondence, 2023, section 4.1).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from gcdiff.data.dataset import Dataset, Example
 from gcdiff.types import VOID
 
 NAMED_FROM = 1e-3
-"""The share of all pixels from which on a caption names a class: 3 pixels of 48x64."""
+"""A caption names the classes that have at least this share of the pixels: 3 pixels of 48x64."""
 IRREGULAR = {
     "person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice", "sheep": "sheep",
     "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "shelf": "shelves",
 }  # fmt: skip
-"""Words and their plurals that no rule forms."""
+"""Irregular plurals."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassCaptions:
-    """Captions that name the classes of a layout: one noun for each class, None for a class that is never named."""
+    """Makes captions that name the classes of a layout: a noun for each class, None for a class that is never named."""
 
     nouns: tuple[str | None, ...]
     start: str = "An image of an urban street view"
@@ -42,9 +45,9 @@ class ClassCaptions:
         return f"{self.start} with {listed}."
 
     def recaption(self, example: Example, rng: np.random.Generator) -> Example:
-        """The example with the caption of its own layout: for after a crop, which may have lost classes.
+        """The example with a caption made anew from its layout, for use after a crop, which may have lost classes.
 
-        An example without captions stays without, and one without labels keeps those it has.
+        An example without captions gets none; one whose layout is all VOID keeps its captions.
         """
         if not example.captions or (example.layout == VOID).all():
             return example
@@ -52,30 +55,30 @@ class ClassCaptions:
 
 
 def nouns_of(data: Dataset) -> tuple[str | None, ...]:
-    """What a data set's captions call its classes, None for one that they never name; () where they are not made of
+    """The noun that a data set's captions use for each class (None: never named); () for captions not made from
     classes."""
-    made = getattr(data, "class_captions", None)
-    return () if made is None else made.nouns
+    class_captions = getattr(data, "class_captions", None)
+    return () if class_captions is None else class_captions.nouns
 
 
 def named_classes(captions: Sequence[str], names: Sequence[str], nouns: Sequence[str | None] = ()) -> np.ndarray:
-    """Which of K classes captions name: bool (N, K).
+    """Which of the K classes `names` each caption names: bool (N, K).
 
     A class is named by its own name, and by its noun where `nouns` (K) has one, as whole words of any case, in the
-    singular or the plural. The longest counts where several begin: "traffic light" names no "light".
+    singular or the plural. Where several matches begin the longest counts: "traffic light" does not name "light".
     """
-    of = {_spaced(name): k for k, name in enumerate(names)}
+    class_of = {_spaced(name): k for k, name in enumerate(names)}
     for k, (name, noun) in enumerate(zip(names, nouns or [None] * len(names), strict=True)):
-        of.setdefault(_spaced(noun or name), k)
-    for word, k in list(of.items()):  # a word that is listed itself goes before one that is a form of another
+        class_of.setdefault(_spaced(noun or name), k)
+    for word, k in list(class_of.items()):  # a listed word has precedence over an inflected form class_of another
         for form in _inflected(word):
-            of.setdefault(form, k)
-    longest = sorted(of, key=len, reverse=True)
+            class_of.setdefault(form, k)
+    longest = sorted(class_of, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)")
-    found = np.zeros((len(captions), len(names)), bool)
-    for row, caption in zip(found, captions, strict=True):
-        row[[of[word] for word in pattern.findall(_spaced(caption))]] = True
-    return found
+    named = np.zeros((len(captions), len(names)), bool)
+    for row, caption in zip(named, captions, strict=True):
+        row[[class_of[word] for word in pattern.findall(_spaced(caption))]] = True
+    return named
 
 
 def _spaced(text: str) -> str:
@@ -83,7 +86,7 @@ def _spaced(text: str) -> str:
 
 
 def _inflected(word: str) -> set[str]:
-    """What may be the plural of a word in lower case, or of its last word, and what may be its singular."""
+    """The possible plurals and singulars of a lower-case word, or of a phrase by its last word."""
     start, space, last = word.rpartition(" ")
     plurals, singulars = {_plural(last)}, set()
     for singular, plural in IRREGULAR.items():
@@ -103,26 +106,27 @@ def _plural(word: str) -> str:
 def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str, ...]]:
     """The captions of a file with one object a line, {"file_name": "3.jpg", "text": ["one", "another"]}, by file_name.
 
-    Lines that are wrong go to `fault`, one message each, and are left out.
+    A line that is wrong is skipped, and a message about it goes to `fault`. Raises FileNotFoundError for a missing file
+    and ValueError for one that is not UTF-8.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    captions: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             try:
                 name, texts = _caption_line(line)
-                if name in found:
+                if name in captions:
                     raise ValueError(f"file_name {name!r} for the second time")
-                found[name] = texts
+                captions[name] = texts
             except ValueError as error:
                 fault(f"{path}: line {number}: {error}")
-    return found
+    return captions
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """The captions of a text file, one a line. Raises ValueError for an empty one."""
+    """The captions of a text file, one per line. Raises ValueError for an empty file."""
     lines = tuple(line.strip() for line in _lines(path) if line.strip())
     if not lines:
-        raise ValueError(f"{path}: empty, expected a caption a line")
+        raise ValueError(f"{path}: empty, expected one caption per line")
     return lines
 
 
@@ -142,7 +146,7 @@ def _caption_line(line: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file: a line ends where a text editor ends it, and a byte order mark is none of the text."""
+    """The lines of a UTF-8 file, cut at newlines only (str.splitlines cuts at more); a byte order mark is dropped."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

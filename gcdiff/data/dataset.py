@@ -1,4 +1,4 @@
-"""The one interface of all data: a `Dataset` is a random-access sequence of `Example`s plus its specs."""
+"""The interface of all data: a `Dataset` is a random-access sequence of `Example`s, with its specs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from gcdiff.types import ImageSpec, LabelSpec
 
 
 class Example(NamedTuple):
-    """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, captions to choose from.
+    """One labelled image: image uint8 (H, W, C), layout int32 (H, W) with VOID = -1, and its captions.
 
-    A side may be missing: then the image is all zeros and `has_image` is False, the layout is all VOID, the captions
-    are ().
+    A missing image is all zeros, with `has_image` False; a missing layout is all VOID; missing captions are ().
     """
 
     image: np.ndarray
@@ -23,9 +22,8 @@ class Example(NamedTuple):
 
 
 class Dataset(Protocol):
-    """Examples by index. Index i always gives the same example; all have the size (H, W), or differ where it is None.
-
-    Examples of differing sizes are brought to one by a transform before they are put side by side.
+    """Examples by index; an index always gives the same example. `size` is the (H, W) of all, None where sizes differ:
+    then a transform has to resize them before they are batched.
     """
 
     name: str

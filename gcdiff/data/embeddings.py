@@ -1,12 +1,12 @@
-"""Captions' features, written once by an encoder that stays as it is, and read in training.
+"""Caption features, computed once by a frozen text encoder, stored in files and read during training.
 
-embeddings.json                                 whose they are: model, revision, limit, shards; written last of all
+embeddings.json                                 the encoder (model, revision, features), the shards; written last
 embeddings.array_record-00000-of-00004 ...      the captions and their features, for random access
-index.npy                                       the hash of every caption's text, sorted, and its place
-shards.jsonl                                    what the directory was begun for, and which shards are finished
+index.npy                                       the hash of every caption, sorted, and the number of its record
+shards.jsonl                                    the header of the job, and the shards that are finished
 
-A record is a caption and its features bfloat16 (T, D), of its tokens alone: no padding is stored. A caption is found by
-its text, so that equal captions of many examples are encoded and stored once.
+A record is a caption and the features bfloat16 (T, D) of its T tokens, without padding. Captions are looked up by their
+text, so that a caption of many examples is encoded and stored once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INDEX = np.dtype([("hash", "<u8"), ("place", "<i8")])
 
 
 class Encoder(NamedTuple):
-    """Which encoder it was: a directory or an id of the hub, its commit or hash, and how many features a token has."""
+    """The text encoder: a directory or hub id, its commit or hash, and the number of features of a token."""
 
     model: str
     revision: str
@@ -37,7 +37,7 @@ class Encoder(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A finished file of captions."""
+    """A finished file of captions: its name, size, hash, and the number of tokens of its longest caption."""
 
     file: str
     captions: int
@@ -47,17 +47,17 @@ class Shard(NamedTuple):
 
 
 class Embeddings:
-    """What `gcdiff.data.prepare.embed` wrote, by caption: `embeddings["a caption"]` is bfloat16 (T, D).
+    """The features that `gcdiff.data.prepare.embed` wrote, by caption: `embeddings["a caption"]` is bfloat16 (T, D).
 
-    It may be pickled, and read from several threads. Raises FileNotFoundError or ValueError, in one line, for a
-    directory that is not there, not whole or damaged.
+    Can be pickled, and read from several threads. Raises FileNotFoundError or ValueError, in one line, for a directory
+    that is missing, unfinished or damaged.
     """
 
     def __init__(self, root: str | Path):
         self.root, path = Path(root), Path(root) / SPEC_FILE
         if not path.is_file():
             if (self.root / LOG_FILE).exists():
-                raise ValueError(f"{root}: its captions were not all encoded; the same gcdiff embed goes on with it")
+                raise ValueError(f"{root}: not all captions are encoded; run the same gcdiff embed again to go on")
             raise FileNotFoundError(f"{path}: no such file, expected a directory that gcdiff embed has written")
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -86,16 +86,16 @@ class Embeddings:
         return self._place(caption) is not None
 
     def __getitem__(self, caption: str) -> np.ndarray:
-        """Raises ValueError for a caption that was not encoded."""
+        """The features of a caption. Raises ValueError for a caption that was not encoded."""
         place = self._place(caption)
         if place is None:
-            raise ValueError(f"{self.root} has no features of the caption {caption!r}: gcdiff embed encodes them again")
+            raise ValueError(f"{self.root} has no features of the caption {caption!r}, expected one of those encoded")
         try:
             text, features = _decode(self._open()[place], self.encoder.features)
         except (RuntimeError, ValueError, struct.error) as error:
             raise ValueError(f"{self.root}: record {place} is damaged ({' '.join(str(error).split())})") from None
         if text != caption:
-            raise ValueError(f"{self.root}: record {place} is of {text!r}, expected {caption!r}")
+            raise ValueError(f"{self.root}: record {place} holds {text!r}, expected {caption!r}")
         return features
 
     def batch(self, captions: Sequence[str], length: int) -> Text:
@@ -107,16 +107,17 @@ class Embeddings:
         mask = np.zeros((len(captions), length), bool)
         for row, caption in enumerate(captions):
             if caption:
-                found = self[caption]
-                if len(found) > length:
-                    raise ValueError(f"caption has {len(found)} tokens, the limit is {length}: {caption!r}")
-                tokens[row, : len(found)], mask[row, : len(found)] = found, True
+                features = self[caption]
+                if len(features) > length:
+                    raise ValueError(f"caption has {len(features)} tokens, the limit is {length}: {caption!r}")
+                tokens[row, : len(features)], mask[row, : len(features)] = features, True
         return Text(tokens, mask)
 
     def _place(self, caption: str) -> int | None:
-        wanted = caption_hash(caption)
-        at = int(np.searchsorted(self._index["hash"], wanted))
-        return int(self._index["place"][at]) if at < len(self._index) and self._index["hash"][at] == wanted else None
+        """The number of a caption's record; None for a caption that was not encoded."""
+        key = caption_hash(caption)
+        row = int(np.searchsorted(self._index["hash"], key))
+        return int(self._index["place"][row]) if row < len(self._index) and self._index["hash"][row] == key else None
 
     def _open(self) -> Any:
         if self._records is None:
@@ -133,4 +134,5 @@ def _decode(record: bytes, features: int) -> tuple[str, np.ndarray]:
 
 
 def caption_hash(caption: str) -> np.uint64:
+    """The first 8 bytes of BLAKE2b of the caption's UTF-8 text, little-endian: the key of `index.npy`."""
     return np.frombuffer(hashlib.blake2b(caption.encode(), digest_size=8).digest(), "<u8")[0]

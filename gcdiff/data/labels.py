@@ -1,4 +1,4 @@
-"""The classes of the data sets that models of this kind are trained on: names, colours, swaps under a flip, void."""
+"""The classes of well-known data sets: names, colours, left/right swaps under a flip, void."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from gcdiff.types import LabelSpec
 
 
 def bit_colors(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Up to 255 colours that all differ, none of them black: those of PASCAL VOC (Everingham et al. 2010), in order.
+    """The first `count` colours of PASCAL VOC's palette (Everingham et al. 2010) after black; at most 255 differ.
 
-    Bits 0, 3, 6 of a class's number, counted from 1, are the highest bits of its red, bits 1, 4, 7 of its green, bits
-    2, 5 of its blue.
+    The highest bits of a class's red are bits 0, 3, 6 of its number, counted from 1; those of its green are bits 1, 4,
+    7; those of its blue bits 2, 5.
     """
 
     def level(number: int, channel: int) -> int:
@@ -70,7 +70,7 @@ _STUFF = (
     "waterdrops", "window-blind", "window-other", "wood",
 )  # fmt: skip
 NUM_COCO_THINGS = len(_THINGS)
-"""The first so many classes of COCO_STUFF are things, the others stuff."""
+"""The number of things, which are the first classes of COCO_STUFF; the others are stuff."""
 
 COCO_STUFF = LabelSpec(_THINGS + _STUFF, bit_colors(len(_THINGS + _STUFF)))
 """COCO-Stuff (Caesar, Uijlings and Ferrari 2018): 80 things and 91 kinds of stuff."""

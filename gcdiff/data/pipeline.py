@@ -1,8 +1,8 @@
-"""Batches in an order that depends on a seed alone, made in the background.
+"""Training batches in an order that depends on a seed alone, made in background threads.
 
-Batch n is a pure function of (data set, transform, seed, n): a run that starts again at n sees what an uninterrupted
-run sees. The examples are shuffled anew in every epoch; epochs follow one another without a gap. Of several processes
-each reads its own rows of every batch, which are the same rows whoever reads them.
+Batch n is a pure function of (data set, transform, seed, n): a run that resumes at n gets the batches that an
+uninterrupted run gets. The examples are shuffled anew in every epoch, and a batch may span two epochs. Each of several
+processes reads its own rows of every batch; the rows of the whole batch do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from gcdiff.data.dataset import Dataset, Example
 
 DEPTH = 2
-"""How many batches are made ahead."""
+"""The number of batches that are made ahead."""
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -43,11 +43,12 @@ def batches(
     threads: int = 1,
     finish: Callable[[Batch], Any] = lambda batch: batch,
 ) -> Iterator[Any]:
-    """Training batches number `start`, `start` + 1, ... without end; a caption is drawn from each example's.
+    """Training batches number `start`, `start` + 1, ... without end, with one caption drawn for each example.
 
-    seed: 0 to 2^32 - 1. `share` (i, n) asks for the i-th of n equal parts of every batch, in the order of its rows;
-    `threads` read examples side by side; `finish` makes of a batch what is yielded. What reading, transforming or
-    finishing raises is raised here. Closing the iterator (or letting go of it) ends its threads.
+    seed: 0 to 2^32 - 1. `share` (i, n) selects the i-th of n equal parts of every batch, in the order of its rows.
+    `threads` threads read examples in parallel. `finish` maps a batch to what is yielded. Errors of reading,
+    transforming and finishing are raised to the caller. Closing or deleting the iterator ends its threads.
+    Raises ValueError for a number out of range and for an empty data set.
     """
     checks = ("batch_size", batch_size, 1), ("seed", seed, 0), ("start", start, 0), ("threads", threads, 1)
     for name, value, least in checks:
@@ -82,7 +83,7 @@ def batches(
 def whole(dataset: Dataset, indices: Sequence[int] | np.ndarray, transform: Transform | None = None) -> Batch:
     """The examples `indices` as one batch, each with its first caption; the same on every call.
 
-    The generator that a transform is given depends on the index alone.
+    The random generator that `transform` gets depends on the index alone.
     """
     examples = [dataset[int(i)] for i in indices]
     if transform is not None:
@@ -97,7 +98,7 @@ def _batch(examples: Sequence[Example]) -> Batch:
 
 
 def _closing(readers: ThreadPoolExecutor, stream: Iterator[Any]) -> Iterator[Any]:
-    """The stream, with which its readers end."""
+    """Yield from the stream, and shut down its readers when it ends."""
     try:
         yield from stream
     finally:
@@ -105,13 +106,13 @@ def _closing(readers: ThreadPoolExecutor, stream: Iterator[Any]) -> Iterator[Any
 
 
 def _ahead(make: Callable[[int], Any], start: int) -> Iterator[Any]:
-    """make(start), make(start + 1), ..., with DEPTH of them under way in one thread."""
+    """make(start), make(start + 1), ..., with DEPTH of them in progress in one thread."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
-        under_way = deque(pool.submit(make, n) for n in range(start, start + DEPTH))
+        futures = deque(pool.submit(make, n) for n in range(start, start + DEPTH))
         for n in itertools.count(start + DEPTH):
-            batch = under_way.popleft().result()
-            under_way.append(pool.submit(make, n))
+            batch = futures.popleft().result()
+            futures.append(pool.submit(make, n))
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)

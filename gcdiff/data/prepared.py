@@ -1,10 +1,10 @@
-"""Data that `gcdiff prepare` has written: what a directory holds, and its splits as data sets.
+"""Data that `gcdiff prepare` has written: the contents of a directory, and its splits as data sets.
 
-prepared.json                                  what it is: classes, splits, shards; written last of all
+prepared.json                                  name, classes, licence, splits, shards; written last
 NAME-SPLIT.array_record-00000-of-00004 ...     the examples, for random access
 dataset_info.json, features.json               the same for tensorflow_datasets.builder_from_directory
-shards.jsonl                                   what it was asked for, and what stands in which shard
-report.json, contact_sheet.png                 counts and shares, some examples
+shards.jsonl                                   the options of the preparation, and the shards with their counts
+report.json, contact_sheet.png                 counts and class shares, some examples
 splits.json, subset.json                       the names of the examples of each split and of a subset
 """
 
@@ -30,14 +30,14 @@ from gcdiff.types import VOID, ImageSpec, LabelSpec
 
 SPEC_FILE, LOG_FILE = "prepared.json", "shards.jsonl"
 METADATA = ("dataset_info.json", SPEC_FILE)
-"""Without these a directory is not taken for a whole one."""
+"""The files without which a directory counts as incomplete."""
 HELDOUT_SPLITS = ("val", "heldout", "test")
-"""Where held-out examples are looked for, in this order."""
+"""The splits that may hold the held-out examples, in order of preference."""
 VERSION = 1
 
 
 class Shard(NamedTuple):
-    """A file of examples: its name, how many it holds, how many bytes it has."""
+    """A file of examples: its name, its number of examples, its size in bytes."""
 
     file: str
     examples: int
@@ -45,7 +45,8 @@ class Shard(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What a split holds: how many examples, how many of them have which side, the size of all (None: they differ)."""
+    """The contents of a split: the number of examples and of those with an image, a layout and captions; the size (H, W)
+    of all (None: sizes differ); the shards."""
 
     examples: int
     images: int
@@ -57,7 +58,8 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a prepared directory is. `class_captions` makes the captions anew that were made from layouts."""
+    """The contents of a prepared directory. `class_captions` makes captions from layouts anew, after a crop (None: the
+    captions were not made from layouts)."""
 
     name: str
     labels: LabelSpec
@@ -82,7 +84,6 @@ class Spec:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Spec:
-        made = fields["class_captions"]
         splits = {
             name: Split(
                 **split
@@ -90,17 +91,18 @@ class Spec:
             )
             for name, split in fields["splits"].items()
         }
-        captions = made and ClassCaptions(tuple(made["nouns"]), made["start"])
+        captions = fields["class_captions"]
+        captions = captions and ClassCaptions(tuple(captions["nouns"]), captions["start"])
         labels = LabelSpec.from_dict(fields["labels"])
         return cls(fields["name"], labels, fields["licence"], fields["note"], captions, splits)
 
 
 def read_spec(root: str | Path) -> Spec:
-    """What a directory holds. Raises ValueError or FileNotFoundError where it is not prepared, or not yet wholly."""
+    """The contents of a directory. Raises ValueError or FileNotFoundError where it is not prepared or incomplete."""
     path = Path(root) / SPEC_FILE
     if not path.is_file():
         if (path.parent / LOG_FILE).exists():
-            raise ValueError(f"{root}: its preparation was not finished; the same gcdiff prepare goes on with it")
+            raise ValueError(f"{root}: the preparation is not finished; run the same gcdiff prepare again to go on")
         raise FileNotFoundError(f"{path}: no such file, expected a directory that gcdiff prepare has written")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -112,12 +114,12 @@ def read_spec(root: str | Path) -> Spec:
 
 
 class Prepared:
-    """One split of a prepared directory as a `Dataset`; it may be pickled, and read from several threads.
+    """One split of a prepared directory as a `Dataset`. It can be pickled, and read from several threads.
 
         Prepared("prepared/camvid", "val")[0].captions    # ('An image of an urban street view with ...',)
 
-    Raises ValueError or FileNotFoundError, in one line, for a split or shard that is missing or has another size; so
-    does reading, for an example that is damaged.
+    Raises ValueError or FileNotFoundError, in one line, for a split or shard that is missing or has another size.
+    Reading raises ValueError for an example that is damaged.
     """
 
     image = ImageSpec()
@@ -127,16 +129,16 @@ class Prepared:
         self.spec = read_spec(root) if spec is None else spec
         if split not in self.spec.splits:
             raise ValueError(f"{root} has no split {split!r}, expected {', '.join(self.spec.splits)}")
-        found = self.spec.splits[split]
+        contents = self.spec.splits[split]
         self.name, self.labels, self.licence = self.spec.name, self.spec.labels, self.spec.licence
-        self.class_captions, self.size = self.spec.class_captions, found.size
-        for shard in found.shards:
+        self.class_captions, self.size = self.spec.class_captions, contents.size
+        for shard in contents.shards:
             path = self.root / shard.file
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file")
             if path.stat().st_size != shard.bytes:
                 raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {shard.bytes}")
-        self._ends = list(itertools.accumulate(shard.examples for shard in found.shards))
+        self._ends = list(itertools.accumulate(shard.examples for shard in contents.shards))
         self._records: Any = None
 
     def __len__(self) -> int:
@@ -150,12 +152,12 @@ class Prepared:
             layout = id_table(self.labels)[ids] if record.has_layout else np.full(ids.shape, VOID, np.int32)
             with Image.open(io.BytesIO(record.image)) as picture:
                 image = np.array(picture.convert("RGB"))
-        except Exception as error:  # Pillow's decoders raise what they come across
+        except Exception as error:  # Pillow's decoders raise exceptions of many types
             raise ValueError(f"{self._shard(index)}: example {record.key} is damaged ({error})") from None
         return Example(image, layout, record.captions, record.has_image)
 
     def record(self, index: int) -> Record:
-        """Example `index` as it is stored, with its name."""
+        """Example `index` as it is stored, with its name. Raises IndexError, and ValueError for a damaged record."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.root}: example {index} of {self.split}, expected 0 to {len(self) - 1}")
         try:
@@ -164,12 +166,12 @@ class Prepared:
             raise ValueError(f"{self._shard(index)}: damaged ({' '.join(str(error).split())})") from None
 
     def captions(self) -> Iterator[str]:
-        """The captions of all examples, one after the other."""
+        """Iterate over the captions of all examples."""
         for i in range(len(self)):
             yield from self.record(i).captions
 
     def _open(self) -> Any:
-        """The records of all shards; files are opened when they are first read."""
+        """The records of all shards; a file is opened when it is first read."""
         if self._records is None:
             from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -179,12 +181,13 @@ class Prepared:
         return self._records
 
     def _shard(self, index: int) -> Path:
+        """The file of example `index`, for messages."""
         shards = self.spec.splits[self.split].shards
         return self.root / shards[bisect.bisect_right(self._ends, index)].file
 
 
 class _Whole(NamedTuple):
-    """All examples of a file, as array_record wants to be told: then it opens no file before it reads."""
+    """A read instruction of array_record for all examples of a file; with it no file is opened before it is read."""
 
     filename: str
     skip: int
@@ -193,5 +196,5 @@ class _Whole(NamedTuple):
 
 
 def heldout_split(spec: Spec) -> str:
-    """The split of the held-out examples: the first of HELDOUT_SPLITS with labels, or "train" where nothing is."""
+    """The split of the held-out examples: the first of HELDOUT_SPLITS with layouts, or "train" if there is none."""
     return next((s for s in HELDOUT_SPLITS if s in spec.splits and spec.splits[s].layouts), "train")

@@ -1,8 +1,8 @@
-"""Images, label maps and masks from files, each checked: every error is one line that names the file.
+"""Reading and checking image, label and mask files; every error is one line that names the file.
 
-A label map is an index PNG (8-bit grey or palette): the value of a pixel is its class, `LabelSpec.void_id` is void, or
-a table says which value is which class. `read_colored_layout` takes maps in colours too, where every colour is exactly
-one of the table's: a resized or recompressed colour map has others.
+A label map is an index PNG (8-bit grey or palette). The value of a pixel is its class and `LabelSpec.void_id` is void,
+unless a table maps values to classes. `read_colored_layout` also takes RGB maps in exactly the colours of the classes;
+resizing or lossy compression of such a map makes colours that belong to no class.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from gcdiff.types import VOID, LabelSpec
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)
 NO_CLASS = -2
-"""In a table of label values: this one means nothing."""
+"""The entry of a table for a label value without a class."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (H, W, 3), turned as its EXIF says. Raises ValueError for a file that is broken, and for
-    numbers that are not brought to 8 bits a channel."""
+    """An image file as uint8 (H, W, 3), turned upright by its EXIF orientation.
+
+    Raises FileNotFoundError, and ValueError for a broken file or one that has more than 8 bits per channel.
+    """
     image = _open(path)
     if image.mode not in _EIGHT_BIT:
         raise ValueError(f"{path}: mode {image.mode}, expected an image of 8 bits a channel")
@@ -36,10 +38,10 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def orientation(image: Image.Image) -> int:
-    """How the rows and columns of an image lie, as its EXIF says: 1 as they are seen, or where nothing is said."""
+    """The EXIF orientation of an image: 1 (upright) where there is none."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # its parser raises what it comes across; the pixels are whole
+    except Exception:  # its parser raises exceptions of many types; the pixels are intact
         return 1
 
 
@@ -49,17 +51,18 @@ def read_layout(path: Path, labels: LabelSpec) -> np.ndarray:
 
 
 def read_ids(path: Path, table: np.ndarray, expected: str) -> np.ndarray:
-    """A label file int32 (H, W) whose values a `table` int (256,) translates into classes or VOID.
+    """A label file as int32 (H, W), its values translated into classes or VOID by a `table` int (256,).
 
-    Values that the table gives as NO_CLASS are refused in a ValueError that says what was `expected`.
+    Raises ValueError for a value whose entry is NO_CLASS; `expected` describes the valid values in the message.
     """
     return _from_ids(path, _open(path), table, expected)
 
 
 def read_colored_layout(path: Path, labels: LabelSpec, void_color: tuple[int, int, int] | None) -> np.ndarray:
-    """A label file as int32 (H, W), of indices or in exactly the colours of the classes and of void (None: has none).
+    """A label file as int32 (H, W), of indices or in exactly the colours of the classes and of void (None: void
+    has no colour).
 
-    Raises ValueError for a broken file, a label outside the table and a colour that is no class's.
+    Raises ValueError for a broken file, a label outside the table and a colour that belongs to no class.
     """
     image = _open(path)
     if image.mode != "RGB":
@@ -70,22 +73,22 @@ def read_colored_layout(path: Path, labels: LabelSpec, void_color: tuple[int, in
     codes = np.array([(r << 16) + (g << 8) + b for r, g, b in known])
     order = np.argsort(codes)
     pixels = np.array(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    found = order[np.minimum(np.searchsorted(codes, pixels, sorter=order), len(codes) - 1)]
-    unknown = np.argwhere(codes[found] != pixels)
+    nearest = order[np.minimum(np.searchsorted(codes, pixels, sorter=order), len(codes) - 1)]
+    unknown = np.argwhere(codes[nearest] != pixels)
     if len(unknown):
         row, column = unknown[0]
         color = image.getpixel((int(column), int(row)))
         raise ValueError(f"{path}: colour {color} at row {row}, column {column}, expected a colour of the table")
-    return np.array(list(known.values()), np.int32)[found]
+    return np.array(list(known.values()), np.int32)[nearest]
 
 
 def void_label(labels: LabelSpec) -> int:
-    """What void is in a layout that was read: VOID, or the last class where void is modelled."""
+    """The value of void in layouts int32: VOID, or the last class where void is modelled."""
     return VOID if labels.void == "missing" else labels.num_classes - 1
 
 
 def id_table(labels: LabelSpec) -> np.ndarray:
-    """What the 256 values of a label file mean: a class, VOID, or NO_CLASS; int32 (256,)."""
+    """The class, VOID or NO_CLASS for each of the 256 values of a label file, int32 (256,)."""
     table = np.full(256, NO_CLASS, np.int32)
     table[: labels.num_classes] = np.arange(labels.num_classes)
     if 0 <= labels.void_id < 256:
@@ -94,11 +97,12 @@ def id_table(labels: LabelSpec) -> np.ndarray:
 
 
 def to_ids(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """A layout int32 (H, W) with VOID as the uint8 values of a label file: what `id_table` takes back."""
+    """A layout int32 (H, W) with VOID as the uint8 values of a label file, the inverse of `id_table`."""
     return np.where((layout == VOID) | (layout == void_label(labels)), labels.void_id, layout).astype(np.uint8)
 
 
 def expected_ids(labels: LabelSpec) -> str:
+    """The valid values of a label file, for messages."""
     return f"0 to {labels.num_classes - 1} or {labels.void_id} (void)"
 
 
@@ -109,7 +113,7 @@ def _from_ids(path: Path, image: Image.Image, table: np.ndarray, expected: str) 
         head = file.read(26)
     if head[:8] != _PNG:
         raise ValueError(f"{path}: not a PNG inside, expected an index PNG (8-bit grey or palette)")
-    if image.mode == "L" and head[24] != 8:  # its values are stretched to 0 to 255 when it is read
+    if image.mode == "L" and head[24] != 8:  # Pillow stretches its values to 0..255
         raise ValueError(f"{path}: grey of {head[24]} bits, expected an index PNG (8-bit grey or palette)")
     values = np.array(image)
     layout = table[values]
@@ -131,14 +135,14 @@ def image_files(folder: Path) -> dict[str, Path]:
 def read_layouts(folder: Path, labels: LabelSpec, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     """The label PNGs of a folder, or of `layouts` in it, by name without the ending: int32 (H, W), void as VOID.
 
-    With `size` (H, W) all are brought to it, labels by majority; else they have the sizes of the files.
+    With `size` (H, W) all are resized to it, labels by majority; else they keep the sizes of the files.
     """
-    found = {}
+    layouts = {}
     for name, file in _by_name(folder, "layouts", LABEL_SUFFIXES).items():
-        found[name] = layout = read_layout(file, labels)
+        layouts[name] = layout = read_layout(file, labels)
         if size is not None:
-            found[name] = resize(Example(np.zeros((*layout.shape, 3), np.uint8), layout, ()), size).layout
-    return found
+            layouts[name] = resize(Example(np.zeros((*layout.shape, 3), np.uint8), layout, ()), size).layout
+    return layouts
 
 
 def read_masks(folder: Path) -> dict[str, np.ndarray]:
@@ -147,7 +151,7 @@ def read_masks(folder: Path) -> dict[str, np.ndarray]:
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a folder with one of the endings, sorted. Raises FileNotFoundError where there is none."""
+    """The files of a folder with one of the endings, sorted. Raises FileNotFoundError where there are none."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
@@ -158,21 +162,22 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 def _read_mask(path: Path) -> np.ndarray:
     values = read_image(path).max(axis=-1)
-    if values.max() == 1:  # a mask written as numbers would read as all black
+    if values.max() == 1:  # a mask with values 0 and 1 would be all False
         raise ValueError(f"{path}: brightest value 1, expected a mask in black (0) and white (255)")
     return values >= 128
 
 
 def _by_name(folder: Path, part: str | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Files by their names without the ending, of the folder `part` of an output of gcdiff or of a plain folder."""
+    """Files by name without the ending: those of the subfolder `part` if there is one, as in an output of gcdiff, else
+    those of the folder."""
     inner = folder / part if part else folder
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in list_files(inner if inner.is_dir() else folder, suffixes):
-        if file.stem in found:
-            before = found[file.stem].name
+        if file.stem in files:
+            before = files[file.stem].name
             raise ValueError(f"{file}: same name as {before}, expected names that differ before the ending")
-        found[file.stem] = file
-    return found
+        files[file.stem] = file
+    return files
 
 
 def _open(path: Path) -> Image.Image:
@@ -182,11 +187,11 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    # Pillow's decoders raise what they come across: OSError, SyntaxError, ValueError, struct.error, ...
+    # Pillow's decoders raise exceptions of many types: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise ValueError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error
 
 
 def size_of(array: np.ndarray) -> str:
-    """Width and height of an image or a layout, as people write them: '512x256'."""
+    """Width x height of an image or a layout, for messages: '512x256'."""
     return f"{array.shape[1]}x{array.shape[0]}"

@@ -1,4 +1,4 @@
-"""One prepared example as bytes: the wire format of tf.train.Example, which tensorflow_datasets reads, without either.
+"""The serialised form of a prepared example: a tf.train.Example, for tensorflow_datasets, written without TensorFlow.
 
 Example{1: Features{1: map<name, Feature{1: BytesList{1: bytes...} or 3: Int64List{1: numbers...}}>}}
 """
@@ -14,10 +14,10 @@ from PIL import Image
 
 
 class Record(NamedTuple):
-    """An example as it is stored.
+    """A stored example.
 
-    image: a PNG or JPEG of 8 bits a channel, RGB; black where there is none. layout: a grey PNG whose values are label
-    ids; void all over where there is none. Both have one size.
+    image: an RGB PNG or JPEG of 8 bits per channel; black if missing. layout: a grey PNG whose values are label ids;
+    all void if missing. Both have the same size.
     """
 
     key: str
@@ -29,13 +29,13 @@ class Record(NamedTuple):
 
 
 def encode(record: Record) -> bytes:
-    """The same bytes for the same record."""
+    """Serialise a record; equal records give equal bytes."""
     example = _message()()
     features = example.features.feature
     features["key"].bytes_list.value.append(record.key.encode())
     features["image"].bytes_list.value.append(record.image)
     features["layout"].bytes_list.value.append(record.layout)
-    features["captions"].bytes_list.SetInParent()  # a list of no captions is a list all the same
+    features["captions"].bytes_list.SetInParent()  # without captions an empty list, not a missing one
     features["captions"].bytes_list.value.extend(caption.encode() for caption in record.captions)
     features["has_image"].int64_list.value.append(int(record.has_image))
     features["has_layout"].int64_list.value.append(int(record.has_layout))
@@ -43,7 +43,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """What `encode` made bytes of. Raises ValueError for bytes of another kind."""
+    """The inverse of `encode`. Raises ValueError for bytes that are no record."""
     try:
         features = _message().FromString(data).features.feature
         key, image, layout = (features[name].bytes_list.value[0] for name in ("key", "image", "layout"))
@@ -55,7 +55,7 @@ def decode(data: bytes) -> Record:
 
 
 def features() -> Any:
-    """The features of a record for tensorflow_datasets."""
+    """The schema of a record, as tensorflow_datasets describes features."""
     from tensorflow_datasets import features as tfds
 
     return tfds.FeaturesDict(
@@ -79,7 +79,7 @@ def png(array: np.ndarray) -> bytes:
 
 @functools.cache
 def _message() -> Any:
-    """The class of tf.train.Example's messages, built from its description above."""
+    """The protobuf class of tf.train.Example, built from the description at the top of this file."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = descriptor_pb2.FieldDescriptorProto

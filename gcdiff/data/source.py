@@ -1,7 +1,8 @@
-"""What a data set on disk is: a `Source` lists the examples of each split without reading pixels, and reads one.
+"""The interface of data sets on disk: a `Source` lists the examples of each split and reads them one by one.
 
-What is wrong with a single example goes to a function `fault`, one line that names the file: `refuse` raises it, and
-whoever goes on without the example collects it. What is wrong with the whole (a folder that is not there) is raised.
+Errors of a single example go to a function `fault` as one line that names the file. `refuse` is the one that raises
+them as ValueErrors; a caller that skips such examples passes one that collects them. Errors of the whole data set, such
+as a missing folder, are raised.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from gcdiff.data.reader import list_files, read_image, size_of
 from gcdiff.types import LabelSpec
 
 Fault = Callable[[str], None]
+"""Takes the message about an example that is wrong."""
 
 
 class Item(NamedTuple):
-    """An example on disk: its name, its image (None: missing), the files of its layout (none: missing), captions."""
+    """An example on disk: its name, its image (None: missing), the files of its layout ((): missing), its captions."""
 
     key: str
     image: Path | None
@@ -29,9 +31,9 @@ class Item(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """What was read of an example: image uint8 (h, w, 3) and layout int32 (H, W) with VOID; None where missing.
+    """The sides of an example: image uint8 (h, w, 3) and layout int32 (H, W) with VOID; None where missing.
 
-    The image is as large as the layout, or larger by a whole factor where the data set has it so.
+    The image has the layout's size, or in some data sets a multiple of it.
     """
 
     image: np.ndarray | None
@@ -39,9 +41,9 @@ class Sides(NamedTuple):
 
 
 class Source(Protocol):
-    """A data set on disk. `class_captions` makes the captions of examples that are listed without, from their layouts.
+    """A data set on disk. `class_captions` makes captions from the layouts for examples that are listed without any.
 
-    `options` are what it was asked for besides its folder, as JSON; `note` is what a user of the data has to know.
+    `options` holds the constructor's arguments besides the folder, as JSON; `note` is a remark for users of the data.
     """
 
     name: str
@@ -51,26 +53,30 @@ class Source(Protocol):
     options: Mapping[str, Any]
     class_captions: ClassCaptions | None
 
-    def splits(self, fault: Fault) -> dict[str, list[Item]]: ...
+    def splits(self, fault: Fault) -> dict[str, list[Item]]:
+        """The examples of each split. Messages about single examples go to `fault`."""
+        ...
 
-    def read(self, item: Item) -> Sides: ...
+    def read(self, item: Item) -> Sides:
+        """Read an example. Raises ValueError or OSError, naming the file."""
+        ...
 
 
 def refuse(message: str) -> None:
-    """The `fault` of whoever takes none."""
+    """The `fault` that accepts no faulty example: raises ValueError."""
     raise ValueError(message)
 
 
-def pairs(
+def match_pairs(
     images: Mapping[Any, Path],
     layouts: Mapping[Any, tuple[Path, ...]],
     image_of: Callable[[Any], Path],
     layout_of: Callable[[Any], Path],
     fault: Fault,
 ) -> list[tuple[Any, Path, tuple[Path, ...]]]:
-    """(key, image, files of the layout) of the keys that both sides have, sorted; the others are faults.
+    """(key, image, layout files) of the keys that both sides have, sorted. A key of one side alone is a fault.
 
-    `image_of` and `layout_of` say which file was expected for a key.
+    `image_of` and `layout_of` give the file that is expected for a key.
     """
     for key in sorted(images.keys() - layouts.keys()):
         fault(f"{images[key]}: no partner, expected {layout_of(key)}")
@@ -80,29 +86,32 @@ def pairs(
 
 
 def files_ending(folder: Path, ending: str) -> dict[str, Path]:
-    """The files NAME<ending> of a folder by NAME, sorted. Raises FileNotFoundError where there is none."""
+    """The files NAME<ending> of a folder by NAME, sorted. Raises FileNotFoundError where there are none."""
     files = list_files(folder, (f".{ending.rpartition('.')[2]}",))
-    found = {file.name[: -len(ending)]: file for file in files if file.name.lower().endswith(ending.lower())}
-    if not found:
+    matching = {file.name[: -len(ending)]: file for file in files if file.name.lower().endswith(ending.lower())}
+    if not matching:
         raise FileNotFoundError(f"{folder}: expected files ending in {ending}")
-    return found
+    return matching
 
 
-def numbered(files: Iterable[Path], fault: Fault) -> dict[int, Path]:
-    """Files by the number that their name is, sorted; others are faults."""
-    found = {}
+def by_number(files: Iterable[Path], fault: Fault) -> dict[int, Path]:
+    """Files whose names are numbers, by that number, sorted. Another name and a second file of a number are faults."""
+    numbered = {}
     for file in files:
         if not file.stem.isdecimal():
             fault(f"{file}: expected a number for a name")
-        elif int(file.stem) in found:
-            fault(f"{file}: same number as {found[int(file.stem)].name}")
+        elif int(file.stem) in numbered:
+            fault(f"{file}: same number as {numbered[int(file.stem)].name}")
         else:
-            found[int(file.stem)] = file
-    return dict(sorted(found.items()))
+            numbered[int(file.stem)] = file
+    return dict(sorted(numbered.items()))
 
 
 def read_sides(item: Item, read_layout: Callable[[tuple[Path, ...]], np.ndarray], larger: bool = False) -> Sides:
-    """The two sides of an example, checked. With `larger` an image may be larger than its layout by a whole factor."""
+    """Read the two sides of an example and check their sizes: equal, or with `larger` the image's a multiple.
+
+    Raises ValueError for sizes that do not fit, and what `read_layout` raises.
+    """
     image = None if item.image is None else read_image(item.image)
     layout = read_layout(item.layout) if item.layout else None
     if image is not None and layout is not None and image.shape[:2] != layout.shape:

@@ -1,10 +1,10 @@
-"""Resizing, cropping and flipping an image and its layout together: pure functions on an `Example`, in numpy.
+"""Resizing, cropping and flipping of an image together with its layout: pure NumPy functions on an `Example`.
 
-Both sides of an example are divided into the same cells: a source pixel belongs to the cell that its centre lies in
-(on a border, to the cell before it). A cell's colour is the mean of its pixels; its label is the label that most of
-them have. Void counts as a label of its own; of labels with equally many pixels the lowest wins, and void is below
-all. Where a side is enlarged, labels are those of the nearest pixel and colours are interpolated linearly. In place of
-the mean there is an antialiased Lanczos filter, in place of the majority the pixel nearest to a cell's centre.
+A cell is the area of a target pixel; a source pixel belongs to the cell that its centre lies in (on a border, to the
+cell before it). By default a cell's colour is the mean of its pixels and its label is their most frequent one. Void
+counts as a label; of equally frequent labels the lowest wins, and void is below all. The alternatives are an
+antialiased Lanczos filter for images and the pixel nearest to the cell's centre for layouts. Where a side is enlarged,
+colours are interpolated linearly (or by Lanczos) and labels are those of the nearest pixel.
 
 Randomness is an explicit generator. Captions are left as they are.
 """
@@ -24,14 +24,14 @@ LAYOUT_METHODS = ("majority", "nearest")
 
 
 def resize(example: Example, size: tuple[int, int]) -> Example:
-    """The whole example at `size` (H, W): colours by area, labels by majority."""
+    """The example resized to `size` (H, W): colours by area averaging, labels by majority."""
     if example.layout.shape == tuple(size):
         return example
     return example._replace(image=resize_image(example.image, size), layout=resize_layout(example.layout, size))
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], method: str = "area") -> np.ndarray:
-    """An image uint8 (h, w, C) at `size` (H, W), by a method of IMAGE_METHODS."""
+    """An image uint8 (h, w, C) resized to `size` (H, W), by a method of IMAGE_METHODS."""
     if image.shape[:2] == tuple(size):
         return image
     if method == "lanczos":
@@ -44,7 +44,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], method: str = "area")
 
 
 def resize_layout(layout: np.ndarray, size: tuple[int, int], method: str = "majority") -> np.ndarray:
-    """A layout int32 (h, w) with VOID at `size` (H, W), by a method of LAYOUT_METHODS."""
+    """A layout int32 (h, w) with VOID resized to `size` (H, W), by a method of LAYOUT_METHODS."""
     if layout.shape == tuple(size):
         return layout
     if method == "nearest":
@@ -61,11 +61,11 @@ def resize_layout(layout: np.ndarray, size: tuple[int, int], method: str = "majo
 def random_crop_scale(
     example: Example, rng: np.random.Generator, size: tuple[int, int], scale: tuple[float, float], aspect: float = 0.0
 ) -> Example:
-    """A random window of about the shape of `size` (H, W), resized to it.
+    """A random window of about the aspect ratio of `size` (H, W), resized to it.
 
-    The window's side is a share of the largest window's that fits, uniform in `scale` = (low, high) within (0, 1];
-    its place is uniform. Its height over its width is that of `size` times exp(u), u uniform in +-`aspect`, as far as
-    it fits.
+    The window's side is a fraction, uniform in `scale` = (low, high) within (0, 1], of the side of the largest window
+    that fits; its place is uniform. Its height over its width is that of `size` times exp(u), u uniform in +-`aspect`,
+    limited by the borders. Raises ValueError for a scale out of range.
     """
     low, high = scale
     if not 0 < low <= high <= 1:
@@ -86,7 +86,7 @@ def flip(example: Example, rng: np.random.Generator, swaps: Sequence[tuple[int, 
 
 
 def mirror(example: Example, swaps: Sequence[tuple[int, int]]) -> Example:
-    """The example with left and right exchanged, classes included; twice gives the example back."""
+    """The example mirrored left to right, with the left and right classes exchanged; twice gives the example back."""
     layout = example.layout[:, ::-1].copy()
     for left, right in swaps:
         layout = np.select([layout == left, layout == right], [right, left], layout).astype(np.int32)
@@ -94,7 +94,7 @@ def mirror(example: Example, swaps: Sequence[tuple[int, int]]) -> Example:
 
 
 def _cells(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which source pixels vote along one side, and for which cell; in integers, so that no border is rounded."""
+    """The source pixels that vote along one axis, and the cell of each; in integers, so that no border is rounded."""
     if target > source:
         cells = np.arange(target)
         return (2 * cells + 1) * source // (2 * target), cells

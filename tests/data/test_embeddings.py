@@ -68,7 +68,7 @@ def test_what_was_stopped_goes_on_and_ends_with_the_same_bytes(written, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         write_embeddings(tmp_path / "b", CAPTIONS, ENCODER, stopping)
-    with pytest.raises(ValueError, match="not all encoded"):
+    with pytest.raises(ValueError, match="not all captions are encoded"):
         Embeddings(tmp_path / "b")
     told = []
     write_embeddings(tmp_path / "b", CAPTIONS[::-1], ENCODER, stopping, lambda *at: told.append(at))

@@ -125,7 +125,7 @@ def test_splits_by_a_list(tmp_path):
 
 
 def test_faults_of_a_folder(tmp_path):
-    assert message(Folder, tmp_path) == f"{tmp_path}/labels.json: no such file, which names the classes"
+    assert message(Folder, tmp_path) == f"{tmp_path}/labels.json: no such file, expected a table that names the classes"
     table(tmp_path, **TABLE)
     assert message(keys, tmp_path) == f"{tmp_path}: expected files in images/ or layouts/"
     image = tmp_path / "images" / "x.png"

@@ -117,7 +117,7 @@ def test_an_interrupted_preparation_goes_on_to_the_same_bytes(streets, tmp_path)
             prepare(source, out, options, progress=stop_after(count), per_shard=2)
         assert set(contents(out)) <= set(expected)
         assert message(Prepared, out, "train") == (
-            f"{out}: its preparation was not finished; the same gcdiff prepare goes on with it"
+            f"{out}: the preparation is not finished; run the same gcdiff prepare again to go on"
         )
     log = out / "shards.jsonl"
     log.write_text(log.read_text()[:-40])  # killed while it wrote a line
@@ -207,7 +207,7 @@ def test_skip_bad_leaves_out_and_lists(streets, tmp_path):
     for i in range(3):
         miniatures.save(root / "valannot" / f"val{i}.png", np.full((12, 16), 12, np.uint8))
     said = message(prepare, source, tmp_path / "other", skip_bad=True)
-    assert said.startswith(f"no example of val is whole; the first: {root}/valannot/val0.png: label 12")
+    assert said.startswith(f"every example of val is faulty; the first: {root}/valannot/val0.png: label 12")
 
 
 def test_the_report_counts_what_there_is(tmp_path):

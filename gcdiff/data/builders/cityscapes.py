@@ -3,8 +3,8 @@
     leftImg8bit/{train,val,test}/CITY/STEM_leftImg8bit.png        2048x1024
     gtFine/{train,val}/CITY/STEM_gtFine_labelIds.png              values 0 to 33
 
-Of the test scenes there are images alone: what the archive has as their labels is a blank. Captions are made from the
-classes, in the form of Park et al. (Learning to Generate Semantic Layouts for Higher Text-Image Correspondence, 2023),
+The test scenes have images only: the archive's label files for them are blank. Captions are made from the classes, in
+the form of Park et al. (Learning to Generate Semantic Layouts for Higher Text-Image Correspondence, 2023),
 or read from a .jsonl file whose file_name is STEM_leftImg8bit.png.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from gcdiff.data.captions import ClassCaptions, read_jsonl
 from gcdiff.data.labels import CITYSCAPES
 from gcdiff.data.reader import NO_CLASS, read_ids
-from gcdiff.data.source import Fault, Item, Sides, files_ending, pairs, read_sides
+from gcdiff.data.source import Fault, Item, Sides, files_ending, match_pairs, read_sides
 from gcdiff.types import VOID
 
 SPLITS = ("train", "val", "test")
@@ -39,11 +39,11 @@ _EXPECTED = "a label id, 0 to 33 or 255"
 
 
 class Cityscapes:
-    """Cityscapes as a `Source`, with the splits whose folders are there.
+    """Cityscapes as a `Source`, with the splits whose image folders exist.
 
-    void: "missing" (19 classes; void pixels are unknown) or "class" (20 classes, as Park et al. model it).
-    captions: a .jsonl file; made from the classes by default.
-    train_val: the split train holds val too, as in the paper's 3,475 pairs, and nothing is held out.
+    void: "missing" (19 classes; the class of a void pixel is unknown) or "class" (20 classes, as Park et al. model it).
+    captions: a .jsonl file; None makes the captions from the classes.
+    train_val: merge val into train, as in the paper's 3,475 pairs; nothing is held out.
     """
 
     name = "cityscapes"
@@ -69,30 +69,30 @@ class Cityscapes:
 
     def splits(self, fault: Fault) -> dict[str, list[Item]]:
         captions = None if self._captions is None else read_jsonl(self._captions, fault)
-        there = [split for split in SPLITS if (self._root / "leftImg8bit" / split).is_dir()]
-        if not there:
+        available = [split for split in SPLITS if (self._root / "leftImg8bit" / split).is_dir()]
+        if not available:
             raise FileNotFoundError(f"{self._root / 'leftImg8bit' / 'train'}: no such folder")
-        found = {split: self._items(split, captions, fault) for split in there}
+        items = {split: self._items(split, captions, fault) for split in available}
         if self._train_val:
-            found["train"] = found.get("train", []) + found.pop("val", [])
-        return found
+            items["train"] = items.get("train", []) + items.pop("val", [])
+        return items
 
     def read(self, item: Item) -> Sides:
         return read_sides(item, lambda files: read_ids(files[0], self._table, _EXPECTED))
 
     def _items(self, split: str, captions: dict[str, tuple[str, ...]] | None, fault: Fault) -> list[Item]:
         images, layouts = self._root / "leftImg8bit" / split, self._root / "gtFine" / split
-        found = [(name, file, ()) for name, file in _files(images, _IMAGE).items()]
+        matched = [(name, file, ()) for name, file in _files(images, _IMAGE).items()]
         if split != "test":
-            found = pairs(
-                {name: file for name, file, _ in found},
+            matched = match_pairs(
+                {name: file for name, file, _ in matched},
                 {name: (file,) for name, file in _files(layouts, _LAYOUT).items()},
                 lambda name: images / f"{name}{_IMAGE}",
                 lambda name: layouts / f"{name}{_LAYOUT}",
                 fault,
             )
         items = []
-        for name, image, files in found:
+        for name, image, files in matched:
             if captions is not None and image.name not in captions and split != "test":
                 fault(f"{self._captions}: no captions for {image.name}")
             else:
@@ -101,7 +101,7 @@ class Cityscapes:
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
-    """The files of all cities by CITY/STEM. Raises FileNotFoundError where there is none."""
+    """The files of all cities by CITY/STEM. Raises FileNotFoundError where there are none."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     cities = sorted(city for city in folder.iterdir() if city.is_dir() and not city.name.startswith("."))

@@ -18,17 +18,17 @@ import numpy as np
 
 from gcdiff.data.labels import COCO_STUFF
 from gcdiff.data.reader import NO_CLASS, list_files, read_ids
-from gcdiff.data.source import Fault, Item, Sides, numbered, pairs, read_sides
+from gcdiff.data.source import Fault, Item, Sides, by_number, match_pairs, read_sides
 from gcdiff.types import VOID
 
 SPLITS = ("train", "val")
 GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-"""Values that no class has: things of COCO's list that were never annotated."""
+"""Values without a class: things on COCO's list that were never annotated."""
 _EXPECTED = f"a value of 0 to 181 but {', '.join(map(str, GAPS))}, or 255 (void)"
 
 
 class CocoStuff:
-    """COCO-Stuff as a `Source`, with the splits whose images are there."""
+    """COCO-Stuff as a `Source`, with the splits whose image folders exist."""
 
     name = "coco_stuff"
     labels = COCO_STUFF
@@ -47,10 +47,10 @@ class CocoStuff:
 
     def splits(self, fault: Fault) -> dict[str, list[Item]]:
         folders = {split: self._images(f"{split}2017") for split in SPLITS}
-        there = {split: folder for split, folder in folders.items() if folder.is_dir()}
-        if not there:
+        available = {split: folder for split, folder in folders.items() if folder.is_dir()}
+        if not available:
             raise FileNotFoundError(f"{folders['train']}: no such folder")
-        return {split: self._items(split, folder, fault) for split, folder in there.items()}
+        return {split: self._items(split, folder, fault) for split, folder in available.items()}
 
     def read(self, item: Item) -> Sides:
         return read_sides(item, lambda files: read_ids(files[0], self._table, _EXPECTED))
@@ -63,15 +63,15 @@ class CocoStuff:
         maps = self._root / "stuffthingmaps" / f"{split}2017"
         path = self._root / "annotations" / f"captions_{split}2017.json"
         captions = _captions(path)
-        found = pairs(
-            numbered(list_files(images, (".jpg",)), fault),
-            {i: (file,) for i, file in numbered(list_files(maps, (".png",)), fault).items()},
+        matched = match_pairs(
+            by_number(list_files(images, (".jpg",)), fault),
+            {i: (file,) for i, file in by_number(list_files(maps, (".png",)), fault).items()},
             lambda i: images / f"{i:012d}.jpg",
             lambda i: maps / f"{i:012d}.png",
             fault,
         )
         items = []
-        for i, image, files in found:
+        for i, image, files in matched:
             if captions.get(i):
                 items.append(Item(image.stem, image, files, captions[i]))
             else:
@@ -80,13 +80,13 @@ class CocoStuff:
 
 
 def _captions(path: Path) -> dict[int, tuple[str, ...]]:
-    """The captions of a file of COCO by the number of their image."""
+    """The captions of a COCO annotation file by image id. Raises FileNotFoundError or ValueError, naming the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        found: dict[int, list[str]] = {}
+        captions: dict[int, list[str]] = {}
         for annotation in json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]:
-            found.setdefault(int(annotation["image_id"]), []).append(str(annotation["caption"]).strip())
+            captions.setdefault(int(annotation["image_id"]), []).append(str(annotation["caption"]).strip())
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a file of COCO captions ({type(error).__name__}: {error})") from None
-    return {i: tuple(caption for caption in captions if caption) for i, captions in found.items()}
+    return {i: tuple(caption for caption in texts if caption) for i, texts in captions.items()}

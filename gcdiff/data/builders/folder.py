@@ -1,9 +1,12 @@
-"""A folder of one's own: images, layouts and captions, any of which an example may lack.
+"""A user's own folder of images, layouts and captions; an example may lack some of the three.
 
     images/NAME.png or .jpg      layouts/NAME.png      captions.jsonl      labels.json
 
-Images and layouts of one name belong together and have one size. Layouts are index PNGs, or RGB PNGs in exactly the
-colours of the table. A line of captions.jsonl is {"file_name": "NAME.png", "text": ["one caption", "another"]}.
+An image and a layout of the same name form an example and have the same size. Layouts are index PNGs, or RGB
+PNGs in exactly the colours of the table. A line of captions.jsonl is
+
+    {"file_name": "NAME.png", "text": ["one caption", "another"]}
+
 labels.json has the fields
 
     names        the classes, in the order of their numbers
@@ -14,9 +17,11 @@ labels.json has the fields
     void_color   the colour of void in RGB PNGs (default: no colour is void; not with "class")
     licence      of the data, one line
 
-Splits are the folders train, val, test and heldout within images/ and layouts/, where there are any (then a name is
-train/NAME), else the lists of names in splits.json, {"train": [...], "val": [...]}, else a seeded share is held out, of
-those examples that have image and layout where there are such.
+Splits are, in this order of preference,
+
+    the folders train, val, test and heldout within images/ and layouts/ (then a name is train/NAME),
+    the lists of names in splits.json, {"train": [...], "val": [...]},
+    a seeded share that is held out, drawn from the examples with both image and layout, or from all if there are none.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ HELDOUT = 0.1
 
 
 class Folder:
-    """A folder as a `Source`. `heldout` is the share that is held out where the folder has no splits of its own.
+    """A folder as a `Source`. `heldout` is the share of examples held out where the folder defines no splits.
 
     Raises ValueError or FileNotFoundError for a labels.json that is missing or wrong.
     """
@@ -75,7 +80,7 @@ class Folder:
         }
         if not items:
             raise FileNotFoundError(f"{self._root}: expected files in images/ or layouts/")
-        return {name: found for name, found in self._split(items, fault).items() if found}
+        return {split: members for split, members in self._split(items, fault).items() if members}
 
     def read(self, item: Item) -> Sides:
         return read_sides(item, lambda files: read_colored_layout(files[0], self.labels, self._void_color))
@@ -102,9 +107,12 @@ class Folder:
 
 
 def read_table(path: Path) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
-    """The classes of a labels.json, the colour of void in layouts (None: no colour is void), the licence."""
+    """The classes, the colour of void in layouts (None: no colour is void) and the licence from a labels.json.
+
+    Raises FileNotFoundError or ValueError, naming the file.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, which names the classes")
+        raise FileNotFoundError(f"{path}: no such file, expected a table that names the classes")
     try:
         fields = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -165,8 +173,8 @@ def _color(color: Any) -> tuple[int, int, int]:
 
 
 def _names(folder: Path, suffixes: tuple[str, ...], fault: Fault) -> dict[str, Path]:
-    """The files of a folder and of the splits in it by NAME or SPLIT/NAME; none where there is no such folder."""
-    found: dict[str, Path] = {}
+    """The files of a folder by NAME, or of the split folders in it by SPLIT/NAME; {} if the folder does not exist."""
+    files: dict[str, Path] = {}
     entries = [e for e in sorted(folder.iterdir()) if not e.name.startswith(".")] if folder.is_dir() else []
     inner = [e for e in entries if e.is_dir()]
     for entry in inner:
@@ -178,15 +186,15 @@ def _names(folder: Path, suffixes: tuple[str, ...], fault: Fault) -> dict[str, P
                 fault(f"{file}: expected a name ending in {', '.join(suffixes)}")
             continue
         key = file.stem if not inner else f"{file.parent.name}/{file.stem}"
-        if key in found:
-            fault(f"{file}: same name as {found[key].name}, expected names that differ before the ending")
+        if key in files:
+            fault(f"{file}: same name as {files[key].name}, expected names that differ before the ending")
         else:
-            found[key] = file
-    return found
+            files[key] = file
+    return files
 
 
 def _listed(path: Path, items: dict[str, Item], fault: Fault) -> dict[str, list[Item]]:
-    """The splits that a splits.json lists; an example that stands in none or in two is a fault."""
+    """The examples of the splits that a splits.json lists; an example in no split or in two is a fault."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(lists, dict) or not all(isinstance(names, list) for names in lists.values()):
@@ -211,6 +219,6 @@ def _listed(path: Path, items: dict[str, Item], fault: Fault) -> dict[str, list[
 
 
 def _stem(name: str) -> str:
-    """A file's name without the ending that images and layouts have."""
+    """A file name without the ending of an image or layout file."""
     ending = Path(name).suffix
     return name.removesuffix(ending) if ending.lower() in IMAGE_SUFFIXES else name

@@ -4,13 +4,13 @@ Images of CelebA-HQ (Karras et al. 2018), masks of CelebAMask-HQ (Lee et al., Ma
 CelebA-HQ (Xia et al., TediGAN, 2021). The root is the unpacked CelebAMask-HQ, with the captions beside it:
 
     CelebA-HQ-img/0.jpg ... 29999.jpg                            1024x1024
-    CelebAMask-HQ-mask-anno/0/00000_skin.png ... 14/29999_*.png  one mask a part, 512x512, or merged already:
+    CelebAMask-HQ-mask-anno/0/00000_skin.png ... 14/29999_*.png  one mask for each part, 512x512; or merged masks:
     CelebAMask-HQ-mask-anno/preprocessed/0.png ...               values 0 to 18
     CelebA-HQ-to-CelebA-mapping.txt                              for the official split
     celeba-caption/0.txt ...                                     one caption a line
 
-Part masks are painted over one another in the order of the classes, as CelebAMask-HQ's own program does; what none of
-them covers is background. An image is brought to its mask's size by area.
+Part masks are painted over one another in the order of the classes, as CelebAMask-HQ's own script does; pixels without
+a part are background. An image is resized to its mask's size by area averaging.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy as np
 from gcdiff.data.captions import read_jsonl, read_lines
 from gcdiff.data.labels import CELEBA
 from gcdiff.data.reader import list_files, read_image, read_layout, size_of
-from gcdiff.data.source import Fault, Item, Sides, numbered, pairs, read_sides
+from gcdiff.data.source import Fault, Item, Sides, by_number, match_pairs, read_sides
 
 SPLITS_BY = ("official", "ids")
 VAL_FROM, TEST_FROM = 162771, 182638
-"""The numbers in CelebA of the first validation and test images of the official split: 24,183, 2,993 and 2,824."""
+"""CelebA numbers of the first validation and test image. The official split has 24,183, 2,993 and 2,824 images."""
 IDS_TEST_FROM = 24000
-"""With `ids`: 24,000 for training and 6,000 for testing, as the captions were released."""
+"""First test image with split_by="ids": 24,000 for training and 6,000 for testing, as the captions were released."""
 
 _FOLDERS, _IN_FOLDER = 15, 2000
 _PART_FILE = re.compile(r"(\d{5})_(\w+)\.png")
@@ -63,11 +63,11 @@ class MMCelebAHQ:
         split_of = self._split_of()
         images = self._root / "CelebA-HQ-img"
         layouts, layout_of = self._layouts(fault)
-        files = numbered(list_files(images, (".jpg",)), fault)
-        found = pairs(files, layouts, lambda i: images / f"{i}.jpg", layout_of, fault)
+        files = by_number(list_files(images, (".jpg",)), fault)
+        matched = match_pairs(files, layouts, lambda i: images / f"{i}.jpg", layout_of, fault)
         captions_of = self._captions_of(fault)
         splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
-        for i, image, files in found:
+        for i, image, files in matched:
             try:
                 splits[split_of(i)].append(Item(str(i), image, files, captions_of(i)))
             except (ValueError, FileNotFoundError) as error:
@@ -78,11 +78,11 @@ class MMCelebAHQ:
         return read_sides(item, _read_layout, larger=True)
 
     def _layouts(self, fault: Fault) -> tuple[dict[int, tuple[Path, ...]], Callable[[int], Path]]:
-        """The files of each layout, and which file is expected for a number."""
+        """The files of each layout by image number, and a function from the number to the file that is expected."""
         masks = self._root / "CelebAMask-HQ-mask-anno"
         merged = masks / "preprocessed"
         if merged.is_dir():
-            files = numbered(list_files(merged, (".png",)), fault)
+            files = by_number(list_files(merged, (".png",)), fault)
             return {i: (file,) for i, file in files.items()}, lambda i: merged / f"{i}.png"
         parts: dict[int, list[Path]] = {}
         for folder in range(_FOLDERS):
@@ -97,26 +97,26 @@ class MMCelebAHQ:
         return {i: tuple(files) for i, files in parts.items()}, lambda i: masks / f"{i // _IN_FOLDER}/{i:05d}_skin.png"
 
     def _captions_of(self, fault: Fault) -> Callable[[int], tuple[str, ...]]:
-        where = self._captions
+        source = self._captions
         if not self.options["captions"]:
             return lambda i: ()
-        if where.is_dir():
-            return lambda i: read_lines(where / f"{i}.txt")
-        if where.suffix != ".jsonl":
-            raise FileNotFoundError(f"{where}: no such folder, expected text files, a .jsonl file or none")
-        found: dict[str, tuple[str, ...]] = {}
-        for name, texts in read_jsonl(where, fault).items():
-            if Path(name).stem in found:
-                fault(f"{where}: {name} has captions under another ending, too")
+        if source.is_dir():
+            return lambda i: read_lines(source / f"{i}.txt")
+        if source.suffix != ".jsonl":
+            raise FileNotFoundError(f"{source}: no such folder, expected text files, a .jsonl file or none")
+        captions: dict[str, tuple[str, ...]] = {}
+        for name, texts in read_jsonl(source, fault).items():
+            if Path(name).stem in captions:
+                fault(f"{source}: {name} has captions under another ending, too")
             else:
-                found[Path(name).stem] = texts
+                captions[Path(name).stem] = texts
 
-        def captions(i: int) -> tuple[str, ...]:
-            if str(i) not in found:
-                raise ValueError(f"{where}: no captions for {i}.jpg")
-            return found[str(i)]
+        def lookup(i: int) -> tuple[str, ...]:
+            if str(i) not in captions:
+                raise ValueError(f"{source}: no captions for {i}.jpg")
+            return captions[str(i)]
 
-        return captions
+        return lookup
 
     def _split_of(self) -> Callable[[int], str]:
         if self._by_ids:

@@ -1,10 +1,14 @@
-"""Preparing a data set: every example read, checked and written once, for random access and in one order.
+"""Data preparation: read, check and write every example of a source once, into files for random access.
 
-plan: which examples, with which sides.  examples: from files to bytes.  shards: files of examples, and the log with
-which a preparation goes on.  tally: counts.  finish: report, lists of names, metadata.
+    plan       the selection of examples and of their sides
+    examples   from the files of an example to its bytes
+    shards     files of examples, and the log from which a preparation resumes
+    tally      counts
+    finish     report, lists of names, metadata
+    embed      features of captions
 
-The examples are split over shards by their place in the list alone. So a preparation that was stopped goes on with the
-shards that are missing, and ends with the very bytes that an uninterrupted one writes.
+The shard of an example depends on its place in the list alone. A preparation that was stopped resumes with the shards
+that are missing, and writes the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from gcdiff.data.source import Source, refuse
 __all__ = ["Options", "prepare", "table"]
 
 PER_SHARD = 256
-"""Examples in a shard: what is done again, at most, when a preparation goes on."""
+"""Examples in a shard: at most so many are prepared again when a preparation resumes."""
 THREADS = 4
 VERSION = 1
 
@@ -39,12 +43,12 @@ def prepare(
     picture: Picture | None = None,
     per_shard: int = PER_SHARD,
 ) -> dict:
-    """Write a directory of prepared data, or go on with one, and return its report.
+    """Write a directory of prepared data, or resume one, and return its report.
 
-    What is wrong with an example is raised as a ValueError in one line that names the file; the shards that are
-    finished stay, and the same call goes on after them. With `skip_bad` such examples are left out and listed.
-    `progress(done, total)` is called after every example; `picture` draws contact_sheet.png of the first split. Raises
-    ValueError for a folder that holds something else, or was begun for other examples or options.
+    The first example that is wrong raises a ValueError, one line that names the file; finished shards stay, and the
+    same call resumes after them. With `skip_bad` such examples are left out and listed in the report.
+    `progress(done, total)` is called after every example; `picture` draws contact_sheet.png from the first split.
+    Raises ValueError for a folder that holds something else, or that was begun for other examples or options.
     """
     options, faults = options or Options(), []
     plan = make_plan(source, source.splits(faults.append if skip_bad else refuse), options)
@@ -60,20 +64,20 @@ def prepare(
         if created and not any(out.iterdir()):
             out.rmdir()
         raise
-    found = {name: [entries[f] for split, f, _ in shards if split == name] for name in plan.splits}
-    for split, parts in found.items():
-        if not any(entry.shard.examples for entry in parts):
-            raise ValueError(f"no example of {split} is whole; the first: {parts[0].faults[0][1]}")
-    return finish(out, source, plan, options, found, faults, picture)
+    by_split = {name: [entries[f] for split, f, _ in shards if split == name] for name in plan.splits}
+    for split, split_entries in by_split.items():
+        if not any(entry.shard.examples for entry in split_entries):
+            raise ValueError(f"every example of {split} is faulty; the first: {split_entries[0].faults[0][1]}")
+    return finish(out, source, plan, options, by_split, faults, picture)
 
 
 def _write(source, out, options, shards, logged, header, skip_bad, progress) -> dict[str, Entry]:
-    """Write the shards that are not there yet; the log names them one by one, in order at the end."""
+    """Write the missing shards, each logged when it is finished; at the end the log is rewritten in order."""
     entries: dict[str, Entry] = {}
     kept = {f: logged[f] for _, f, jobs in shards if f in logged and logged[f].holds(out, len(jobs), skip_bad)}
     done = sum(len(jobs) for _, file, jobs in shards if file in kept)
     if logged:
-        write_log(out, header, logged.values())  # without the line that was being written when it was stopped
+        write_log(out, header, logged.values())  # drops a line that a kill cut short
         progress(done)
 
     def counted(results: Iterator) -> Iterator[tuple[str, tuple[bytes, Tally] | str]]:
@@ -83,7 +87,7 @@ def _write(source, out, options, shards, logged, header, skip_bad, progress) -> 
             done += 1
             progress(done)
 
-    def made(job: Job) -> tuple[bytes, Tally] | str:
+    def prepared(job: Job) -> tuple[bytes, Tally] | str:
         try:
             return make(source, job, options)
         except (ValueError, OSError) as error:
@@ -95,7 +99,7 @@ def _write(source, out, options, shards, logged, header, skip_bad, progress) -> 
             if file in kept:
                 entries[file] = kept[file]
                 continue
-            entries[file] = write_shard(out / file, counted(in_order(pool, made, jobs)), source.labels, skip_bad)
+            entries[file] = write_shard(out / file, counted(in_order(pool, prepared, jobs)), source.labels, skip_bad)
             if logged or len(entries) > 1:
                 append_to_log(out, entries[file])
             else:
@@ -107,18 +111,18 @@ def _write(source, out, options, shards, logged, header, skip_bad, progress) -> 
 
 
 def _shards(name: str, plan: Plan, per_shard: int) -> list[tuple[str, str, list[Job]]]:
-    """(split, file, examples) of all shards."""
-    found = []
+    """(split, file name, examples) of all shards."""
+    shards = []
     for split, jobs in plan.splits.items():
         count = -(-len(jobs) // per_shard)
         for i in range(count):
             file = f"{name}-{split}.array_record-{i:05d}-of-{count:05d}"
-            found.append((split, file, jobs[i * per_shard : (i + 1) * per_shard]))
-    return found
+            shards.append((split, file, jobs[i * per_shard : (i + 1) * per_shard]))
+    return shards
 
 
 def _header(source: Source, plan: Plan, options: Options, per_shard: int) -> dict:
-    """What a directory is begun for; it goes on for the very same alone."""
-    asked = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    """The first line of the log. A directory is resumed only by a call with an equal header."""
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
     own = {"version": VERSION, "name": source.name, "per_shard": per_shard, "listing": plan.fingerprint()}
-    return {**own, **asked, **source.options}
+    return {**own, **values, **source.options}

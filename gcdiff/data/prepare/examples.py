@@ -1,4 +1,4 @@
-"""From files to one example as it is stored."""
+"""From the files of an example to the bytes that are stored."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from gcdiff.types import VOID
 
 
 def make(source: Source, job: Job, options: Options) -> tuple[bytes, Tally]:
-    """An example, read, checked and brought to its size; the bytes that are stored, and what they hold.
+    """Read, check and resize an example; return the bytes that are stored and their counts.
 
-    The order of the classes in a caption that is made of them depends on the example's name alone.
+    The order of the classes in a caption made from them depends on the example's name alone. Raises ValueError or
+    OSError, naming the file.
     """
     sides = source.read(job.item)
     size = options.size or (sides.image[..., 0] if sides.layout is None else sides.layout).shape
@@ -45,8 +46,7 @@ def make(source: Source, job: Job, options: Options) -> tuple[bytes, Tally]:
 
 
 def _encoded(image: np.ndarray | None, size: tuple[int, int], path: Path | None, method: str) -> bytes:
-    """The image's PNG, or the bytes of its file where that is a JPEG in colours, upright, whose size stays; black if
-    missing."""
+    """The image as a PNG, black if missing; an upright RGB JPEG that keeps its size is stored as it is."""
     if image is None or path is None:
         return png(np.zeros((*size, 3), np.uint8))
     if image.shape[:2] == tuple(size) and path.suffix.lower() in (".jpg", ".jpeg"):

@@ -1,4 +1,4 @@
-"""What stands beside the shards: the report, a picture, the lists of names, and the metadata, last of all."""
+"""The files beside the shards of prepared data: report, contact sheet, lists of names and, last, the metadata."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from gcdiff.data.records import features
 from gcdiff.data.source import Source
 
 Picture = Callable[[Prepared], np.ndarray]
-"""Draws uint8 (h, w, 3) of a split."""
+"""Draws a contact sheet uint8 (h, w, 3) of a split."""
 
 
 def finish(
     out: Path, source: Source, plan: Plan, options: Options, entries: Mapping[str, Sequence[Entry]],
     listing: list[str], picture: Picture | None,
 ) -> dict:  # fmt: skip
-    """Write all that stands beside the shards, and return the report. `listing` are faults of the listing itself."""
-    tallies = {split: _sum(source, found) for split, found in entries.items()}
+    """Write the files beside the shards, and return the report. `listing` are the faults of listing the source."""
+    tallies = {split: _sum(source, members) for split, members in entries.items()}
     splits = {split: _split(tally, entries[split]) for split, tally in tallies.items()}
     spec = Spec(source.name, source.labels, source.licence, source.note, source.class_captions, splits)
-    left_out = {split: {key for entry in found for key, _ in entry.faults} for split, found in entries.items()}
-    faults = listing + [fault for found in entries.values() for entry in found for _, fault in entry.faults]
+    left_out = {split: {key for entry in members for key, _ in entry.faults} for split, members in entries.items()}
+    faults = listing + [fault for members in entries.values() for entry in members for _, fault in entry.faults]
     report: dict[str, Any] = {
         "name": source.name,
         "licence": source.licence,
@@ -76,7 +76,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _tfds_metadata(out: Path, spec: Spec) -> None:
-    """features.json and dataset_info.json, with which tensorflow_datasets reads the shards, without TensorFlow too."""
+    """features.json and dataset_info.json, with which tensorflow_datasets reads the shards, also without TensorFlow."""
     import tensorflow_datasets as tfds
     from etils import epath
 

@@ -1,4 +1,4 @@
-"""Which examples are prepared, and with which sides: limits and seeded subsets."""
+"""The selection of the examples to prepare and of their sides: limits and seeded subsets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ SUBSETS_OF = ("examples", "captions", "layouts")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is made of a source.
+    """How a source is prepared. Raises ValueError for a value out of range.
 
-    size: (H, W) that all are brought to, images by `resize`, layouts by `layout`; None leaves them as they are.
-    limit: at most so many examples of each split, the first ones.
-    subset: per cent of the training examples that are kept; or that keep their captions or layouts (`subset_of`).
+    size: (H, W) that all are resized to, images by `resize`, layouts by `layout`; None keeps their sizes.
+    limit: the number of examples of each split, the first ones, at most.
+    subset: the percentage of the training examples that are kept, or that keep their captions or layouts (`subset_of`).
+    seed: of the draw of the subset.
     """
 
     size: tuple[int, int] | None = None
@@ -49,7 +50,7 @@ class Options:
 
 
 class Job(NamedTuple):
-    """An example to prepare, and which sides it keeps."""
+    """An example to prepare, and whether it keeps its layout and its captions."""
 
     item: Item
     keep_layout: bool = True
@@ -57,13 +58,13 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The examples of each split, and the names of the subset of the training examples (None: there is none)."""
+    """The examples of each split, and the names of the training examples in the subset (None: no subset was drawn)."""
 
     splits: dict[str, list[Job]]
     subset: list[str] | None
 
     def fingerprint(self) -> str:
-        """Of what is to be prepared, names, sides and captions: equal for equal lists."""
+        """The sha256 of the examples' names, sides and captions: equal for equal lists."""
         digest = hashlib.sha256()
         for split, jobs in self.splits.items():
             for (key, image, layout, captions), *kept in jobs:
@@ -73,12 +74,12 @@ class Plan(NamedTuple):
 
 
 def make_plan(source: Source, listed: Mapping[str, Sequence[Item]], options: Options) -> Plan:
-    """What is prepared of the examples that a source lists. Raises ValueError where nothing is left."""
+    """Select from the examples that a source lists. Raises ValueError where no example is left."""
     splits = {name: [Job(item) for item in items[: options.limit]] for name, items in listed.items()}
     chosen = None
     if options.subset < 100:
         if "train" not in splits:
-            raise ValueError(f"{source.name} has no split train here, expected one to take a subset of")
+            raise ValueError(f"{source.name} has no split train, expected one to draw a subset from")
         drawn = set(draw(_with_side(source, splits["train"], options.subset_of), options.subset, options.seed))
         chosen = [job.item.key for job in splits["train"] if job.item.key in drawn]
         splits["train"] = [kept for job in splits["train"] if (kept := _reduced(job, drawn, options.subset_of))]
@@ -89,9 +90,9 @@ def make_plan(source: Source, listed: Mapping[str, Sequence[Item]], options: Opt
 
 
 def draw(keys: Sequence[str], percent: int, seed: int) -> list[str]:
-    """A share of some names, drawn by the seed: what is drawn at 25 per cent is drawn at 50, too.
+    """Draw a percentage of some names by a seed; a larger percentage contains a smaller one of the same seed.
 
-    Raises ValueError where the share is less than one of them.
+    Raises ValueError where that is less than one name.
     """
     count = round(len(keys) * percent / 100)
     if not count:
@@ -101,18 +102,18 @@ def draw(keys: Sequence[str], percent: int, seed: int) -> list[str]:
 
 
 def _with_side(source: Source, jobs: Sequence[Job], side: str) -> list[str]:
-    """The names of the examples that have what the subset is of."""
-    made = source.class_captions is not None
+    """The names of the examples that have the side that the subset is drawn from."""
+    has_class_captions = source.class_captions is not None
     has = {
         "examples": lambda item: True,
         "layouts": lambda item: bool(item.layout),
-        "captions": lambda item: bool(item.captions) or (made and bool(item.layout)),
+        "captions": lambda item: bool(item.captions) or (has_class_captions and bool(item.layout)),
     }[side]
     return [job.item.key for job in jobs if has(job.item)]
 
 
 def _reduced(job: Job, drawn: set[str], of: str) -> Job | None:
-    """The example without the side that the subset takes from it; None where it goes, or keeps but its captions."""
+    """The example without the side `of` unless it is drawn; None where nothing but captions would be left."""
     if job.item.key in drawn:
         return job
     if of == "captions":

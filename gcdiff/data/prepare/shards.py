@@ -1,7 +1,7 @@
-"""Shards, each written under another name and renamed when it is whole, and the log that says which of them are.
+"""Shards of examples, each renamed to its final name when it is complete, and the log of the complete ones.
 
-`shards.jsonl` begins with what the directory was begun for; every other line is a shard that is finished, with its
-sha256. What a log names is kept when a preparation goes on, what it does not name is written again.
+The first line of `shards.jsonl` is the header of the preparation; every other line is a complete shard with its sha256.
+A preparation that resumes keeps the shards in the log and writes the others again.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from gcdiff.data.prepared import LOG_FILE, METADATA, Shard
 from gcdiff.types import LabelSpec
 
 AHEAD = 16
-"""How many examples are read ahead of the one that is written."""
+"""The number of examples that are read ahead of the one that is written."""
 UNFINISHED = ".gcdiff-"
-"""How the names of files and folders begin that are not finished."""
+"""The prefix of the names of unfinished files and folders."""
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Entry(NamedTuple):
-    """A finished shard: what it is, its sha256, what it holds, and what was left out of it, (name, fault) each."""
+    """A complete shard: its file, sha256 and counts, and the examples left out of it as (name, fault)."""
 
     shard: Shard
     sha256: str
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
         return cls(Shard(*(fields[f] for f in Shard._fields)), fields["sha256"], tally, faults)
 
     def holds(self, folder: Path, count: int, skip_bad: bool) -> bool:
-        """Whether the file is what it was, made of `count` examples, none left out unless that is allowed."""
+        """Whether the file is unchanged and was made of `count` examples, none left out unless `skip_bad`."""
         path = folder / self.shard.file
         if self.shard.examples + len(self.faults) != count or (self.faults and not skip_bad):
             return False
@@ -56,9 +56,9 @@ class Entry(NamedTuple):
 
 
 def begin(folder: Path, header: Mapping[str, Any]) -> dict[str, Entry]:
-    """The shards that a log names, by file; none for a folder that is empty or not there.
+    """The complete shards of a log, by file; {} for a folder that is empty or missing.
 
-    Raises ValueError for a folder that holds something else, or was begun with another header.
+    Raises ValueError for a folder that holds something else, or that was begun with another header.
     """
     path = folder / LOG_FILE
     if not path.exists():
@@ -76,25 +76,26 @@ def begin(folder: Path, header: Mapping[str, Any]) -> dict[str, Entry]:
         try:
             entry = Entry.from_line(line)
         except (ValueError, KeyError, TypeError):
-            break  # the line that was being written when it was stopped
+            break  # a line that a kill cut short
         entries[entry.shard.file] = entry
     return entries
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what a preparation that was killed has left."""
+    """Remove the unfinished files that a killed preparation left."""
     for path in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_log(folder: Path, header: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-    """The whole log, in one step."""
+    """Write the whole log, in one atomic step."""
     part = folder / f"{UNFINISHED}{LOG_FILE}"
     part.write_text(json.dumps(header) + "\n" + "".join(entry.to_line() for entry in entries), encoding="utf-8")
     part.replace(folder / LOG_FILE)
 
 
 def append_to_log(folder: Path, entry: Entry) -> None:
+    """Add the line of a complete shard."""
     with (folder / LOG_FILE).open("a", encoding="utf-8") as file:
         file.write(entry.to_line())
 
@@ -102,9 +103,9 @@ def append_to_log(folder: Path, entry: Entry) -> None:
 def write_shard(
     path: Path, results: Iterable[tuple[str, tuple[bytes, Tally] | str]], labels: LabelSpec, skip_bad: bool
 ) -> Entry:
-    """Write one shard of (name, example or fault), and say what it is; nothing is left where that fails.
+    """Write one shard of (name, example or fault), and return its entry; where that fails no file is left.
 
-    Raises ValueError for a fault, unless `skip_bad`.
+    Raises ValueError for a fault, unless `skip_bad`, and OSError where the file cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -124,38 +125,39 @@ def write_shard(
             writer.close()
         shard = Shard(path.name, tally.counts["examples"], part.stat().st_size)
         entry = Entry(shard, sha256(part), tally, faults)
-        for name in METADATA:  # what stood here is not whole any more
+        for name in METADATA:  # the directory is incomplete until they are written again
             (path.parent / name).unlink(missing_ok=True)
         part.replace(path)
         return entry
-    except RuntimeError as error:  # array_record's, for a disk that is full and the like
+    except RuntimeError as error:  # array_record raises it for a full disk and the like
         raise OSError(f"{part}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def in_order(pool: Executor, function: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, U]]:
-    """(item, function(item)) in the order of the items, AHEAD of them under way at a time."""
-    under_way: deque = deque()
+    """(item, function(item)) in the order of the items, with AHEAD of them in progress."""
+    pending: deque = deque()
     for item in items:
-        under_way.append((item, pool.submit(function, item)))
-        if len(under_way) >= AHEAD:
-            first, future = under_way.popleft()
+        pending.append((item, pool.submit(function, item)))
+        if len(pending) >= AHEAD:
+            first, future = pending.popleft()
             yield first, future.result()
-    for item, future in under_way:
+    for item, future in pending:
         yield item, future.result()
 
 
 def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _compare(folder: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError for the first field that differs; for the listing, which options change too, last of all."""
-    others = [field for field in {**now, **begun} if begun.get(field) != now.get(field)]
-    for field in sorted(others, key="listing".__eq__):
-        said = f"{folder} was begun with {field} {begun.get(field)!r}, now it is {now.get(field)!r}"
+def _compare(folder: Path, logged: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first field that differs; the listing comes last, as options change it too."""
+    differing = [field for field in {**now, **logged} if logged.get(field) != now.get(field)]
+    for field in sorted(differing, key="listing".__eq__):
+        message = f"{folder} was begun with {field} {logged.get(field)!r}, now it is {now.get(field)!r}"
         if field == "listing":
-            said = f"{folder} was begun when the source listed other examples"
-        raise ValueError(f"{said}: expected the same, or another folder")
+            message = f"{folder} was begun when the source listed other examples"
+        raise ValueError(f"{message}: expected the same, or another folder")

@@ -1,4 +1,4 @@
-"""What was prepared, counted, and what it says to a person."""
+"""Counts of the examples that were prepared, and a table of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ COUNTS = ("examples", "images", "layouts", "captioned", "captions", "with_void")
 
 @dataclasses.dataclass
 class Tally:
-    """Counts over examples; `pixels` (1 + K,) of void and of each class, `present` (K,) layouts that hold a class."""
+    """Counts over examples.
+
+    counts: by name of COUNTS; sizes: examples by "HxW"; pixels int64 (1 + K,): pixels of void and of each class;
+    present int64 (K,): layouts with at least one pixel of the class."""
 
     counts: Counter[str]
     sizes: Counter[str]
@@ -30,7 +33,7 @@ class Tally:
 
     @classmethod
     def of(cls, size: tuple[int, int], has_image: bool, layout: np.ndarray | None, captions: int, labels: LabelSpec):
-        """Of one example; layout int32 (H, W) or None."""
+        """The counts of one example of size (H, W); layout int32 (H, W) or None, `captions` the number of captions."""
         one = cls.empty(labels)
         one.counts.update(examples=1, images=has_image, captioned=captions > 0, captions=captions)
         one.sizes[f"{size[0]}x{size[1]}"] = 1
@@ -56,7 +59,7 @@ class Tally:
         return cls(Counter(fields["counts"]), Counter(fields["sizes"]), pixels, present)
 
     def report(self, labels: LabelSpec) -> dict:
-        """As numbers for people: what is missing, shares of the labelled pixels."""
+        """The counts as plain numbers, with the missing sides, and the classes as shares of the labelled pixels."""
         n, total, labelled = self.counts["examples"], max(1, int(self.pixels.sum())), max(1, int(self.pixels[1:].sum()))
         return {
             "examples": n,
@@ -75,7 +78,7 @@ class Tally:
 
 
 def table(report: Mapping) -> str:
-    """The counts of all splits of a report, and what to know of it, in a few lines."""
+    """A report as text: the counts of all splits, the first faults, the note and the licence."""
     columns = ("examples", "without_image", "without_layout", "without_captions", "with_void")
     rows = [["split", *(column.replace("_", " ") for column in columns)]]
     rows += [[name, *(str(split[column]) for column in columns)] for name, split in report["splits"].items()]
