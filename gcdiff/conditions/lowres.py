@@ -43,7 +43,7 @@ class LowResInput(Conditioning):
     num_classes: int
     layout: str = "majority"
     highest: float = 0.999
-    level: float = 0.2
+    level: float = dataclasses.field(default=0.2, compare=False)  # travels with the inputs: another compiles nothing
     enlarged: bool = False
 
     def reduce(self, clean: Pair) -> Pair:
@@ -64,39 +64,42 @@ class LowResInput(Conditioning):
         layout = categorical.corrupt(k_layout, layout, self.schedule.keep(maps), self.num_classes)
         return LowRes(image, layout, self.schedule.log_snr(jnp.asarray(level)))
 
-    def read(self, value: Any, num: int) -> Pair:
+    def read(self, value: Any, num: int) -> tuple[Pair, np.ndarray]:
         if value is None:
             wanted = "expected a base asked with upsample= (or --upsample), or Model.upsample with low-resolution pairs"
             raise ValueError(f"this model is a super-resolution stage and cannot draw alone: {wanted}")
-        return Pair(to_state(value.image), value.layout)
+        return Pair(to_state(value.image), value.layout), self._levels(num)
 
-    def of_examples(self, batch: TrainBatch) -> Pair:
-        return self.reduce(Pair(batch.image, batch.layout))
+    def of_examples(self, batch: TrainBatch) -> tuple[Pair, np.ndarray]:
+        return self.reduce(Pair(batch.image, batch.layout)), self._levels(len(batch.layout))
 
     def draw(self, key: Array, batch: TrainBatch, known: Pair) -> LowRes:
         """Each example at a level of its own. A missing image is replaced by noise, as void pixels are."""
         k_level, k_noise = jax.random.split(key)
         levels = self.highest * jax.random.uniform(k_level, batch.layout.shape[:1])
-        low = self.augment(k_noise, self._enlarged(self.of_examples(batch)), levels)
+        low = self.augment(k_noise, self._enlarged(self.reduce(Pair(batch.image, batch.layout))), levels)
         if batch.has_image is None:
             return low
         noise = jax.random.normal(jax.random.fold_in(k_level, 1), low.image.shape)
         return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
-    def noise(self, keys: Array, inputs: Pair) -> LowRes:
-        """All at the level `level`; each example depends on its own key alone."""
-        levels = jnp.full(keys.shape, self.level, jnp.float32)
+    def noise(self, keys: Array, inputs: tuple[Pair, Array]) -> LowRes:
+        """Low-resolution pairs at their levels (B,); each example depends on its own key alone."""
+        pair, levels = inputs
         keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys)
-        return jax.vmap(self.augment)(keys, self._enlarged(inputs), levels)
+        return jax.vmap(self.augment)(keys, self._enlarged(pair), levels)
 
     def write(self, params: Any, draws: LowRes, condition: Condition) -> Condition:
         return dataclasses.replace(condition, lowres=draws)
 
     def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
         """The low-resolution pairs at the high resolution."""
-        low = self.of_examples(batch)
+        low = self.reduce(Pair(batch.image, batch.layout))
         shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
         return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))
+
+    def _levels(self, num: int) -> np.ndarray:
+        return np.full(num, self.level, np.float32)
 
     def _enlarged(self, pair: Pair) -> Pair:
         if not self.enlarged:

@@ -195,11 +195,11 @@ def test_what_does_not_fit_is_refused_in_one_line():
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Folders whose names stand for the two models."""
-    found = {}
+    models = {}
     for name, model in (("base", BASE), ("stage", STAGE)):
-        (tmp_path / name).mkdir()
-        found[str(tmp_path / name)] = model
-    monkeypatch.setattr(Model, "restored", classmethod(lambda cls, workdir, *_, **__: found[str(workdir)]))
+        configs.save_run(tmp_path / name, model.config, model.specs)
+        models[str(tmp_path / name)] = model
+    monkeypatch.setattr(Model, "restored", classmethod(lambda cls, workdir, *_, **__: models[str(workdir)]))
     monkeypatch.setenv("GCDIFF_TRACEBACK", "")
     return tmp_path
 

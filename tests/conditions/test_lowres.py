@@ -65,7 +65,8 @@ def test_shares_are_drawn_from_and_void_is_drawn_uniformly():
 
 def sampled(stage, keys, pair):
     """The low-resolution pair that a network reads in sampling."""
-    return Conditions(lowres=stage).sampling({}, keys, {"lowres": pair}).lowres
+    levels = np.full(len(pair.layout), stage.level, np.float32)
+    return Conditions(lowres=stage).sampling({}, keys, {"lowres": (pair, levels)}).lowres
 
 
 def test_an_examples_noise_depends_on_its_own_key_alone():
