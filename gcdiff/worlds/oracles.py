@@ -1,10 +1,12 @@
-"""The oracle of any world as a segmenter and as an extractor of features, for metrics that take one."""
+"""The oracle of any world as a segmenter and as an extractor of features; and what the worlds' scores share."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gcdiff.evaluation.agreement import NamedSegmenter
+from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
+from gcdiff.evaluation.semantic import areas
 from gcdiff.types import VOID
 from gcdiff.worlds.table import WORLDS
 
@@ -39,3 +41,16 @@ def _filled(labels: np.ndarray) -> np.ndarray:
     """Labels int (H, W) with the commonest in the place of VOID."""
     counts = np.bincount(labels[labels != VOID], minlength=1)
     return np.where(labels == VOID, counts.argmax(), labels)
+
+
+def label_agreement(labels: np.ndarray, layouts: np.ndarray, num_classes: int, seed: int) -> Score:
+    """mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix. Pixels
+    that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's samples.
+    """
+    pairs = zip(layouts, labels, strict=True)
+    return score(np.stack([confusion(*pair, num_classes) for pair in pairs]), mean_iou, seed)
+
+
+def class_shares(layouts: np.ndarray, num_classes: int) -> np.ndarray:
+    """The share of each class among a layout's pixels, float64 (N, K), of layouts int (N, H, W) with VOID."""
+    return areas(layouts, num_classes) / np.prod(layouts.shape[1:])

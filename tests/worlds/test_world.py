@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
-from types import SimpleNamespace
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -168,16 +168,16 @@ def test_a_config_file_names_a_world(name, tmp_path):
 def test_an_evaluation_is_read_by_the_oracle(name):
     data = world(name, "heldout", 4)
     images, layouts = arrays([data[i] for i in range(4)])
-    sides = Examples(images, layouts, tuple(data[i].captions[0] for i in range(4)), np.arange(4))
-    model = SimpleNamespace(labels=data.labels, image=data.image, segment=None)
-    arguments, subject = Namespace(features=None, segmenter=None), SimpleNamespace(told=True)
-    material = features(arguments, model, None, name, (), sides, sides, subject)
+    real = Examples(images, layouts, tuple(data[i].captions[0] for i in range(4)), np.arange(4))
+    model = Mock(labels=data.labels, image=data.image)
+    arguments, subject = Namespace(features=None, segmenter=None), Mock()
+    material = features(arguments, model, None, name, (), real, real, subject)
     assert material.reader.truth and material.reader.name == TABLE[name].oracle().name
     reading = material.reader.read(images)
     assert (material.reader.labels(reading) == layouts).mean() > 0.99
 
 
-def test_a_world_that_is_not_in_the_table_is_no_data_set(tmp_path):
+def test_a_name_that_is_not_in_the_table_is_no_data_set(tmp_path):
     file = tmp_path / "config.py"
     file.write_text(CONFIG.format(name="days"))
     with pytest.raises(ValueError, match="data.name is 'days', expected one of .*'streets', .*'nights', 'camvid'"):

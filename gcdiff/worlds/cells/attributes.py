@@ -17,13 +17,13 @@ blur has made them uncertain. An outlier has the class that its neighbours sugge
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from gcdiff.types import VOID
 from gcdiff.worlds.cells.appearance import BACKGROUND, MEANS, NUCLEUS, STAINS
 from gcdiff.worlds.cells.captions import ParsedCaption
-from gcdiff.worlds.cells.oracle import OUTLIER, Reading, read
+from gcdiff.worlds.cells.oracle import Reading, read
 from gcdiff.worlds.cells.scene import SIDE, SIZES, Attributes, count_name
+from gcdiff.worlds.pixels import OUTLIER, connected
 
 MIN_CELL, MIN_NUCLEUS, LARGE = 10.0, 1.5, 42.0
 """Areas in pixels of an image 32 high: of the smallest cell and nucleus that count, and between small and large."""
@@ -40,16 +40,15 @@ _AFFINITY = np.array(  # of pixels side by side, and of pixels corner to corner
 )
 _SIDES, _CORNERS = COUPLING * np.clip(_AFFINITY, -MOST_AFFINITY, MOST_AFFINITY).astype(np.float32)
 _ROUNDS = 8
-_EIGHT = np.ones((3, 3), int)
 
 
 def layout_attributes(layout: np.ndarray) -> Attributes:
     """What a layout int (H, W) shows; void counts as background."""
     unit = (layout.shape[0] / SIDE) ** 2
     areas, nuclei = [], []
-    for cell in _pieces((layout != BACKGROUND) & (layout != VOID), MIN_CELL * unit):
+    for cell in connected((layout != BACKGROUND) & (layout != VOID), MIN_CELL * unit, corners=True):
         areas.append(cell.sum() / unit)
-        nuclei.append(len(_pieces(cell & (layout == NUCLEUS), MIN_NUCLEUS * unit)))
+        nuclei.append(len(connected(cell & (layout == NUCLEUS), MIN_NUCLEUS * unit, corners=True)))
     if not areas:
         return Attributes("none", None, False)
     large = int(np.mean(np.array(areas) / np.maximum(nuclei, 1)) > LARGE)
@@ -57,23 +56,23 @@ def layout_attributes(layout: np.ndarray) -> Attributes:
 
 
 def image_attributes(images: np.ndarray) -> tuple[ParsedCaption, ...]:
-    """What each of images uint8 (N, H, W, 3) shows; where there are no cells neither size nor stain is told."""
+    """What each of images uint8 (N, H, W, 3) shows; size and stain are None where there are no cells."""
     return attributes_of(*read_twice(images))
 
 
 def attributes_of(reading: Reading, labels: np.ndarray) -> tuple[ParsedCaption, ...]:
     """`image_attributes` of what `read_twice` has read."""
-    found = [layout_attributes(layout) for layout in labels]
+    shown = map(layout_attributes, labels)
     return tuple(
-        ParsedCaption(seen.count, seen.size, STAINS[stain] if seen.size else None, seen.dividing)
-        for seen, stain in zip(found, reading.stain, strict=True)
+        ParsedCaption(one.count, one.size, STAINS[stain] if one.size else None, one.dividing)
+        for one, stain in zip(shown, reading.stain, strict=True)
     )
 
 
 def read_twice(images: np.ndarray) -> tuple[Reading, np.ndarray]:
     """The oracle's reading of images uint8 (N, H, W, 3), and the labels of equation (1), int32 (N, H, W).
 
-    Where the cells absorb more or less on average than the stain would have it that the oracle found, the image is
+    Where the cells absorb more or less on average than the stain would have it that the oracle reads, the image is
     read again under the other one. On true renders the two agree; blur, which leaves averages as they are, makes
     greys between the classes and may mislead the oracle.
     """
@@ -90,7 +89,7 @@ def read_twice(images: np.ndarray) -> tuple[Reading, np.ndarray]:
 
 def _stain(image: np.ndarray, field: np.ndarray, labels: np.ndarray, otherwise: int) -> int:
     """The stain of one image by what its cells absorb; `otherwise` if there are none."""
-    cells = _pieces(labels != BACKGROUND, MIN_CELL * (len(labels) / SIDE) ** 2)
+    cells = connected(labels != BACKGROUND, MIN_CELL * (len(labels) / SIDE) ** 2, corners=True)
     if not cells:
         return otherwise
     return int(np.mean((MEANS[0, BACKGROUND] - image.mean(-1) / (255 * field))[np.any(cells, axis=0)]) > ABSORBED)
@@ -119,11 +118,3 @@ def _neighbours(belief: np.ndarray, steps: tuple[tuple[int, int], ...]) -> np.nd
     padded = np.pad(belief, ((0, 0), (1, 1), (1, 1), (0, 0)))
     moves = [(sign * down, sign * right) for down, right in steps for sign in (-1, 1)]
     return np.sum([padded[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in moves], axis=0)
-
-
-def _pieces(mask: np.ndarray, least: float) -> list[np.ndarray]:
-    """The pieces of a mask bool (H, W) that have `least` pixels or more, connected through sides or corners."""
-    numbered = np.zeros(mask.shape, np.int32)
-    ndimage.label(mask, _EIGHT, output=numbered)
-    areas = np.bincount(numbered.ravel())
-    return [numbered == i for i in range(1, len(areas)) if areas[i] >= least]

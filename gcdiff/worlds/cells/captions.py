@@ -10,11 +10,11 @@ Words are split at blanks and punctuation and compared in lower case; the vocabu
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from gcdiff.worlds.cells.appearance import STAINS
 from gcdiff.worlds.cells.scene import COUNTS, SIZES, Attributes
+from gcdiff.worlds.words import known_words
 
 _COUNT_OF = {**dict(zip(COUNTS, COUNTS, strict=True)), "no": "none"}
 _STAIN_OF = {**dict(zip(STAINS, STAINS, strict=True)), "brightly": "bright", "darkly": "dark"}
@@ -27,7 +27,7 @@ VOCABULARY = tuple(sorted({*_COUNT_OF, *_STAIN_OF, *SIZES, *_OTHERS}))
 class ParsedCaption(NamedTuple):
     """What a caption says: a count of COUNTS, a size of SIZES, a stain of STAINS, whether a cell divides.
 
-    None where it does not say; a sentence that tells how many cells there are and of no division denies it.
+    None where it does not say. A sentence with a number of cells that mentions no division denies it.
     """
 
     count: str | None
@@ -57,14 +57,11 @@ def report(attributes: Attributes, stain: str) -> str:
 
 def parse_caption(caption: str) -> ParsedCaption:
     """What a caption of either form says. Raises ValueError for no words and for unknown words."""
-    words = re.findall(r"[a-z]+", caption.lower())
-    unknown = [word for word in words if word not in VOCABULARY]
-    if unknown or not words:
-        raise ValueError(f"caption of cells {caption!r} has unknown words {unknown}, expected 'a micrograph of ...'")
+    words = known_words(caption, VOCABULARY, "caption of cells", "a micrograph of ...")
     # Of two numbers, as in 'many cells of which one is dividing', the first is that of the cells.
     count = next((_COUNT_OF[word] for word in words if word in _COUNT_OF), None)
     size = next((word for word in words if word in SIZES), None)
     stain = next((_STAIN_OF[word] for word in words if word in _STAIN_OF), None)
     divides = "dividing" in words or ("seen" in words and "not" not in words)
-    says_so = divides or "division" in words or count is not None
-    return ParsedCaption(count, size, stain, divides if says_so else None)
+    mentions_division = divides or "division" in words or count is not None
+    return ParsedCaption(count, size, stain, divides if mentions_division else None)

@@ -1,7 +1,7 @@
 """The oracle of the world of cells: light, stain, classes and attributes of an image, from the pixel model alone.
 
 What is computed. Every pixel's class k is taken to be drawn on its own from the classes' shares pi(k) among all
-training pixels; a pixel may be an outlier, of any grey, with probability OUTLIER. With b and m of `cells_appearance`
+training pixels; a pixel may be an outlier, of any grey, with probability OUTLIER. With b and m of `appearance`,
 equations (1) and (2), c ~ N(0, BIAS_SPREAD^2) and both stains s equally likely,
 
     p(x_i | c, s) = (1 - OUTLIER) sum_k pi(k) N(x_i; b_i m_s(k), noise^2) + OUTLIER                              (1)
@@ -9,7 +9,7 @@ equations (1) and (2), c ~ N(0, BIAS_SPREAD^2) and both stains s equally likely,
     p(x | s)      ~ (2 pi)^3 |A_s|^(-1/2) p(c_s) prod_i p(x_i | c_s, s)                                          (3)
     p(k_i | x)    = (1 - OUTLIER) pi(k) N(x_i; b_i m_s(k), noise^2) / p(x_i | c_s, s)                            (4)
 
-(2) is found by expectation maximisation (Wells et al., Adaptive Segmentation of MRI Data, 1996): the field is linear
+(2) is solved by expectation maximisation (Wells et al., Adaptive Segmentation of MRI Data, 1996): the field is linear
 in c and the noise normal, so that given the classes' probabilities c is the solution of a linear system of matrix A_s,
 exactly. It begins with wide noise, which narrows, so as not to begin with wrong classes; (3), Laplace's approximation,
 is computed for the last of the wide ones, since the errors of images that are not true renders are not independent.
@@ -28,14 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.types import VOID
 from gcdiff.worlds.cells.appearance import BIAS_SPREAD, CLASS_SHARE, MEANS, NOISE, bias_basis
-
-UNSURE = VOID
-"""The label of a pixel that no class explains."""
-
-OUTLIER = 1e-6
-"""The probability that a pixel is none of the world's. Greys lie in [0, 1], so its density is 1."""
+from gcdiff.worlds.pixels import OUTLIER, UNSURE, check_images
 
 _LEAST = NOISE**2 + 1 / (12 * 255**2)  # rounding is noise as well
 _WIDE, _STEPS, _CHUNK = (0.10, 0.08, 0.06), 8, 16
@@ -67,8 +61,9 @@ def read(images: np.ndarray, stain: np.ndarray | None = None) -> Reading:
 
     stain int (N,), an index into STAINS, takes the place of the one that equation (3) finds.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        raise ValueError(f"images of the oracle are {images.dtype} {images.shape}, expected uint8 (N, H, W, 3)")
+    check_images(images)
+    if not len(images):
+        raise ValueError(f"images of the oracle are {images.dtype} {images.shape}, expected 1 or more")
     size = images.shape[1:3]
     basis = bias_basis(size).reshape(-1, 6)
     grey = images.mean(axis=-1).reshape(len(images), -1) / 255

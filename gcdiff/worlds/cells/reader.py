@@ -9,11 +9,11 @@ import numpy as np
 
 from gcdiff.evaluation.readers import Reader
 from gcdiff.evaluation.segmentation import Score
-from gcdiff.evaluation.semantic import areas
 from gcdiff.worlds.cells.appearance import LABELS, STAINS
 from gcdiff.worlds.cells.attributes import attributes_of, read_twice
 from gcdiff.worlds.cells.scene import COUNTS, SIZES
 from gcdiff.worlds.cells.scores import scores_of
+from gcdiff.worlds.oracles import class_shares
 
 
 class CellReading(NamedTuple):
@@ -32,7 +32,7 @@ def cell_reader() -> Reader:
         return CellReading(reading.labels, attributes_of(reading, smooth))
 
     def parameters(images: np.ndarray, layouts: np.ndarray, reading: CellReading) -> np.ndarray:
-        shares = areas(layouts, LABELS.num_classes) / np.prod(layouts.shape[1:])
+        shares = class_shares(layouts, LABELS.num_classes)
         facts = [
             [*(s.count == count for count in COUNTS), s.size == SIZES[1], s.stain == STAINS[1], bool(s.dividing)]
             for s in reading.shown
@@ -40,12 +40,11 @@ def cell_reader() -> Reader:
         return np.concatenate([shares, np.array(facts, float), images.mean(axis=(1, 2, 3))[:, None] / 255], axis=1)
 
     def scores(reading: CellReading, captions: Sequence[str]) -> dict[str, Score]:
-        found = scores_of(reading.shown, captions)._asdict()
-        every = found.pop("all")
+        parts = scores_of(reading.shown, captions)._asdict()
+        every = parts.pop("all")
         whole = {"f1": every.f1, "f1_shuffled": every.shuffled, "precision": every.precision, "recall": every.recall}
-        return whole | {name: of.f1 for name, of in found.items()}
+        return whole | {name: part.f1 for name, part in parts.items()}
 
-    nothing = np.zeros(LABELS.num_classes, bool)
     return Reader(
         "oracle of the world of cells",
         read,
@@ -54,6 +53,6 @@ def cell_reader() -> Reader:
         f"oracle of the world of cells: {LABELS.num_classes} class shares, 7 facts, the mean grey",
         scores,
         lambda captions: np.zeros((len(captions), LABELS.num_classes), bool),
-        nothing,
+        np.zeros(LABELS.num_classes, bool),
         True,
     )

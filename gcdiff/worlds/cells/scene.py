@@ -19,7 +19,7 @@ SIDE = 32
 COUNTS = ("none", "one", "few", "many")
 SIZES = ("small", "large")
 FEWEST = (0, 1, 2, 4)
-"""From how many cells on a count of COUNTS is said."""
+"""The least number of cells of each count of COUNTS."""
 
 _COUNT_ODDS = (0.12, 0.28, 0.32, 0.28)
 _DIVIDING = 0.06  # of the micrographs with cells

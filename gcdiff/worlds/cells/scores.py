@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcdiff.evaluation.outcomes import check_captions, f1, others, precision, recall
-from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
+from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.cells.appearance import LABELS, STAINS
 from gcdiff.worlds.cells.attributes import image_attributes, layout_attributes, read_twice
 from gcdiff.worlds.cells.captions import ParsedCaption, parse_caption
 from gcdiff.worlds.cells.scene import COUNTS, SIZES, Attributes
+from gcdiff.worlds.oracles import label_agreement
 
 FACTS = {"count": COUNTS, "size": SIZES, "stain": STAINS, "dividing": (True,)}
 """The values of every attribute that are facts; that no cell divides is the absence of one."""
@@ -62,8 +63,8 @@ def scores_of(shown: Sequence[ParsedCaption], captions: Sequence[str], shuffle_s
 
 def layout_scores(layouts: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """The same of layouts int (N, H, W), which have no stain."""
-    asked = _parsed(layouts, captions)
-    return _scores(tuple(map(layout_attributes, layouts)), asked, Attributes._fields, shuffle_seed)
+    wanted = _parsed(layouts, captions)
+    return _scores(tuple(map(layout_attributes, layouts)), wanted, Attributes._fields, shuffle_seed)
 
 
 def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
@@ -71,8 +72,7 @@ def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
 
     The labels are the most probable ones pixel by pixel; unsure is wrong.
     """
-    pairs = zip(layouts, read_twice(images)[0].labels, strict=True)
-    return score(np.stack([confusion(*pair, LABELS.num_classes) for pair in pairs]), mean_iou, seed)
+    return label_agreement(read_twice(images)[0].labels, layouts, LABELS.num_classes, seed)
 
 
 def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> list[ParsedCaption]:
@@ -81,14 +81,14 @@ def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> li
 
 
 def _scores(
-    shown: Sequence[ParsedCaption | Attributes], asked: Sequence[ParsedCaption], names: Sequence[str], seed: int
+    shown: Sequence[ParsedCaption | Attributes], wanted: Sequence[ParsedCaption], names: Sequence[str], seed: int
 ) -> CaptionScores:
-    strange = [asked[i] for i in others(len(asked), seed)]
-    own, other = ({name: _outcomes(name, shown, wanted) for name in names} for wanted in (asked, strange))
+    strange = [wanted[i] for i in others(len(wanted), seed)]
+    own, other = ({name: _outcomes(name, shown, captions) for name in names} for captions in (wanted, strange))
     nothing = np.zeros((0, 3), int)
-    parts = {n: _attribute(_said(own.get(n, nothing)), _said(other.get(n, nothing)), seed) for n in FACTS}
-    every, other_every = (np.sum([np.maximum(rows, 0) for rows in found.values()], axis=0) for found in (own, other))
-    return CaptionScores(**parts, all=_attribute(every, other_every, seed))
+    scores = {n: _attribute(_stated(own.get(n, nothing)), _stated(other.get(n, nothing)), seed) for n in FACTS}
+    every, other_every = (np.sum([np.maximum(rows, 0) for rows in parts.values()], axis=0) for parts in (own, other))
+    return CaptionScores(**scores, all=_attribute(every, other_every, seed))
 
 
 def _attribute(own: np.ndarray, other: np.ndarray, seed: int) -> AttributeScores:
@@ -97,17 +97,17 @@ def _attribute(own: np.ndarray, other: np.ndarray, seed: int) -> AttributeScores
     )
 
 
-def _outcomes(name: str, shown: Sequence[ParsedCaption | Attributes], asked: Sequence[ParsedCaption]) -> np.ndarray:
-    """Facts of an attribute asked for and shown, shown only, asked for only: int (N, 3); -1 where nothing is said."""
-    rows = np.full((len(asked), 3), -1)
-    for row, seen, wanted in zip(rows, shown, asked, strict=True):
-        value, wish = getattr(seen, name), getattr(wanted, name)
+def _outcomes(name: str, shown: Sequence[ParsedCaption | Attributes], wanted: Sequence[ParsedCaption]) -> np.ndarray:
+    """Facts of an attribute wanted and shown, shown only, wanted only: int (N, 3); -1 where a caption states none."""
+    rows = np.full((len(wanted), 3), -1)
+    for row, image, caption in zip(rows, shown, wanted, strict=True):
+        value, wish = getattr(image, name), getattr(caption, name)
         if wish is not None:
-            is_shown, is_asked = value in FACTS[name], wish in FACTS[name]
-            hit = is_shown and is_asked and value == wish
-            row[:] = hit, is_shown and not hit, is_asked and not hit
+            is_shown, is_wanted = value in FACTS[name], wish in FACTS[name]
+            hit = is_shown and is_wanted and value == wish
+            row[:] = hit, is_shown and not hit, is_wanted and not hit
     return rows
 
 
-def _said(rows: np.ndarray) -> np.ndarray:
+def _stated(rows: np.ndarray) -> np.ndarray:
     return rows[(rows >= 0).all(-1)]

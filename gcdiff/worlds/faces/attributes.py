@@ -1,7 +1,7 @@
 """The attributes that a map of surfaces shows, measured where they belong on a face.
 
 The eyes give the place: rows and columns are counted from the middle between them, in those of a 32 x 32 picture, and
-areas in its pixels. What is asked for at a place is how many pixels of some surfaces are there, so that a few wrong
+areas in its pixels. What is measured at a place is how many pixels of some surfaces are there, so that a few wrong
 pixels change nothing; the thresholds lie between faces with an attribute and faces without, clean and noisy.
 """
 
@@ -39,7 +39,7 @@ def read_attributes(surfaces: np.ndarray) -> np.ndarray:
     hair = _counts(surfaces[piece], HAIR_COLORS)
     skin = _counts(surfaces[(across < 6.5) & (np.abs(y) < 7)], _SKINS)
     fringe = (across < 4) & (y > -6.8) & (y < -5.5)
-    found = {
+    shown = {
         "Bald": hair.sum() * per_pixel < 6,
         "Bangs": area(_HAIR, fringe) > 0.5 * fringe.sum() * per_pixel,
         "Bushy_Eyebrows": area(_BROWS, (across < 8) & (y > -6) & (y < -2)) > 13,
@@ -50,8 +50,8 @@ def read_attributes(surfaces: np.ndarray) -> np.ndarray:
         "Wearing_Earrings": area(_EARRING, (across > 6) & (across < 11) & (y > 2) & (y < 6.5)) > 2,
         "Wearing_Hat": area(_HAT, y < -4) > 40,
     }
-    color = None if found["Bald"] else HAIR_COLORS[hair.argmax()]
-    return np.array([found.get(name, name == color) for name in ATTRIBUTES], bool)
+    color = None if shown["Bald"] else HAIR_COLORS[hair.argmax()]
+    return np.array([shown.get(name, name == color) for name in ATTRIBUTES], bool)
 
 
 def _from_the_eyes(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

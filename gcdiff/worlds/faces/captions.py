@@ -11,11 +11,12 @@ Words are split at blanks and punctuation and compared in lower case; the vocabu
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 
 from gcdiff.worlds.faces.appearance import ATTRIBUTES
+from gcdiff.worlds.words import check_words, enumeration, words_of
 
 _ADJECTIVES = {"Bald": "bald", "Pale_Skin": "pale", "Smiling": "smiling"}
 _FEATURES = {
@@ -57,28 +58,27 @@ VOCABULARY = tuple(sorted({*_GLUE, *(word for phrase in _ATTRIBUTE_OF for word i
 def attribute_caption(attributes: Collection[str], rng: np.random.Generator) -> str:
     """The attribute form of some of ATTRIBUTES; the order of adjectives, features and things worn is drawn from rng."""
     adjectives, features, worn = (_drawn(group, attributes, rng) for group in (_ADJECTIVES, _FEATURES, _WORN))
-    with_features = f" with {_listed(features)}" if features else ""
-    wearing = f", wearing {_listed(worn)}" if worn else ""
+    with_features = f" with {enumeration(features)}" if features else ""
+    wearing = f", wearing {enumeration(worn)}" if worn else ""
     return " ".join(["a", *adjectives, _OPENING]) + with_features + wearing
 
 
 def sentence_caption(attributes: Collection[str], rng: np.random.Generator) -> str:
     """The sentence form of some of ATTRIBUTES; the order of clauses and within them is drawn from rng."""
     clauses = [
-        f"{verb} {_listed(said)}"
+        f"{verb} {enumeration(phrases)}"
         for verb, group in (("has", _HAS), ("wears", _WEARS))
-        if (said := _drawn(group, attributes, rng))
+        if (phrases := _drawn(group, attributes, rng))
     ]
     clauses += ["smiles"] * ("Smiling" in attributes)
-    return f"{_SENTENCE} {_listed([clauses[i] for i in rng.permutation(len(clauses))])}".rstrip()
+    return f"{_SENTENCE} {enumeration([clauses[i] for i in rng.permutation(len(clauses))])}".rstrip()
 
 
 def parse_caption(caption: str) -> frozenset[str]:
     """The attributes that a caption of either form names. Raises ValueError for no words and for unknown ones."""
-    words = " ".join(re.findall(r"[a-z]+", caption.lower()))
+    words = " ".join(words_of(caption))
     unknown = [word for word in _PHRASE.sub(" ", words).split() if word not in _GLUE]
-    if unknown or not words:
-        raise ValueError(f"face caption {caption!r} has unknown words {unknown}, expected 'a smiling person with ...'")
+    check_words(caption, words, unknown, "face caption", "a smiling person with ...")
     return frozenset(_ATTRIBUTE_OF[phrase] for phrase in _PHRASE.findall(words))
 
 
@@ -89,10 +89,5 @@ def attribute_vector(attributes: Collection[str]) -> np.ndarray:
 
 def _drawn(phrases: dict[str, str], attributes: Collection[str], rng: np.random.Generator) -> list[str]:
     """The phrases of the attributes that there are, in an order drawn from rng."""
-    said = [phrase for name, phrase in phrases.items() if name in attributes]
-    return [said[i] for i in rng.permutation(len(said))]
-
-
-def _listed(words: Sequence[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    present = [phrase for name, phrase in phrases.items() if name in attributes]
+    return [present[i] for i in rng.permutation(len(present))]

@@ -8,10 +8,10 @@ import numpy as np
 
 from gcdiff.evaluation.readers import Reader
 from gcdiff.evaluation.segmentation import Score
-from gcdiff.evaluation.semantic import areas
 from gcdiff.worlds.faces.appearance import ATTRIBUTES, LABELS
 from gcdiff.worlds.faces.oracle import Oracle, Reading
 from gcdiff.worlds.faces.scores import scores_of
+from gcdiff.worlds.oracles import class_shares
 
 
 def face_reader() -> Reader:
@@ -19,12 +19,12 @@ def face_reader() -> Reader:
     the image shows; its captions name attributes and no classes."""
 
     def parameters(images: np.ndarray, layouts: np.ndarray, reading: Reading) -> np.ndarray:
-        shares = areas(layouts, LABELS.num_classes) / np.prod(layouts.shape[1:])
+        shares = class_shares(layouts, LABELS.num_classes)
         return np.concatenate([shares, reading.attributes], axis=1)
 
     def scores(reading: Reading, captions: Sequence[str]) -> dict[str, Score]:
-        found = scores_of(reading.attributes, captions)._asdict()
-        return {name: value for name, value in found.items() if isinstance(value, Score)}
+        values = scores_of(reading.attributes, captions)._asdict()
+        return {name: value for name, value in values.items() if isinstance(value, Score)}
 
     return Reader(
         "face world's oracle",

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gcdiff.evaluation.outcomes import check_captions, f1, others, outcomes, precision, recall
-from gcdiff.evaluation.segmentation import Score, confusion, mean_iou, score
+from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.faces.appearance import ATTRIBUTES, IMAGE_ONLY, LABELS, RARE
 from gcdiff.worlds.faces.captions import attribute_vector, parse_caption
 from gcdiff.worlds.faces.oracle import Oracle
+from gcdiff.worlds.oracles import label_agreement
 
 _ONLY = np.isin(ATTRIBUTES, IMAGE_ONLY)
 _RARE = np.isin(ATTRIBUTES, RARE)
@@ -23,7 +24,7 @@ _RARE = np.isin(ATTRIBUTES, RARE)
 class CaptionScores(NamedTuple):
     """How well images fit their captions; each with its 95 % interval over faces.
 
-    An attribute is shown if the oracle reads it, and asked for if the caption names it: the world's captions name all
+    An attribute is shown if the oracle reads it, and wanted if the caption names it: the world's captions name all
     that a face has. precision, recall, f1: micro-averaged over faces x attributes.
     f1_shuffled: F1 against other faces' captions: what an image that ignores its caption gets.
     f1_image_only, f1_layout: F1 of the attributes that change the image alone, and of those that the layout shows too.
@@ -74,5 +75,4 @@ def scores_of(shown: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0)
 
 def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
     """mIoU of the oracle's labels of images uint8 (N, H, W, 3) with layouts int (N, H, W); one confusion matrix."""
-    pairs = zip(layouts, Oracle().labels(images), strict=True)
-    return score(np.stack([confusion(*pair, LABELS.num_classes) for pair in pairs]), mean_iou, seed)
+    return label_agreement(Oracle().labels(images), layouts, LABELS.num_classes, seed)

@@ -4,7 +4,7 @@ Two forms, both with the scene's optional classes complete:
 
 * the form of Park et al. (Learning to Generate Semantic Layouts for Higher Text-Image Correspondence, 2023), which
   names all classes present, in random order: 'An image of an urban street view with Roads, Skies, Cars and Signs.'
-* the attribute form, which tells weather, counts and the cars' colours:
+* the attribute form, which names weather, counts and the cars' colours:
   'a foggy street with two red cars, one sign and one pole'.
 
 Words are split at blanks and punctuation and compared in lower case; the vocabulary is `VOCABULARY`.
@@ -12,7 +12,6 @@ Words are split at blanks and punctuation and compared in lower case; the vocabu
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 
 from gcdiff.worlds.streets.appearance import CAR_COLORS, LABELS, WEATHERS
 from gcdiff.worlds.streets.scene import Thing
+from gcdiff.worlds.words import enumeration, known_words
 
 _PAPER_PREFIX = "An image of an urban street view with "
 _PLURALS = dict(
@@ -66,7 +66,7 @@ class ParsedCaption(NamedTuple):
 def paper_caption(layout: np.ndarray, rng: np.random.Generator) -> str:
     """The paper's form for a layout int32 (H, W); the order of the classes is drawn from rng."""
     present = np.flatnonzero(np.bincount(layout.ravel(), minlength=LABELS.num_classes))
-    return _PAPER_PREFIX + _listed([_PLURALS[LABELS.names[i]] for i in rng.permutation(present)]) + "."
+    return _PAPER_PREFIX + enumeration([_PLURALS[LABELS.names[i]] for i in rng.permutation(present)]) + "."
 
 
 def attribute_caption(things: Sequence[Thing], weather: str, rng: np.random.Generator) -> str:
@@ -78,15 +78,12 @@ def attribute_caption(things: Sequence[Thing], weather: str, rng: np.random.Gene
         words = (_NUMBERS[count - 1], thing.color, _NOUNS[thing.label][count > 1])
         phrases.append(" ".join(word for word in words if word))
     start = f"a {_ADJECTIVES[weather]} street"
-    return f"{start} with {_listed(phrases)}" if phrases else start
+    return f"{start} with {enumeration(phrases)}" if phrases else start
 
 
 def parse_caption(caption: str) -> ParsedCaption:
     """What a caption of either form says. Raises ValueError for no words, unknown words, uncounted colours."""
-    words = re.findall(r"[a-z]+", caption.lower())
-    unknown = [word for word in words if word not in VOCABULARY]
-    if unknown or not words:
-        raise ValueError(f"street caption {caption!r} has unknown words {unknown}, expected 'a foggy street with ...'")
+    words = known_words(caption, VOCABULARY, "street caption", "a foggy street with ...")
     classes = frozenset(_CLASS_OF[word] for word in words if word in _CLASS_OF)
     weather = next((_WEATHER_OF[word] for word in words if word in _WEATHER_OF), None)
     if weather is None:
@@ -96,8 +93,3 @@ def parse_caption(caption: str) -> ParsedCaption:
     if uncounted:
         raise ValueError(f"street caption {caption!r} has no number before {uncounted}, expected 'two red cars'")
     return ParsedCaption(classes, weather, {color: _COUNT_OF[number] for color, number in numbers.items()})
-
-
-def _listed(words: Sequence[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -16,9 +16,9 @@ from gcdiff.worlds.streets.scores import PARAMETERS, scene_parameters, scores_of
 def street_reader() -> Reader:
     """The street world's oracle."""
 
-    def asked(captions: Sequence[str]) -> np.ndarray:
-        named = [parse_caption(caption).classes for caption in captions]
-        return np.array([[name in classes for name in LABELS.names] for classes in named])
+    def named(captions: Sequence[str]) -> np.ndarray:
+        parsed = [parse_caption(caption).classes for caption in captions]
+        return np.array([[name in classes for name in LABELS.names] for classes in parsed])
 
     return Reader(
         "street world's oracle",
@@ -27,7 +27,7 @@ def street_reader() -> Reader:
         scene_parameters,
         f"street world's oracle: {len(PARAMETERS)} scene parameters",
         lambda reading, captions: scores_of(reading, captions)._asdict(),
-        asked,
+        named,
         np.isin(LABELS.names, OPTIONAL),
         True,
     )

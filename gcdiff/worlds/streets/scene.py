@@ -20,7 +20,7 @@ from gcdiff.worlds.streets.appearance import CAR_COLORS, SURFACE_ID
 HEIGHT, WIDTH = 32, 64
 _TRIES = 10
 
-# How likely 0, 1, 2, ... things are asked for in a scene.
+# How likely it is that 0, 1, 2, ... things are tried to be placed in a scene.
 _TREES = (0.45, 0.27, 0.19, 0.09)
 _POLES = (0.48, 0.34, 0.18)
 _PERSONS = (0.56, 0.22, 0.14, 0.08)

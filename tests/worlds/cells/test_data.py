@@ -26,8 +26,9 @@ from gcdiff.worlds.cells.appearance import (
 from gcdiff.worlds.cells.attributes import image_attributes, layout_attributes, smooth_labels
 from gcdiff.worlds.cells.captions import VOCABULARY, parse_caption, report, sentence
 from gcdiff.worlds.cells.data import Cells
-from gcdiff.worlds.cells.oracle import OUTLIER, UNSURE, read
+from gcdiff.worlds.cells.oracle import read
 from gcdiff.worlds.cells.scene import COUNTS, SIZES, Attributes, draw_scene
+from gcdiff.worlds.pixels import OUTLIER, UNSURE
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_captions_say_what_is_there_and_parsing_inverts_them(micrographs):
 def test_captions_of_all_attributes_differ_and_are_parsed():
     every = [Attributes(*a) for a in itertools.product(COUNTS[1:], SIZES, (False, True))]
     forms = {form(a, s): (a.count, a.size, s, a.dividing) for a in every for s in STAINS for form in (sentence, report)}
-    assert len(forms) == 48 and all(parse_caption(caption) == said for caption, said in forms.items())
+    assert len(forms) == 48 and all(parse_caption(caption) == stated for caption, stated in forms.items())
     assert len(VOCABULARY) <= 32
 
 

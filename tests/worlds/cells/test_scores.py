@@ -52,8 +52,8 @@ def test_precision_and_recall_tell_what_was_not_asked_from_what_is_missing():
         scene = data.truth(i).scene
         kinds.setdefault((scene.cells, scene.attributes.dividing), scene.layout)
     shown = np.stack([kinds[1, True], kinds[1, True], kinds[1, False], kinds[0, False]])
-    asked = ["a micrograph of one cell that is dividing", "one cell", "one cell that is dividing", "no cells"]
-    scores = layout_scores(shown, asked)
+    captions = ["a micrograph of one cell that is dividing", "one cell", "one cell that is dividing", "no cells"]
+    scores = layout_scores(shown, captions)
     assert (scores.dividing.precision.value, scores.dividing.recall.value) == (0.5, 0.5)
     assert scores.count.f1.value == 1 and scores.size.f1.examples == 0
 

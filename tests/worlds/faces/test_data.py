@@ -28,8 +28,9 @@ from gcdiff.worlds.faces.appearance import (
 from gcdiff.worlds.faces.attributes import read_attributes
 from gcdiff.worlds.faces.captions import VOCABULARY, attribute_vector, parse_caption
 from gcdiff.worlds.faces.data import Faces
-from gcdiff.worlds.faces.oracle import HALF_SHARE, OUTLIER, UNSURE, Oracle
+from gcdiff.worlds.faces.oracle import HALF_SHARE, Oracle
 from gcdiff.worlds.faces.scene import WIDTH, paint
+from gcdiff.worlds.pixels import OUTLIER, UNSURE
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +89,10 @@ def test_the_person_s_left_is_in_the_right_half(portraits):
 
 def test_attributes_exclude_each_other_and_rare_ones_are_rare(portraits):
     for p in portraits:
-        found = p.face.attributes
-        assert found <= set(ATTRIBUTES)
-        assert ("Bald" in found) + len(found & set(HAIR_COLORS)) == 1
-        assert not ("Bangs" in found and found & {"Bald", "Wearing_Hat"})
+        there = p.face.attributes
+        assert there <= set(ATTRIBUTES)
+        assert ("Bald" in there) + len(there & set(HAIR_COLORS)) == 1
+        assert not ("Bangs" in there and there & {"Bald", "Wearing_Hat"})
     share = dict(
         zip(ATTRIBUTES, np.mean([attribute_vector(p.face.attributes) for p in portraits], axis=0), strict=True)
     )
@@ -203,9 +204,9 @@ def test_posterior_equals_bayes_written_out():
     surface = np.einsum("l,pls->ps", light, (1 - OUTLIER) * joint / pixel[..., None])
     expected = np.stack([surface[:, k == SURFACE_CLASS].sum(1) for k in range(LABELS.num_classes)], -1)
     none = (light * OUTLIER / pixel).sum(-1)
-    found = Oracle().probabilities(pixels[None] if pixels.ndim == 3 else pixels)[0, 0]
-    np.testing.assert_allclose(found, np.concatenate([expected, none[:, None]], -1), atol=1e-3)
-    assert found[1, LABELS.names.index("right eye")] > 0.9 < found[2, LABELS.names.index("left eye")]
+    probabilities = Oracle().probabilities(pixels[None] if pixels.ndim == 3 else pixels)[0, 0]
+    np.testing.assert_allclose(probabilities, np.concatenate([expected, none[:, None]], -1), atol=1e-3)
+    assert probabilities[1, LABELS.names.index("right eye")] > 0.9 < probabilities[2, LABELS.names.index("left eye")]
     assert Oracle().labels(pixels[None])[0, 0, 3] == UNSURE and none[3] > 0.9
 
 

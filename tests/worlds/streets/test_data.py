@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from gcdiff.worlds.pixels import OUTLIER, UNSURE
 from gcdiff.worlds.streets.appearance import (
     LABELS,
     LIGHT_CONTRAST,
@@ -24,7 +25,7 @@ from gcdiff.worlds.streets.appearance import (
 )
 from gcdiff.worlds.streets.captions import VOCABULARY, parse_caption
 from gcdiff.worlds.streets.data import Streets
-from gcdiff.worlds.streets.oracle import MIN_PIXELS, OUTLIER, UNSURE, Oracle, _joint, one_pixel_bayes_accuracy, pieces
+from gcdiff.worlds.streets.oracle import MIN_PIXELS, Oracle, _joint, one_pixel_bayes_accuracy, pieces
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,9 @@ def test_every_thing_listed_can_be_seen_and_nothing_else(streets):
         counts = Counter(thing.label for thing in street.scene.things)
         for name in OPTIONAL:
             mask = street.example.layout == LABELS.names.index(name)
-            found = pieces(mask)
-            assert bool(found) == bool(counts[name]) == bool(mask.any())
-            assert sum(piece.sum() for piece in found) == mask.sum()  # nothing smaller than MIN_PIXELS
+            things = pieces(mask)
+            assert bool(things) == bool(counts[name]) == bool(mask.any())
+            assert sum(piece.sum() for piece in things) == mask.sum()  # nothing smaller than MIN_PIXELS
         assert len(pieces(street.example.layout == LABELS.names.index("car"))) == counts["car"]
     assert MIN_PIXELS == 4
 
@@ -169,8 +170,8 @@ def test_oracle_marginalises_the_light_as_it_says():
     outlier = (light * OUTLIER / pixel).sum(-1)
     expected = np.where(outlier > by_class.max(-1), UNSURE, by_class.argmax(-1))
     np.testing.assert_array_equal(Oracle().labels(pixels[None, None])[0, 0], expected)
-    found = Oracle().probabilities(pixels[None, None])[0, 0]
-    np.testing.assert_allclose(found, np.concatenate([by_class, outlier[:, None]], -1), atol=0.02)
+    probabilities = Oracle().probabilities(pixels[None, None])[0, 0]
+    np.testing.assert_allclose(probabilities, np.concatenate([by_class, outlier[:, None]], -1), atol=0.02)
 
 
 def test_probabilities_are_those_of_the_labels(batch):

@@ -39,18 +39,18 @@ def test_parameters_of_a_scene_that_is_counted_by_hand():
     night = int(np.flatnonzero(LIGHT_WEATHER == 1)[0])
     image = render(surfaces, night, RNG)
     layout = np.where(surfaces == SURFACE_ID["sky"], 0, LABELS.names.index("road"))
-    found = dict(zip(NAMES, parameters([image], [layout])[0], strict=True))
-    assert (found["share of sky"], found["share of road"], found["share of car"]) == (0.25, 0.75, 0)  # the layout's
-    assert (found["pieces of car"], found["pieces of person"], found["pieces of bus"]) == (2, 0, 0)  # the image's
-    assert (found["night"], found["fog"]) == (1, 0)
-    assert found["blue of sky"] == pytest.approx(image[:8, :, 2].mean() / 255)
-    assert found["green of road"] == pytest.approx(image[8:, :, 1].mean() / 255)
+    values = dict(zip(NAMES, parameters([image], [layout])[0], strict=True))
+    assert (values["share of sky"], values["share of road"], values["share of car"]) == (0.25, 0.75, 0)  # the layout's
+    assert (values["pieces of car"], values["pieces of person"], values["pieces of bus"]) == (2, 0, 0)  # the image's
+    assert (values["night"], values["fog"]) == (1, 0)
+    assert values["blue of sky"] == pytest.approx(image[:8, :, 2].mean() / 255)
+    assert values["green of road"] == pytest.approx(image[8:, :, 1].mean() / 255)
 
 
 def test_a_colour_is_the_whole_images_where_its_class_is_missing():
     image = RNG.integers(0, 256, (32, 64, 3), np.uint8)
-    found = parameters([image], [np.full((32, 64), LABELS.names.index("bus"))])[0]
-    np.testing.assert_allclose(found[-6:], np.tile(image.reshape(-1, 3).mean(0) / 255, 2))
+    values = parameters([image], [np.full((32, 64), LABELS.names.index("bus"))])[0]
+    np.testing.assert_allclose(values[-6:], np.tile(image.reshape(-1, 3).mean(0) / 255, 2))
 
 
 def test_a_new_light_changes_weather_and_colours_alone(streets, real):
@@ -65,8 +65,8 @@ def test_a_new_light_changes_weather_and_colours_alone(streets, real):
 def test_what_is_wrong_with_scenes_moves_them_away(streets, real):
     """Against the real scenes themselves: every damage counts, and twice the damage counts more."""
 
-    def moments(found):
-        return grouped_moments(np.arange(len(found)), found, {})
+    def moments(values):
+        return grouped_moments(np.arange(len(values)), values, {})
 
     def distance(images, layouts):
         return frechet(moments(parameters(images, layouts)), moments(real), standardised=True).value
