@@ -45,8 +45,8 @@ class Shard(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The contents of a split: the number of examples and of those with an image, a layout and captions; the size
-    (H, W) of all (None: sizes differ); the shards."""
+    """The contents of a split: the number of examples and of those with an image, a layout and captions; the size (H,
+    W) of all (None: sizes differ); the shards."""
 
     examples: int
     images: int

@@ -144,7 +144,7 @@ class ClipFeatures:
     standardised = False
 
     def __init__(self, encoder: ImageEncoder):
-        how = encoder.preparation
+        how = encoder.preprocessing
         self.encoder, self.size = encoder, (how.crop, how.crop)
         self.name = f"CLIP image tower {encoder.checkpoint.source} {encoder.checkpoint.revision}"
         filter_name = Image.Resampling(how.resample).name.lower()

@@ -1,8 +1,8 @@
-"""What the T5 and CLIP encoders are made of: dense layers, norms, attention.
+"""Building blocks of the T5 and CLIP encoders: dense layers, norms, attention.
 
-Parameters may be of any float type. Matrix products take `dtype` in and give float32; norms, softmax and the sums of
-residual branches are float32. With dtype float32 the products are float32 on every device, also on those that round
-them by default.
+Parameters may have any float type. Matrix products have inputs of type `dtype` and a float32 result; norms, softmax and
+residual sums are float32. With dtype float32 the products have full precision on every device, also on those that by
+default use a lower one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 MASKED = -1e9
-"""Added to the score of a token that may not be seen: finite, so that a row without any token stays finite."""
+"""The score bias of a masked token; finite, so that a row whose tokens are all masked stays finite."""
 
 
 def compute_dtype(dtype: Any) -> Any:
-    """The dtype of matrix products. Raises ValueError for another than float32 and bfloat16: T5 overflows float16."""
+    """The dtype of matrix products. Raises ValueError for any but float32 and bfloat16: T5 overflows in float16."""
     name = dtype if isinstance(dtype, str) else jnp.dtype(dtype).name
     if name not in ("float32", "bfloat16"):
         raise ValueError(f"dtype is {name!r}, expected float32 or bfloat16")
@@ -67,26 +67,26 @@ class LayerNorm(nn.Module):
 
 
 def attend(qkv: Array, heads: int, bias: Array, scale: float, dtype: Any) -> Array:
-    """Attention among tokens: queries, keys and values side by side (B, T, 3 H d) -> float32 (B, T, H d).
+    """Self-attention: queries, keys and values concatenated (B, T, 3 H d) -> float32 (B, T, H d).
 
-    The scores (B, H, T, T) are q k * scale + `bias`. The weights are divided by their sum after the values are
-    gathered: fewer numbers, and with heads before tokens half of the time on a CPU.
+    The scores (B, H, T, T) are q k * scale + `bias`. The weighted values are normalised rather than the weights, which
+    are more numbers; with the heads' axis before the tokens' this takes half of the time on a CPU.
     """
     b, tokens, width = qkv.shape
     q, k, v = qkv.reshape(b, tokens, 3, heads, width // (3 * heads)).transpose(2, 0, 3, 1, 4)
     scores = product("bhqd,bhkd->bhqk", q, k, dtype) * scale + bias
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
-    gathered = product("bhqk,bhkd->bhqd", weights, v, dtype) / weights.sum(axis=-1, keepdims=True)
-    return gathered.transpose(0, 2, 1, 3).reshape(b, tokens, width // 3)
+    weighted = product("bhqk,bhkd->bhqd", weights, v, dtype) / weights.sum(axis=-1, keepdims=True)
+    return weighted.transpose(0, 2, 1, 3).reshape(b, tokens, width // 3)
 
 
 def product(equation: str, x: Array, y: Array, dtype: Any) -> Array:
-    """The product of x and y in `dtype`, summed in float32."""
+    """The einsum of x and y in `dtype`, accumulated in float32."""
     x, y = x.astype(dtype), y.astype(dtype)
     precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
     return jnp.einsum(equation, x, y, precision=precision, preferred_element_type=jnp.float32)
 
 
-def hidden_tokens(mask: Array) -> Array:
-    """What to add to the scores so that only the tokens of mask bool (B, T) are seen: (B, 1, 1, T)."""
+def mask_bias(mask: Array) -> Array:
+    """The bias of attention scores that masks tokens where mask bool (B, T) is False: (B, 1, 1, T)."""
     return jnp.where(mask, 0.0, MASKED)[:, None, None, :]

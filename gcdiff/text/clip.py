@@ -1,8 +1,8 @@
 """The text tower and the image tower of CLIP (Radford et al. 2021).
 
-Both are transformers with the norm before each branch; a text's token sees itself and those before it, and a patch of
-an image sees all. The vectors of a text and of an image that are compared are linear in the last states of the token
-that ends the text and of the token that stands for the whole image.
+Both are transformers with pre-normalisation. Attention is causal among a text's tokens and full among an image's
+patches. The embedding of a text is a linear projection of the last state of its end token; that of an image projects
+the last state of its class token.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
 }
 LEGACY_END = 2
-"""An eos_token_id that old configurations tell falsely: there the text ends with its highest token id."""
+"""The wrong eos_token_id of old configurations: with it the end token is the one with the highest id."""
 
 
 class Transformer(nn.Module):
-    """`layers` of attention and a two-layer network with norms before them: (B, T, D) -> float32 (B, T, D)."""
+    """`layers` times attention and a two-layer network, each after a norm: x (B, T, D) -> float32 (B, T, D).
+
+    `bias` is added to the attention scores (B, H, T, T).
+    """
 
     layers: int
     heads: int
@@ -51,10 +54,10 @@ class Transformer(nn.Module):
 
 
 class ClipTextEncoder(nn.Module):
-    """Token ids int32 (B, T) and a mask bool (B, T), True on tokens -> last states float32 (B, T, features), normed.
+    """Token ids int32 (B, T) and a mask bool (B, T), True on tokens -> normalised last states float32 (B, T, features).
 
-    They are zero where the mask is False, and do not depend on how far a caption is padded. T may be up to `positions`.
-    `end` is the id of the token that ends a text, LEGACY_END where that is the highest id.
+    States are zero where the mask is False, and do not depend on the amount of padding. T is at most `positions`. `end`
+    is the id of the end token, or LEGACY_END where the end token is the one with the highest id.
     """
 
     vocabulary: int
@@ -73,15 +76,15 @@ class ClipTextEncoder(nn.Module):
         return self.both(ids, mask)[0]
 
     def phrases(self, ids: Array, mask: Array) -> Array:
-        """The vector of each text, projected but not normalised: float32 (B, projection).
+        """The embedding of each text, projected but not normalised: float32 (B, projection).
 
-        A model without a projection gives the last state of the token that ends the text, float32 (B, features).
+        A model without a projection gives the last state of the end token, float32 (B, features).
         """
         return self.both(ids, mask)[1]
 
     @nn.compact
     def both(self, ids: Array, mask: Array) -> tuple[Array, Array]:
-        """The last states and the vector of each text."""
+        """The last states and the embedding of each text."""
         length = ids.shape[1]
         if length > self.positions:
             raise ValueError(f"a text has {length} tokens, the limit is {self.positions}")
@@ -89,9 +92,9 @@ class ClipTextEncoder(nn.Module):
         table = self.param("tokens", init, (self.vocabulary, self.features))
         positions = self.param("positions", init, (self.positions, self.features))
         x = table[ids].astype(jnp.float32) + positions[:length].astype(jnp.float32)
-        seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
+        visible = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
         settings = (self.layers, self.heads, self.hidden, self.activation, self.epsilon, self.dtype)
-        x = Transformer(*settings, name="layers")(x, jnp.where(seen, 0.0, MASKED))
+        x = Transformer(*settings, name="layers")(x, jnp.where(visible, 0.0, MASKED))
         x = LayerNorm(self.epsilon, name="norm")(x)
         ends = jnp.where(mask, ids if self.end == LEGACY_END else ids == self.end, -1).argmax(axis=1)
         last = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
@@ -101,7 +104,7 @@ class ClipTextEncoder(nn.Module):
 
 
 class ClipImageEncoder(nn.Module):
-    """Prepared images float32 (B, size, size, 3) -> their vectors, not normalised: float32 (B, projection)."""
+    """Preprocessed images float32 (B, size, size, 3) -> their embeddings, not normalised: float32 (B, projection)."""
 
     features: int
     layers: int
@@ -132,9 +135,10 @@ class ClipImageEncoder(nn.Module):
 
 
 def text_plan(config: Mapping[str, Any], where: str, names: Collection[str], dtype: Any) -> Plan:
-    """The text tower of a checkpoint with arrays of these names, whose configuration was read from `where`.
+    """The text tower that a checkpoint's configuration describes; `where` is the file it was read from.
 
-    Raises ValueError, in one line, for a field that is of another kind.
+    `names` are the names of the checkpoint's arrays. Raises ValueError, in one line, for a field of another type or out
+    of range.
     """
     read, whole = _fields(config, "text", where)
     projects = "text_projection.weight" in names
@@ -186,7 +190,7 @@ def image_plan(config: Mapping[str, Any], where: str, names: Collection[str], dt
 
 
 def _prefix(prefix: str, names: Collection[str]) -> str:
-    """A tower that was saved alone may have names without the prefix."""
+    """The prefix of the array names: "" where a tower was saved alone, without it."""
     return prefix if any(name.startswith(prefix) for name in names) else ""
 
 
@@ -208,11 +212,11 @@ def _transformer(read: Fields, features: int, heads: int) -> dict[str, Any]:
 
 
 def _fields(config: Mapping[str, Any], side: str, where: str) -> tuple[Fields, Fields]:
-    """The fields of a tower and those of the model that holds it, which may be the tower alone."""
+    """The fields of a tower, and those of the whole model; the same where a tower was saved alone."""
     whole = Fields(config, where)
     if config.get("model_type") != "clip":
         return whole, whole
-    # Where an old file has the fields twice, the second copy counts, with the defaults of what it lacks.
+    # Old files may have the fields twice; then the second copy counts, with defaults for fields it lacks.
     name = f"{side}_config" if config.get(f"{side}_config_dict") is None else f"{side}_config_dict"
     return whole.part(name), whole
 

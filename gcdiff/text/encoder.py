@@ -1,11 +1,11 @@
-"""Captions and phrases to features, with a T5 or CLIP encoder that stays as it is.
+"""Features of captions and phrases by a frozen T5 or CLIP text encoder.
 
     encoder = load_encoder("google-t5/t5-large")                  # or a directory
     text = encoder.encode(["a foggy street with two red cars"])   # gcdiff.Text, for any network
     vectors = encoder.phrases(["a red car", "the sky"])           # one vector for each region
 
-Captions run in batches of a few fixed sizes, padded to a few fixed lengths, so that few programs are compiled; where
-there are several devices each takes a batch of its own, and features are the same bit for bit as on one.
+Captions are encoded in batches of a few fixed sizes, padded to a few fixed lengths, so that few programs are compiled.
+Each of several devices takes a batch of its own, so that features equal those of one device bit for bit.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from gcdiff.weights.huggingface import Checkpoint, find
 
 LENGTHS = (32, 64, 128, 256, 512)
 T5_LIMIT = 256
-"""The paper's number of tokens. T5 itself has no limit: `load_encoder(..., limit=)`."""
+"""The default limit of a T5 caption in tokens, that of the paper. T5 itself has none: `load_encoder(..., limit=)`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextEncoder:
     """An encoder with its weights and its tokenizer, from `load_encoder`.
 
-    `module.apply({"params": params}, ids, mask)` is the encoder itself, for a function under jit: ids int32 (B, T) and
-    mask bool (B, T) from `tokens` -> features float32 (B, T, features), zero where the mask is False;
-    `method="phrases"` gives float32 (B, phrase_features) instead. The weights are whole on every device of `mesh`.
+    `module.apply({"params": params}, ids, mask)` is the encoder itself, for use under jit: ids int32 (B, T) and mask
+    bool (B, T) from `tokens` -> features float32 (B, T, features), zero where the mask is False. `method="phrases"`
+    gives float32 (B, phrase_features) instead. The weights are replicated on every device of `mesh`.
     """
 
     module: t5.T5Encoder | clip.ClipTextEncoder
     params: Any
     subwords: Subwords
-    limit: int  # the most tokens of a caption, the end token included
+    limit: int  # of a caption in tokens, the end token included
     checkpoint: Checkpoint
     mesh: Mesh | None = None
 
     @property
     def model_id(self) -> str:
-        """The directory or the id of the hub, as it was asked for."""
+        """The directory or hub id that was passed to `load_encoder`."""
         return self.checkpoint.source
 
     @property
     def revision(self) -> str:
-        """The hub's commit; of a directory the sha256 of its files of weights (`cat FILES | sha256sum`)."""
+        """The hub's commit; for a directory the sha256 of its weight files (`cat FILES | sha256sum`)."""
         return self.checkpoint.revision
 
     @property
@@ -74,13 +74,13 @@ class TextEncoder:
 
     def lengths(self, captions: Sequence[str]) -> np.ndarray:
         """The number of tokens of each caption, the end token included: int32 (N,)."""
-        return np.array([len(ids) for ids in self.subwords.ids(_several(captions))], np.int32)
+        return np.array([len(ids) for ids in self.subwords.ids(_texts(captions))], np.int32)
 
     def tokens(self, captions: Sequence[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids int32 (N, T), 0 where there is none, and a mask bool (N, T) that is True on tokens.
+        """Token ids int32 (N, T), 0 on padding, and a mask bool (N, T) that is True on tokens.
 
-        T is `length`, or the smallest of a few that holds the longest caption. Raises ValueError for a caption that is
-        longer than `length` or `limit`: nothing is cut.
+        T is `length`, or the smallest of LENGTHS and `limit` that holds the longest caption. Raises ValueError for a
+        caption longer than `length` or `limit`: nothing is truncated.
         """
         rows = self._checked(captions, length)
         return _padded(rows, self._length(rows) if length is None else length)
@@ -88,32 +88,32 @@ class TextEncoder:
     def encode(self, captions: Sequence[str], length: int | None = None) -> Text:
         """Features float32 (N, T, features), zero on padding, and mask bool (N, T), as numpy arrays; T as in `tokens`.
 
-        Raises ValueError, in one line, for a caption that is longer than `length` or `limit`: nothing is cut.
+        Raises ValueError, in one line, for a caption longer than `length` or `limit`: nothing is truncated.
         """
         rows = self._checked(captions, length)
         mask = _padded(rows, self._length(rows) if length is None else length)[1]
         tokens = np.zeros((*mask.shape, self.features), np.float32)
-        for where, found in self._run(_encode, rows):
-            told = min(found.shape[1], mask.shape[1])
-            tokens[where, :told] = found[:, :told]
+        for indices, features in self._run(_encode, rows):
+            shared = min(features.shape[1], mask.shape[1])
+            tokens[indices, :shared] = features[:, :shared]
         return Text(tokens, mask)
 
     def phrases(self, phrases: Sequence[str]) -> np.ndarray:
-        """One vector for each phrase, float32 (N, phrase_features): the mean of its tokens' features for T5, the
-        projected vector of the text for CLIP.
+        """The embedding of each phrase, float32 (N, phrase_features): the mean of its tokens' features for T5, the
+        projected text embedding for CLIP.
 
-        Raises ValueError, in one line, for a phrase that is longer than `limit`.
+        Raises ValueError, in one line, for a phrase longer than `limit`.
         """
         rows = self._checked(phrases, None)
         vectors = np.zeros((len(rows), self.phrase_features), np.float32)
-        for where, found in self._run(_phrases, rows):
-            vectors[where] = found
+        for indices, features in self._run(_phrases, rows):
+            vectors[indices] = features
         return vectors
 
     def _checked(self, captions: Sequence[str], length: int | None) -> list[list[int]]:
-        """The token ids of each caption."""
+        """The token ids of each caption. Raises ValueError for one that is too long."""
         limit = self.limit if length is None else min(length, self.limit)
-        rows = self.subwords.ids(_several(captions))
+        rows = self.subwords.ids(_texts(captions))
         for caption, ids in zip(captions, rows, strict=True):
             if len(ids) > limit:
                 raise ValueError(f"caption has {len(ids)} tokens, the limit is {limit}: {caption!r}")
@@ -125,13 +125,13 @@ class TextEncoder:
         return min([n for n in LENGTHS if n >= longest] + [self.limit])
 
     def _run(self, program: Callable, rows: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The outputs for batches of about equally long texts, with the numbers of their rows."""
+        """Run `program` on batches of texts of similar length; yields (row numbers, outputs) for each."""
         fixed = np.array([self._length([ids]) for ids in rows], np.int32)
         for length in sorted(set(fixed.tolist())):
-            for where, size in rounds(np.flatnonzero(fixed == length), 1 if self.mesh is None else self.mesh.size):
-                padded = _padded([rows[i] for i in where] + [[]] * (size - len(where)), length)
-                found = program(self.module, self.mesh, self.params, *parallel.place(padded, self.mesh, BATCH))
-                yield where, parallel.to_host(found)[: len(where)]
+            for indices, size in rounds(np.flatnonzero(fixed == length), 1 if self.mesh is None else self.mesh.size):
+                padded = _padded([rows[i] for i in indices] + [[]] * (size - len(indices)), length)
+                outputs = program(self.module, self.mesh, self.params, *parallel.place(padded, self.mesh, BATCH))
+                yield indices, parallel.to_host(outputs)[: len(indices)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -148,13 +148,14 @@ def _on_each(mesh: Mesh | None, apply: Callable) -> Callable:
     return parallel.on_each(mesh, apply, (WHOLE, BATCH, BATCH), BATCH)
 
 
-def _several(captions: Sequence[str]) -> list[str]:
+def _texts(captions: Sequence[str]) -> list[str]:
     if isinstance(captions, str):
         raise ValueError(f"captions are one text, {captions!r}, expected a list of texts")
     return list(captions)
 
 
 def _padded(rows: list[list[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids int32 (N, length), 0 on padding, and the mask bool (N, length)."""
     counts = np.array([len(ids) for ids in rows], np.int32)
     mask = np.arange(length) < counts[:, None]
     ids = np.zeros(mask.shape, np.int32)
@@ -165,12 +166,12 @@ def _padded(rows: list[list[int]], length: int) -> tuple[np.ndarray, np.ndarray]
 def load_encoder(
     source: str | Path, *, dtype: Any = "float32", limit: int | None = None, revision: str | None = None
 ) -> TextEncoder:
-    """The T5 or CLIP text encoder of a directory or of an id of the Hugging Face hub.
+    """Load the T5 or CLIP text encoder of a directory or a Hugging Face hub id.
 
-    `dtype` is that of matrix products and of their weights, float32 or bfloat16. `limit` is the most tokens of a
-    caption, if nothing is said T5_LIMIT for T5 and the number of positions (77) for CLIP. `revision` is a commit of the
-    hub, or the sha256 that a directory's weights must have. Raises FileNotFoundError or ValueError, in one line, where
-    a part of the checkpoint is missing or does not fit another.
+    `dtype` is the type of matrix products and their weights, float32 or bfloat16. `limit` is the largest number of
+    tokens of a caption, by default T5_LIMIT for T5 and the number of positions (77) for CLIP. `revision` is a commit of
+    the hub, or the sha256 that a directory's weights must have. Raises FileNotFoundError or ValueError, in one line,
+    where a part of the checkpoint is missing or parts do not fit together.
     """
     checkpoint = find(source, revision)
     config, where = checkpoint.config(), str(checkpoint.config_file)

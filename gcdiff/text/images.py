@@ -1,4 +1,4 @@
-"""Images to vectors that compare with those of texts, by the image tower of CLIP."""
+"""Embeddings of images by a frozen CLIP image tower, comparable with those of texts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 @dataclasses.dataclass(frozen=True)
-class Preparation:
-    """How images are brought to the tower, as preprocessor_config.json says."""
+class Preprocessing:
+    """The preprocessing of images, as preprocessor_config.json describes it."""
 
     edge: int = 224  # the shorter edge after resizing
     crop: int = 224
@@ -37,10 +37,10 @@ class Preparation:
     std: tuple[float, ...] = STD
 
 
-def prepare(image: np.ndarray, how: Preparation) -> np.ndarray:
-    """An image uint8 (H, W, 3) -> float32 (crop, crop, 3): resized by its shorter edge, cut, normalised.
+def preprocess(image: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """An image uint8 (H, W, 3) -> float32 (crop, crop, 3): resized by its shorter edge, center-cropped, normalised.
 
-    Raises ValueError, in one line, for an image of another form.
+    Raises ValueError, in one line, for an array of another type or shape.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
@@ -49,27 +49,27 @@ def prepare(image: np.ndarray, how: Preparation) -> np.ndarray:
     size = (int(how.edge * width / short), int(how.edge * height / short))
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling(how.resample)))
     top, left = (resized.shape[0] - how.crop) // 2, (resized.shape[1] - how.crop) // 2
-    cut = resized[top : top + how.crop, left : left + how.crop].astype(np.float32) * np.float32(how.factor)
-    return (cut - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
+    cropped = resized[top : top + how.crop, left : left + how.crop].astype(np.float32) * np.float32(how.factor)
+    return (cropped - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
 
 
-def read_preparation(directory: Path) -> Preparation:
-    """How the checkpoint in `directory` wants its images.
+def read_preprocessing(directory: Path) -> Preprocessing:
+    """The preprocessing of the checkpoint in `directory`.
 
-    Read from preprocessor_config.json, or from image_processor in processor_config.json. Raises FileNotFoundError or
-    ValueError, in one line, for a file that is missing and for what is not done here.
+    Read from preprocessor_config.json, or from image_processor in processor_config.json. Raises FileNotFoundError for a
+    missing file and ValueError, in one line, for preprocessing that is not supported.
     """
     file, whole = directory / "preprocessor_config.json", directory / "processor_config.json"
     if file.is_file():
         read = Fields(read_json(file), str(file))
-    elif whole.is_file() and "image_processor" in (found := read_json(whole)):
-        read = Fields(found, str(whole)).part("image_processor")
+    elif whole.is_file() and "image_processor" in (fields := read_json(whole)):
+        read = Fields(fields, str(whole)).part("image_processor")
     else:
-        raise FileNotFoundError(f"{file}: no such file, expected it to say how images are prepared")
+        raise FileNotFoundError(f"{file}: no such file, expected it to describe the preprocessing of images")
     for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
         if read.values.get(step, True) is not True:
             raise ValueError(f"{read.where}: {step} is {read.values[step]!r}, expected true")
-    how = Preparation(
+    how = Preprocessing(
         edge=_edge(read, "size", "shortest_edge"),
         crop=_edge(read, "crop_size", "height"),
         resample=read.count("resample", Image.Resampling.BICUBIC, least=0),
@@ -83,7 +83,7 @@ def read_preparation(directory: Path) -> Preparation:
 
 
 def _edge(read: Fields, name: str, key: str) -> int:
-    """A number of pixels, which old files have as it is and new ones under a key."""
+    """A number of pixels: in old files the value of the field, in new ones under `key` in it."""
     value = read.values.get(name)
     return read.part(name).count(key, 224) if isinstance(value, dict) else read.count(name, 224)
 
@@ -92,14 +92,15 @@ def _edge(read: Fields, name: str, key: str) -> int:
 class ImageEncoder:
     """An image tower with its weights, from `load_image_encoder`.
 
-    `module.apply({"params": params}, images)` is the tower itself, for a function under jit: prepared images float32
-    (B, size, size, 3) -> float32 (B, features). `scale` multiplies the cosines of images and texts to logits, None
-    where the checkpoint has none. The weights are whole on every device of `mesh`, and each takes a batch of its own.
+    `module.apply({"params": params}, images)` is the tower itself, for use under jit: preprocessed images float32
+    (B, size, size, 3) -> float32 (B, features). `scale` is the factor from cosine similarities of images and texts to
+    logits, None where the checkpoint has none. The weights are replicated on every device of `mesh`, and each device
+    takes a batch of its own.
     """
 
     module: clip.ClipImageEncoder
     params: Any
-    preparation: Preparation
+    preprocessing: Preprocessing
     scale: float | None
     checkpoint: Checkpoint
     mesh: Mesh | None = None
@@ -110,16 +111,16 @@ class ImageEncoder:
         return self.module.projection
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Images uint8 (H, W, 3), of one size or of several -> vectors float32 (N, features), not normalised.
+        """Images uint8 (H, W, 3), of one size or of several -> embeddings float32 (N, features), not normalised.
 
-        Raises ValueError, in one line, for an image of another form.
+        Raises ValueError, in one line, for an array of another type or shape.
         """
         out = np.zeros((len(images), self.features), np.float32)
-        for where, size in rounds(np.arange(len(images)), 1 if self.mesh is None else self.mesh.size):
+        for indices, size in rounds(np.arange(len(images)), 1 if self.mesh is None else self.mesh.size):
             batch = np.zeros((size, self.module.size, self.module.size, 3), np.float32)
-            batch[: len(where)] = [prepare(images[i], self.preparation) for i in where]
-            found = _encode(self.module, self.mesh, self.params, parallel.place(batch, self.mesh, BATCH))
-            out[where] = parallel.to_host(found)[: len(where)]
+            batch[: len(indices)] = [preprocess(images[i], self.preprocessing) for i in indices]
+            outputs = _encode(self.module, self.mesh, self.params, parallel.place(batch, self.mesh, BATCH))
+            out[indices] = parallel.to_host(outputs)[: len(indices)]
         return out
 
 
@@ -129,15 +130,15 @@ def _encode(module: Any, mesh: Mesh | None, params: Any, images: Any) -> Any:
 
 
 def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: str | None = None) -> ImageEncoder:
-    """The image tower of a CLIP checkpoint, a directory or an id of the hub; arguments and errors as `load_encoder`."""
+    """Load the image tower of a CLIP checkpoint; arguments and errors are those of `load_encoder`."""
     checkpoint = find(source, revision)
     config, where = checkpoint.config(), str(checkpoint.config_file)
     Fields(config, where).choice("model_type", "nothing", ("clip", "clip_vision_model"))
     weights = checkpoint.weights()
     plan = clip.image_plan(config, where, weights.keys(), compute_dtype(dtype))
-    how = read_preparation(checkpoint.directory)
+    how = read_preprocessing(checkpoint.directory)
     if how.crop != plan.module.size:
-        raise ValueError(f"{source}: images are cut to {how.crop}, expected {plan.module.size} as config.json tells")
+        raise ValueError(f"{source}: images are cropped to {how.crop}, expected {plan.module.size} by config.json")
     scale = float(np.exp(np.float32(weights["logit_scale"]))) if "logit_scale" in weights else None
     mesh = parallel.chunk_mesh()
     params = parallel.place(convert(weights, plan, checkpoint.source), mesh, WHOLE)

@@ -1,4 +1,4 @@
-"""A small transformer over the words of a caption, trained with the network, for data that brings only captions."""
+"""A small transformer over the words of a caption, trained together with the diffusion network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gcdiff.types import Text
 class LearnedTextEncoder(nn.Module):
     """Token ids int32 (B, T), 0 = padding -> Text(features f32 (B, T, features), mask bool (B, T)).
 
-    A caption's features do not depend on how far it is padded.
+    The features of a caption do not depend on the amount of padding.
     """
 
     vocabulary: int

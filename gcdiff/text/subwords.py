@@ -1,4 +1,4 @@
-"""The tokenizers of T5 and CLIP checkpoints: captions to lists of token ids, the end token included, never cut.
+"""The tokenizers of T5 and CLIP checkpoints: from captions to token ids with the end token, never truncated.
 
 tokenizer.json                  both (tokenizers)
 spiece.model                    T5 (sentencepiece)
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARIES = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
-"""By kind of encoder, the files that stand in for tokenizer.json."""
+"""The vocabulary files that a checkpoint may have in place of tokenizer.json, by kind of encoder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Subwords:
-    """`ids(captions)` are lists of token ids with the end token; the ids are below `size`; read from `file`."""
+    """A tokenizer read from `file`. `ids(captions)` gives lists of token ids below `size`, with the end token."""
 
     ids: Callable[[Sequence[str]], list[list[int]]]
     size: int
@@ -28,31 +28,31 @@ class Subwords:
 def read_subwords(directory: Path, kind: str, vocabulary: int, end: int | None) -> Subwords:
     """The tokenizer in the directory of an encoder of this kind, 't5' or 'clip'.
 
-    `vocabulary` is the number of rows of the encoder's table and `end` the id of the token that ends every text, None
-    for the highest. Raises FileNotFoundError for a file that is missing and ValueError for one that is damaged or of
-    another encoder, in one line.
+    `vocabulary` is the number of rows of the encoder's embedding table and `end` the id of the end token, None for the
+    highest id. Raises FileNotFoundError for a missing file and ValueError, in one line, for one that is damaged or
+    belongs to another encoder.
     """
-    found = _read(directory, kind, end)
-    if not vocabulary // 2 <= found.size <= vocabulary:
+    subwords = _read(directory, kind, end)
+    if not vocabulary // 2 <= subwords.size <= vocabulary:
         rows = f"the encoder's table has {vocabulary} rows (vocab_size)"
         raise ValueError(
-            f"{found.file}: a vocabulary of {found.size} tokens, but {rows}: expected that of this encoder"
+            f"{subwords.file}: a vocabulary of {subwords.size} tokens, but {rows}: expected that of this encoder"
         )
-    ids = found.ids(["a a"])[0]
+    ids = subwords.ids(["a a"])[0]
     last = max(ids, default=None) if end is None else end
     if ids[-1:] != [last] or ids.count(last) != 1:
-        raise ValueError(f"{found.file}: the text 'a a' gets the ids {ids}, expected the end token, {last}, at the end")
-    return found
+        raise ValueError(f"{subwords.file}: the ids of 'a a' are {ids}, expected the end token, {last}, at the end")
+    return subwords
 
 
 def _read(directory: Path, kind: str, end: int | None) -> Subwords:
     file = directory / "tokenizer.json"
     if file.is_file():
         return _from_json(file)
-    other = VOCABULARIES[kind]
-    missing = [name for name in other if not (directory / name).is_file()]
+    alternatives = VOCABULARIES[kind]
+    missing = [name for name in alternatives if not (directory / name).is_file()]
     if missing:
-        expected = f"tokenizer.json or {' and '.join(other)}"
+        expected = f"tokenizer.json or {' and '.join(alternatives)}"
         raise FileNotFoundError(f"{directory / missing[0]}: no such file, expected the vocabulary as {expected}")
     return _from_sentencepiece(directory / "spiece.model", end) if kind == "t5" else _from_merges(directory)
 
@@ -68,7 +68,7 @@ def _from_json(file: Path) -> Subwords:
 
 
 def _wrapped(tokenizer: Any, file: Path) -> Subwords:
-    # A file may say to cut and to pad: what is cut would go unseen.
+    # A file may turn on truncation and padding, and truncation would be silent.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)

@@ -1,8 +1,9 @@
-"""The encoder of T5 (Raffel et al. 2020), of version 1.0 (relu) and 1.1 (gated gelu, Shazeer 2020).
+"""The encoder of T5 (Raffel et al. 2020), versions 1.0 (relu) and 1.1 (gated gelu, Shazeer 2020).
 
-Norms have no mean and no bias; attention is not scaled by 1/sqrt(d). A score gets a learned bias for the distance j - i
-between the tokens, the same in every layer: distances fall into `buckets`, half of them for each sign; the first half
-of a sign's buckets hold one distance each, the others grow by a constant factor up to `distance`.
+Norms subtract no mean and add no bias; attention scores are not scaled by 1/sqrt(d). A score has a learned bias that
+depends on the distance j - i between the tokens and is shared by all layers. Distances fall into `buckets`, half of
+them for each sign; the first half of a sign's buckets hold one distance each, the others grow by a constant factor up
+to `distance`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gcdiff.text.blocks import Dense, RMSNorm, attend, hidden_tokens
+from gcdiff.text.blocks import Dense, RMSNorm, attend, mask_bias
 from gcdiff.weights.convert import Plan, Table, dense, same
 from gcdiff.weights.fields import Fields
 
 FEED_FORWARD = {"relu": False, "gated-gelu": True}
-"""feed_forward_proj of a checkpoint's configuration: whether it is gated."""
+"""Whether the feed-forward network is gated, by feed_forward_proj in a checkpoint's configuration."""
 
 
 class T5Encoder(nn.Module):
@@ -51,7 +52,7 @@ class T5Encoder(nn.Module):
         x = x.astype(jnp.float32)
         table = self.param("positions", nn.initializers.normal(0.1), (self.buckets, self.heads))
         by_distance = table.astype(jnp.float32)[bucket_numbers(ids.shape[1], self.buckets, self.distance)]
-        bias = by_distance.transpose(2, 0, 1)[None] + hidden_tokens(mask)
+        bias = by_distance.transpose(2, 0, 1)[None] + mask_bias(mask)
         width = self.heads * self.head_features
         for i in range(self.layers):
             h = RMSNorm(self.epsilon, name=f"norm{i}a")(x)
@@ -74,16 +75,16 @@ def bucket_numbers(tokens: int, buckets: int, distance: int) -> np.ndarray:
     offset = np.arange(tokens)[None, :] - np.arange(tokens)[:, None]
     far, half = np.abs(offset), buckets // 2
     exact = half // 2
-    # In float32, as where T5 was trained: at the edge of a bucket the rounding decides.
+    # In float32, as T5 was trained: at the edge of a bucket rounding decides.
     steps = np.log(np.maximum(far, exact).astype(np.float32) / exact) / np.float32(math.log(distance / exact))
     coarse = np.minimum(exact + (steps * np.float32(half - exact)).astype(np.int64), half - 1)
     return np.where(offset > 0, half, 0) + np.where(far < exact, far, coarse)
 
 
 def plan(config: Mapping[str, Any], where: str, dtype: Any) -> Plan:
-    """The encoder of a checkpoint's configuration, which was read from `where`.
+    """The encoder that a checkpoint's configuration describes; `where` is the file it was read from.
 
-    Raises ValueError, in one line, for a field that is of another kind.
+    Raises ValueError, in one line, for a field of another type or out of range.
     """
     read = Fields(config, where)
     buckets = read.count("relative_attention_num_buckets", 32, least=4)
@@ -106,7 +107,7 @@ def plan(config: Mapping[str, Any], where: str, dtype: Any) -> Plan:
 
 
 def _table(module: T5Encoder) -> Table:
-    """Where each parameter of `module` stands in a checkpoint."""
+    """The sources in a checkpoint of each parameter of `module`."""
     first = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
     table: Table = {
         ("tokens",): same("shared.weight", "encoder.embed_tokens.weight"),

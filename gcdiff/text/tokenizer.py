@@ -1,4 +1,4 @@
-"""A word-level vocabulary made from the captions of a data set."""
+"""A word-level tokenizer whose vocabulary is built from the captions of a data set."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def words(caption: str) -> list[str]:
-    """The lower-case words of a caption, letters and digits of any script; all else separates."""
+    """The words of a caption in lower case: runs of letters and digits of any script."""
     return _WORD.findall(unicodedata.normalize("NFC", caption.lower()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Words in a fixed order; their ids start at 2 (0 is padding, 1 an unknown word). Captions hold up to `length`."""
+    """Words in a fixed order; their ids start at 2 (0 is padding, 1 an unknown word). A caption has up to `length`
+    words."""
 
     words: tuple[str, ...]
     length: int
 
     @classmethod
     def build(cls, captions: Iterable[str], length: int, minimum: int = 1) -> Vocabulary:
-        """All words that occur at least `minimum` times, sorted."""
+        """The vocabulary of all words that occur at least `minimum` times, sorted. Raises ValueError if there are
+        none."""
         counts = collections.Counter(w for c in captions for w in words(c))
         if not counts:
             raise ValueError("no captions with words to build a vocabulary from")
@@ -38,9 +40,9 @@ class Vocabulary:
         return len(self.words) + 2
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
-        """Captions -> int32 (B, length), padded with 0.
+        """Captions -> word ids int32 (B, length), padded with 0.
 
-        Raises ValueError for a caption without a word and for one that is longer than `length` words: nothing is cut.
+        Raises ValueError for a caption without a word and for one of more than `length` words: nothing is truncated.
         """
         ids = {w: i for i, w in enumerate(self.words, start=2)}
         out = np.full((len(captions), self.length), PAD, np.int32)

@@ -1,7 +1,7 @@
-"""From the arrays of a checkpoint to the parameters of a module.
+"""Conversion of the arrays of a PyTorch checkpoint to the parameters of a Flax module.
 
-A table says for each parameter which arrays it is made of. Dense kernels turn from (out, in) to (in, out), and those
-that are applied to the same input are put side by side; the kernel over a patch of an image turns from (out, channel,
+A table names the arrays that each parameter is made of. Dense kernels are transposed from (out, in) to (in, out), and
+those that are applied to the same input are concatenated; the kernel over image patches is reshaped from (out, channel,
 row, column) to (row x column x channel, out).
 """
 
@@ -21,33 +21,35 @@ _CAST = ("kernel", "tokens")
 
 
 class Source(NamedTuple):
-    """`names` are read, each of the shape `stored(shape of the parameter)`, and brought to the parameter by `bring`."""
+    """The origin of a parameter: the arrays `names`, each of shape `stored(shape of the parameter)`; `convert` makes
+    the parameter from them."""
 
     names: tuple[str, ...]
     stored: Callable[[tuple[int, ...]], tuple[int, ...]]
-    bring: Callable[[list[np.ndarray]], np.ndarray]
-    also: tuple[str, ...] = ()  # other names of the same array
+    convert: Callable[[list[np.ndarray]], np.ndarray]
+    aliases: tuple[str, ...] = ()  # other names that the array may have
 
 
 Table = dict[tuple[str, ...], Source]
+"""The source of each parameter by its path."""
 
 
-def same(name: str, *also: str) -> Source:
-    """An array as it is; `also` are other names that it may have."""
-    return Source((name,), lambda shape: shape, lambda found: found[0], also)
+def same(name: str, *aliases: str) -> Source:
+    """An array unchanged; `aliases` are other names that it may have."""
+    return Source((name,), lambda shape: shape, lambda arrays: arrays[0], aliases)
 
 
 def dense(*names: str) -> Source:
-    """Dense kernels side by side."""
+    """Dense kernels, transposed and concatenated along the outputs."""
     return Source(
         names,
         lambda shape: (shape[1] // len(names), shape[0]),
-        lambda found: np.concatenate([w.T for w in found], axis=1),
+        lambda arrays: np.concatenate([w.T for w in arrays], axis=1),
     )
 
 
 def joined(*names: str) -> Source:
-    """Biases side by side."""
+    """Biases, concatenated."""
     return Source(names, lambda shape: (shape[0] // len(names),), np.concatenate)
 
 
@@ -56,15 +58,16 @@ def patches(name: str, size: int) -> Source:
     return Source(
         (name,),
         lambda shape: (shape[1], shape[0] // size**2, size, size),
-        lambda found: found[0].transpose(2, 3, 1, 0).reshape(-1, found[0].shape[0]),
+        lambda arrays: arrays[0].transpose(2, 3, 1, 0).reshape(-1, arrays[0].shape[0]),
     )
 
 
 class Plan(NamedTuple):
-    """A module, examples of its inputs, and what its parameters are made of.
+    """A module, example inputs for its initialisation, and the sources of its parameters.
 
-    Names that begin with one of `spare` belong to parts of the checkpoint that the module does not have. A text ends
-    with the token `end` (None: with its highest id) and may have `most` tokens (None: any number).
+    Arrays whose names begin with one of `spare` belong to parts of the checkpoint that the module does not have. For a
+    text encoder `end` is the id of the end token (None: the highest id of a text) and `most` the largest number of
+    tokens (None: any).
     """
 
     module: Any
@@ -76,10 +79,10 @@ class Plan(NamedTuple):
 
 
 def convert(weights: Mapping[str, np.ndarray], plan: Plan, where: str) -> dict:
-    """The parameters of the plan's module: kernels and token tables in its dtype, all else float32.
+    """The parameters of the plan's module: kernels and token tables in its dtype, all others float32.
 
-    `where` names the checkpoint. Raises ValueError, in one line, naming the array that is missing, too many, or of
-    another shape or type.
+    `where` names the checkpoint in messages. Raises ValueError, in one line, naming an array that is missing,
+    unexpected, unreadable, or of another shape or type.
     """
     module, table = plan.module, plan.table
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *plan.inputs))["params"]
@@ -87,37 +90,38 @@ def convert(weights: Mapping[str, np.ndarray], plan: Plan, where: str) -> dict:
     sources = {path: _present(source, weights) for path, source in table.items()}
     names = {name for source in sources.values() for name in source.names}
     if missing := sorted(names - set(weights)):
-        raise ValueError(f"{where}: the weights lack {_some(missing)}, which config.json asks for")
-    known = names.union(*(source.names + source.also for source in table.values()))
+        raise ValueError(f"{where}: the weights lack {_some(missing)}, which config.json requires")
+    known = names.union(*(source.names + source.aliases for source in table.values()))
     if extra := sorted(n for n in set(weights) - known if not n.startswith(plan.spare)):
-        raise ValueError(f"{where}: the weights hold {_some(extra)}, which config.json does not ask for")
+        raise ValueError(f"{where}: the weights hold {_some(extra)}, which do not belong to the model of config.json")
     flat = {}
     for path, source in sources.items():
         shape = source.stored(expected[path].shape)
-        found = source.bring([_read(weights, name, shape, where) for name in source.names])
-        flat[path] = jnp.asarray(found.astype(module.dtype if path[-1] in _CAST else np.float32))
+        array = source.convert([_read(weights, name, shape, where) for name in source.names])
+        flat[path] = jnp.asarray(array.astype(module.dtype if path[-1] in _CAST else np.float32))
     return unflatten_dict(flat)
 
 
 def _present(source: Source, weights: Mapping[str, np.ndarray]) -> Source:
-    """The source under the first of its names that is there."""
+    """The source, under the first of its aliases that the checkpoint has if it lacks the name."""
     if source.names[0] in weights:
         return source
-    return source._replace(names=next(((n,) for n in source.also if n in weights), source.names))
+    return source._replace(names=next(((n,) for n in source.aliases if n in weights), source.names))
 
 
 def _read(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], where: str) -> np.ndarray:
     try:
-        found = weights[name]
-    except Exception as error:  # a type that numpy has not, or a file cut short
+        array = weights[name]
+    except Exception as error:  # a type that NumPy lacks, or a truncated file
         raise ValueError(f"{where}: {name} cannot be read ({str(error).splitlines()[0]})") from None
-    if found.dtype.name not in FLOATS:
-        raise ValueError(f"{where}: {name} is of {found.dtype}, expected {', '.join(FLOATS)}")
-    if found.shape != shape:
-        raise ValueError(f"{where}: {name} has shape {found.shape}, expected {shape} as config.json tells")
-    return found
+    if array.dtype.name not in FLOATS:
+        raise ValueError(f"{where}: {name} is of {array.dtype}, expected {', '.join(FLOATS)}")
+    if array.shape != shape:
+        raise ValueError(f"{where}: {name} has shape {array.shape}, expected {shape} by config.json")
+    return array
 
 
 def _some(names: list[str], limit: int = 3) -> str:
+    """The first few names, and the number of the others."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,10 +1,10 @@
-"""Checkpoints of encoders in the form of Hugging Face: a directory, or an id of the hub.
+"""Checkpoints of pretrained encoders in Hugging Face's format: a directory, or a hub id that is downloaded.
 
     config.json
     model.safetensors, or model.safetensors.index.json and the files that it names
-    the tokenizer's files, and for images preprocessor_config.json
+    the tokenizer's files; for image encoders preprocessor_config.json
 
-Where there is only pytorch_model.bin it is read with torch.
+A checkpoint that has only pytorch_model.bin is read with torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  with it numpy knows bfloat16, which safetensors asks for by name
+import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy, which safetensors looks up by name
 import numpy as np
 from safetensors import safe_open
 
@@ -33,7 +33,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A directory and where it is from: `source` as it was asked for, and for the hub the commit."""
+    """A checkpoint's directory, the `source` it was requested by, and the commit if it is from the hub."""
 
     directory: Path
     source: str
@@ -44,12 +44,14 @@ class Checkpoint:
         return self.directory / "config.json"
 
     def config(self) -> dict:
-        """config.json. Raises FileNotFoundError or ValueError, in one line, where it is missing or damaged."""
+        """The contents of config.json. Raises FileNotFoundError or ValueError, in one line, where it is missing or
+        damaged."""
         return read_json(self.config_file)
 
     @functools.cached_property
     def files(self) -> list[Path]:
-        """The files of the weights. Raises FileNotFoundError or ValueError, in one line, for one that is missing."""
+        """The weight files. Raises FileNotFoundError or ValueError, in one line, for a missing file or a wrong
+        index."""
         for name in (SAFETENSORS, TORCH):
             file, index = self.directory / name, self.directory / f"{name}.index.json"
             if file.is_file():
@@ -69,7 +71,7 @@ class Checkpoint:
         return files
 
     def weights(self) -> Mapping[str, np.ndarray]:
-        """The arrays by name, read when they are asked for; those of PyTorch files at once, in float32.
+        """The arrays by name: from safetensors read on access, from PyTorch files read at once, as float32.
 
         Raises FileNotFoundError or ValueError, in one line, for a file that is missing or damaged.
         """
@@ -79,7 +81,7 @@ class Checkpoint:
 
     @functools.cached_property
     def revision(self) -> str:
-        """The hub's commit; of a directory the sha256 of its files of weights, one after the other by name."""
+        """The hub's commit; for a directory the sha256 of its weight files, concatenated in order of name."""
         if self.commit is not None:
             return self.commit
         digest = hashlib.sha256()
@@ -91,7 +93,7 @@ class Checkpoint:
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """The arrays of some safetensors files by name; each is read when it is asked for."""
+    """The arrays of some safetensors files by name, each read on access."""
 
     def __init__(self, files: Iterable[Path]):
         self._files: dict[str, Any] = {}
@@ -99,7 +101,7 @@ class Weights(Mapping[str, np.ndarray]):
             try:
                 opened = safe_open(file, framework="np")
                 self._files |= dict.fromkeys(opened.keys(), opened)
-            except Exception as error:  # its reader has an exception of its own
+            except Exception as error:  # safetensors has its own exception type
                 raise ValueError(f"{file}: damaged, expected a safetensors file ({_line(error)})") from None
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -113,17 +115,17 @@ class Weights(Mapping[str, np.ndarray]):
 
 
 def find(source: str | Path, revision: str | None = None) -> Checkpoint:
-    """The checkpoint in a directory, or under an id of the hub, which is downloaded if it is not there yet.
+    """The checkpoint in a directory, or under a hub id, which is downloaded unless it is in the cache.
 
-    `revision` is a commit, branch or tag of the hub; for a directory what `Checkpoint.revision` must be. Raises
-    FileNotFoundError where there is neither a directory nor an id that can be reached, and ValueError for a directory
-    of another revision, in one line.
+    `revision` is a commit, branch or tag of the hub; for a directory the required `Checkpoint.revision`. Raises
+    FileNotFoundError, in one line, where `source` is neither a directory nor a hub id that can be downloaded, and
+    ValueError for a directory of another revision.
     """
     if Path(source).is_dir():
-        found = Checkpoint(Path(source), str(source))
-        if revision is not None and found.revision != revision:
-            raise ValueError(f"{source}: the weights have sha256 {found.revision}, expected {revision}")
-        return found
+        checkpoint = Checkpoint(Path(source), str(source))
+        if revision is not None and checkpoint.revision != revision:
+            raise ValueError(f"{source}: the weights have sha256 {checkpoint.revision}, expected {revision}")
+        return checkpoint
     if not _HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(f"{source}: no such directory, expected {EXPECTED}")
     directory = _download(str(source), revision, (*_SMALL, *_patterns(SAFETENSORS)))
@@ -134,6 +136,7 @@ def find(source: str | Path, revision: str | None = None) -> Checkpoint:
 
 
 def _patterns(name: str) -> tuple[str, ...]:
+    """The file patterns of weights in one file or in several with an index."""
     stem, end = name.split(".")
     return name, f"{stem}-*.{end}", f"{name}.index.json"
 
@@ -143,14 +146,14 @@ def _download(source: str, revision: str | None, patterns: tuple[str, ...]) -> P
 
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # the hub's own, those of the connection, of the disk, ...
+    except Exception as error:  # errors of the hub, of the connection, of the disk, ...
         why = f"the hub did not give it ({type(error).__name__})"
         at = "" if revision is None else f" at {revision}"
         raise FileNotFoundError(f"{source}{at}: no such directory, and {why}: expected {EXPECTED}") from None
 
 
 def _torch(why: str) -> Any:
-    """torch, or one line that tells what to do without."""
+    """Import torch. Raises ValueError with the alternatives where it is not installed; `why` is why it is needed."""
     if importlib.util.find_spec("torch") is None:
         convert = "save the model with save_pretrained of transformers, or pip install 'gcdiff[torch]'"
         raise ValueError(f"{why}: expected safetensors; {convert} to read {TORCH}")
@@ -162,22 +165,23 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         return {name: tensor.float().numpy() for name, tensor in content.items()}
-    except Exception as error:  # torch raises whatever its readers do
+    except Exception as error:  # torch raises exceptions of many types
         raise ValueError(f"{file}: not weights that PyTorch can read as such ({_line(error)})") from None
 
 
 def read_json(file: Path) -> dict:
-    """A JSON object. Raises FileNotFoundError or ValueError, in one line, where there is none."""
+    """Read a JSON object. Raises FileNotFoundError or ValueError, in one line."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file, expected {EXPECTED}")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: damaged, expected JSON ({_line(error)})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: a {type(found).__name__}, expected a JSON object")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: a {type(content).__name__}, expected a JSON object")
+    return content
 
 
 def _line(error: Exception) -> str:
+    """The first line of an exception's message, or its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -82,7 +82,7 @@ def test_a_run_answers_in_every_direction(released):
 
 def test_text_that_does_not_fit_is_refused(released):
     model = gcdiff.load(released[3])
-    with pytest.raises(ValueError, match="captions are encoded elsewhere"):
+    with pytest.raises(ValueError, match="this model takes encoded captions"):
         model.sample("a face", 1, steps=2)
     for tokens, mask in ((np.zeros((1, 5, 7)), np.ones((1, 5))), (np.zeros((2, 5, 6)), np.ones((2, 5)))):
         with pytest.raises(ValueError, match=r"expected gcdiff.Text of features \(1, T, 6\)"):

@@ -337,5 +337,5 @@ def test_a_split_that_is_not_there_has_no_subset(streets, tmp_path):
     _, out = streets
     shutil.rmtree(tmp_path / "source" / "train")
     said = message(prepare, CamVidSource(tmp_path / "source", ("val",)), out, Options(subset=25))
-    assert said == "camvid has no split train here, expected one to take a subset of"
+    assert said == "camvid has no split train, expected one to draw a subset from"
     assert not out.exists()

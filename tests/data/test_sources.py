@@ -114,7 +114,7 @@ def test_the_captions_of_faces(faces):
         f"{root}/x: no such folder, expected text files, a .jsonl"
     )
     (root / "celeba-caption" / "2001.txt").write_text("\n")
-    assert first_fault(MMCelebAHQ(root)) == f"{root}/celeba-caption/2001.txt: empty, expected a caption a line"
+    assert first_fault(MMCelebAHQ(root)) == f"{root}/celeba-caption/2001.txt: empty, expected one caption per line"
     (root / "celeba-caption" / "2001.txt").unlink()
     assert first_fault(MMCelebAHQ(root)) == f"{root}/celeba-caption/2001.txt: no such file"
 

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from gcdiff.text.encoder import load_encoder
-from gcdiff.text.images import load_image_encoder, prepare, read_preparation
+from gcdiff.text.images import load_image_encoder, preprocess, read_preprocessing
 
 FIXTURES = Path(__file__).parents[1] / "text" / "fixtures"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -221,11 +221,11 @@ def test_what_is_neither_a_directory_nor_on_the_hub_is_named(monkeypatch, tmp_pa
 def test_images_are_prepared_as_the_checkpoint_says(clip):
     wanted = np.load(clip / "expected.npz")
     file = clip / "preprocessor_config.json"
-    found = prepare(wanted["photo"], read_preparation(clip))
+    found = preprocess(wanted["photo"], read_preprocessing(clip))
     np.testing.assert_allclose(found, wanted["pixels"][0], atol=1e-5)
     fields = json.loads(file.read_text())
     file.write_text(json.dumps({**fields, "size": 12, "crop_size": 12}))
-    np.testing.assert_array_equal(prepare(wanted["photo"], read_preparation(clip)), found)
+    np.testing.assert_array_equal(preprocess(wanted["photo"], read_preprocessing(clip)), found)
     with pytest.raises(ValueError, match=r"an image is float32 \(12, 12, 3\), expected uint8 \(H, W, 3\)"):
         load_image_encoder(clip).encode(found[None])
     file.rename(clip / "other.json")
@@ -236,5 +236,5 @@ def test_images_are_prepared_as_the_checkpoint_says(clip):
     with pytest.raises(ValueError, match="image_processor: do_resize is False, expected true"):
         load_image_encoder(clip)
     whole.write_text(json.dumps({"image_processor": {**fields, "crop_size": {"height": 10, "width": 10}}}))
-    with pytest.raises(ValueError, match="images are cut to 10, expected 12 as config.json tells"):
+    with pytest.raises(ValueError, match="images are cropped to 10, expected 12 by config.json"):
         load_image_encoder(clip)
