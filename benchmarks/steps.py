@@ -222,18 +222,15 @@ class Bench:
             progress.note(done, f"compiling {key.pair}")
             model.sample(self.captions[:1], 1, steps=2, seed=SEED)
             self.compiled.add(sampler)
-        units = done
 
-        def told(steps: int) -> None:
-            nonlocal units
-            units += each * steps
-            progress.update(units, {})
+        def show(answer) -> None:
+            progress.update(done + each * answer.done, {})
 
         start = time.perf_counter()
         num, steps = len(self.captions), key.calls // each
-        pairs = model.sample(self.captions, num, steps, seed=SEED, path=key.path, progress=told)
+        pairs = model.sample(self.captions, num, steps, seed=SEED, path=key.path, progress=show)
         seconds = time.perf_counter() - start
-        progress.note(units, f"measuring {key.pair}")
+        progress.note(done + key.calls, f"measuring {key.pair}")
         return {"rows": steps * sampler.rows_per_step, **self.measures(*pairs), "seconds": round(seconds, 1)}
 
 

@@ -25,7 +25,6 @@ from gcdiff.processes.joint import Predictor
 from gcdiff.types import Condition, Pair
 
 LOG_FLOOR = -30.0
-BRANCHES = ("text", "layout", "image")
 
 
 class Guidance(NamedTuple):
@@ -40,9 +39,31 @@ class Guidance(NamedTuple):
 
     def branches(self) -> tuple[str, ...]:
         """Which predictions without something are needed: those that a scale other than 1 asks for."""
-        asked = {"text": tuple(self.text) != (1.0, 1.0), "layout": self.layout != 1.0, "image": self.image != 1.0}
-        return tuple(name for name in BRANCHES if asked[name])
+        return tuple(name for name, b in BRANCHES.items() if any(s not in (None, 1.0) for s in b.scales(self)))
 
+
+class Branch(NamedTuple):
+    """A prediction without something: what it is asked with instead, and what it guides.
+
+    without: (levels, condition) -> (levels, condition) that say nothing of it; scales: of the image's and of the
+    layout's output, None for one that it does not guide.
+    """
+
+    without: Callable[[Pair, Condition], tuple[Pair, Condition]]
+    scales: Callable[[Guidance], Pair]
+
+
+def _unknown(side: str) -> Callable[[Pair, Condition], tuple[Pair, Condition]]:
+    """That modality at level 1."""
+    return lambda levels, condition: (levels._replace(**{side: jnp.ones_like(getattr(levels, side))}), condition)
+
+
+BRANCHES = {
+    "text": Branch(lambda levels, condition: (levels, condition.without("text")), lambda scales: scales.text),
+    "layout": Branch(_unknown("layout"), lambda scales: Pair(scales.layout, None)),
+    "image": Branch(_unknown("image"), lambda scales: Pair(None, scales.image)),
+}
+"""What it means to be without something, by name. A conditioning that guides enters a line here."""
 
 NO_GUIDANCE = Guidance()
 Clean = Callable[[Array, Array, Array], Array]
@@ -64,36 +85,29 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean
         return predict
 
     def guided(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
-        every = ("asked", *branches)
-        ones = {side: jnp.ones_like(getattr(levels, side)) for side in Pair._fields if side in branches}
-        asked = [levels._replace(**{b: ones[b]}) if b in ones else levels for b in every]
-        told = [condition.without("text") if b == "text" else condition for b in every]
-        out = predict(_stack([noisy] * len(every)), _stack(asked), _stack(told))
-        parts = {b: jax.tree.map(lambda a, i=i: jnp.split(a, len(every))[i], out) for i, b in enumerate(every)}
-        image = layout = None
-        if out.image is not None:
-            weights = {"text": scales.text.image, "layout": scales.layout}
-            image = _mix({b: p.image for b, p in parts.items()}, weights, _active(levels.image, scales))
-        if out.layout is not None:
-            weights = {"text": scales.text.layout, "image": scales.image}
-            sides = {b: jnp.maximum(p.layout, LOG_FLOOR) for b, p in parts.items()}
-            layout = clean(_mix(sides, weights, _active(levels.layout, scales)), noisy.layout, levels.layout)
+        asked = [(levels, condition), *(BRANCHES[name].without(levels, condition) for name in branches)]
+        out = predict(_stack([noisy] * len(asked)), *(_stack(list(part)) for part in zip(*asked, strict=True)))
+        parts = [jax.tree.map(lambda a, i=i: jnp.split(a, len(asked))[i], out) for i in range(len(asked))]
+
+        def mixed(side: str, floor: float | None = None) -> Array:
+            """The guided prediction of a side."""
+            low, high = scales.interval
+            level = getattr(levels, side)
+            active = ((level >= low) & (level <= high))[..., None]
+            full, *rest = (getattr(p, side) for p in parts)
+            if floor is not None:
+                full, *rest = (jnp.maximum(p, floor) for p in (full, *rest))
+            result = full
+            for name, without in zip(branches, rest, strict=True):
+                if (scale := getattr(BRANCHES[name].scales(scales), side)) is not None:
+                    result = result + jnp.where(active, scale - 1.0, 0.0) * (full - without)
+            return result
+
+        image = None if out.image is None else mixed("image")
+        layout = None if out.layout is None else clean(mixed("layout", LOG_FLOOR), noisy.layout, levels.layout)
         return Pair(image, layout)
 
     return guided
-
-
-def _mix(parts: dict[str, Array], scales: dict[str, Any], active: Array) -> Array:
-    c = parts["asked"]
-    for branch, scale in scales.items():
-        if branch in parts:
-            c = c + jnp.where(active, scale - 1.0, 0.0) * (parts["asked"] - parts[branch])
-    return c
-
-
-def _active(levels: Array, scales: Guidance) -> Array:
-    low, high = scales.interval
-    return ((levels >= low) & (levels <= high))[..., None]
 
 
 def _stack(trees: list) -> Any:

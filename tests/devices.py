@@ -73,9 +73,10 @@ def answers(everything: bool = True) -> dict[str, np.ndarray]:
     params = jax.tree.map(lambda p: (0.5 * rng.normal(size=p.shape)).astype(np.float32), shapes)
     params = parallel.place(params, built.sampler.mesh, parallel.WHOLE)
     model = Model(c, specs, built, params)
-    told, programs = [], Sampler.piece._cache_size()
-    found = {"sample": model.sample(TEXT, NUM, guidance=2.0, seed=3, progress=told.append)}
-    found |= {"progress": np.array(told), "programs": Sampler.piece._cache_size() - programs}
+    heard, programs = [], Sampler.piece._cache_size()
+    found = {"sample": model.sample(TEXT, NUM, guidance=2.0, seed=3, progress=heard.append)}
+    found |= {"progress": np.array([heard[0].done, heard[-1].done, heard[-1].total])}
+    found |= {"programs": Sampler.piece._cache_size() - programs}
     if everything:
         pair = Pair(IMAGES, LAYOUTS)
         found["outpaint"] = model.outpaint(pair, KNOWN, TEXT, guidance=2.0)

@@ -115,15 +115,93 @@ def test_images_of_several_sizes_are_segmented_as_if_alone(model):
 
 
 def test_progress_counts_the_steps_of_all_chunks(model):
-    told = []
-    model.segment(IMAGES[:5], progress=told.append)
-    assert told == [0, 1, 1]
-    told.clear()
-    model.segment(IMAGES[:5], steps=12, progress=told.append)
-    assert told == [0, 10, 1, 1, 10, 1, 1]
-    told.clear()
-    model.sample(num=5, progress=told.append)
-    assert told == [0, 3, 3]
+    heard = []
+    model.segment(IMAGES[:5], progress=heard.append)
+    assert [(p.done, p.total, p.first) for p in heard] == [(0, 2, 0), (1, 2, 0), (2, 2, 4)]
+    for answer, total in (
+        (lambda: model.segment(IMAGES[:5], steps=12, progress=heard.append), 24),
+        (lambda: model.sample(num=5, progress=heard.append), 6),
+        (lambda: model.sample(start=Pair(IMAGES[:5], LAYOUTS[:5]), progress=heard.append), 6),
+        (lambda: model.sample(num=5, size=(16, 48), progress=heard.append), 12),
+        (lambda: model.synthesize(LAYOUTS[:5], progress=heard.append), 6),
+        (lambda: model.segment(IMAGES[:3], samples=2, progress=heard.append), 6),
+        (lambda: model.segment([picture(0, 16, 80), picture(1, 20, 32)], windows=True, progress=heard.append), 2),
+    ):
+        heard.clear()
+        answer()
+        assert heard[0].done == 0 and heard[-1].done == heard[-1].total == total, [p.done for p in heard]
+        assert {p.total for p in heard} == {total} and sorted({p.done for p in heard}) == [p.done for p in heard]
+
+
+def every_answer(model, **watched):
+    """Each direction, by name."""
+    known = np.zeros((5, 16, 32), bool)
+    known[:, :, :10] = True
+    pair = Pair(IMAGES[:5], LAYOUTS[:5])
+    return {
+        "sample": lambda: model.sample(TEXT, num=5, steps=13, **watched),
+        "edit": lambda: model.sample(TEXT, start=pair, steps=13, **watched),
+        "segment": lambda: model.segment(IMAGES[:5], steps=13, **watched),
+        "synthesize": lambda: model.synthesize(LAYOUTS[:5], TEXT, steps=13, **watched),
+        "outpaint": lambda: model.outpaint(pair, Pair(known, known), TEXT, steps=13, **watched),
+        "repaint": lambda: model.outpaint(pair, Pair(known, known), TEXT, steps=13, resamples=2, **watched),
+        "wide": lambda: model.sample(TEXT, num=2, size=(16, 48), steps=5, **watched),
+    }
+
+
+def test_watching_and_previews_change_no_bit(model):
+    previews = []
+
+    def look(progress):
+        if progress.done:
+            previews.append(progress.preview())
+        return None
+
+    plain, watched = every_answer(model), every_answer(model, progress=look)
+    for name in plain:
+        previews.clear()
+        jax.tree.map(np.testing.assert_array_equal, plain[name](), watched[name]())
+        assert previews and all(p.image.dtype == np.uint8 and p.layout.dtype == np.int32 for p in previews), name
+        if name == "outpaint":
+            np.testing.assert_array_equal(previews[0].image[:, :, :10], IMAGES[:4, :, :10])
+            np.testing.assert_array_equal(previews[0].layout[:, :, :10], LAYOUTS[:4, :, :10])
+
+
+def test_an_answer_stops_at_the_next_piece_with_what_is_there(model):
+    plain = {name: answer() for name, answer in every_answer(model).items()}
+    for stop in (1, 14):  # in the first round of four and in the second, of one
+        seen = []
+
+        def hold(progress, stop=stop, seen=seen):
+            seen.append((progress.done, progress.preview() if progress.done >= stop else None))
+            return progress.done < stop
+
+        for name, answer in every_answer(model, progress=hold).items():
+            if name == "wide" and stop > 10:  # that is all of its steps
+                continue
+            seen.clear()
+            out, whole = answer(), plain[name]
+            assert seen[-1][0] == stop and len([done for done, _ in seen if done >= stop]) == 1, name
+            last = seen[-1][1]
+            if name == "wide":
+                assert (out.image[:, :, 32:] == 0).all() and (out.layout[:, :, 32:] == VOID).all()
+                np.testing.assert_array_equal(out.image[:, :, :32], last.image)
+                continue
+            finished, drawn = (0, 4) if stop == 1 else (4, 5)
+            for side, there, all_of_it, shown in zip(
+                Pair._fields, *(v if isinstance(v, Pair) else Pair(v) for v in (out, whole, last)), strict=True
+            ):
+                if there is None or name in ("synthesize", "segment"):
+                    continue
+                if name in ("outpaint", "repaint"):
+                    assert len(there) == 5
+                    blank = 0 if side == "image" else VOID
+                    assert (there[drawn:, :, 10:] == blank).all()  # not begun
+                    there = there[:drawn]
+                np.testing.assert_array_equal(there[:finished], all_of_it[:finished])
+                np.testing.assert_array_equal(there[finished:], shown)
+                assert len(there) == drawn
+    jax.tree.map(np.testing.assert_array_equal, every_answer(model)["sample"](), plain["sample"])
 
 
 def test_unseen_words_are_named_once_per_call(model):
@@ -260,11 +338,11 @@ def test_a_canvas_is_filled_window_by_window(model):
     assert pair.image.shape == (2, 16, 48, 3) and pair.layout.shape == (2, 16, 48)
     wide = Pair(np.concatenate([IMAGES[:2], IMAGES[2:4]], axis=2), np.concatenate([LAYOUTS[:2], LAYOUTS[2:4]], axis=2))
     known = np.arange(64) % 3 == np.zeros((2, 16, 1))
-    told = []
-    out = model.outpaint(wide, Pair(known, known), TEXT, progress=told.append)
+    heard = []
+    out = model.outpaint(wide, Pair(known, known), TEXT, progress=heard.append)
     np.testing.assert_array_equal(out.image[known], wide.image[known])
     np.testing.assert_array_equal(out.layout[known], wide.layout[known])
-    assert told.count(0) == 1 and sum(told) == 3 * 3  # three windows of three steps
+    assert heard[-1].done == heard[-1].total == 3 * 3  # three windows of three steps
     with pytest.raises(
         ValueError, match="a canvas of 8x48 is smaller than the model's 16x32|at least the model's size"
     ):
@@ -320,16 +398,15 @@ def test_the_likelihood_has_named_parts_of_every_law_that_was_trained(model):
 
 def test_the_likelihood_on_a_grid_is_that_of_so_many_steps(model):
     """In one step from level 1 it is the negative log-likelihood of one-call segmentation."""
-    told, pair = [], Pair(IMAGES[:5], LAYOUTS[:5])
-    one = model.likelihood(pair, TEXT, draws=2, grid=1, progress=told.append)
-    assert told.count(0) == 1 and sum(told) == 2 * 2 * len(one.legs)  # chunks, draws, legs
+    heard, pair = [], Pair(IMAGES[:5], LAYOUTS[:5])
+    one = model.likelihood(pair, TEXT, draws=2, grid=1, progress=heard.append)
+    assert heard[0].done == 0 and heard[-1].done == heard[-1].total == 2 * 2 * len(one.legs)  # chunks, draws, legs
     p = np.take_along_axis(model.segment(pair.image, text=TEXT, probabilities=True), pair.layout[..., None], axis=-1)
     found = one.legs["layout_given_image"].layout
     assert found.total.value == pytest.approx(-np.log2(p).mean(), rel=1e-4)
     assert found.diffusion.value == 0 and set(one.paths) == {"diagonal", "layout_first", "image_first"}
-    told.clear()
-    report = model.likelihood(pair, TEXT, draws=2, grid=3, progress=told.append)
-    assert sum(told) == 2 * 2 * len(report.legs) * 2  # a random step and the last
+    report = model.likelihood(pair, TEXT, draws=2, grid=3, progress=heard.append)
+    assert heard[-1].done == heard[-1].total == 2 * 2 * len(report.legs) * 2  # a random step and the last
     assert (report.grid, report.log_snr_max) == (3, None) and report.legs["joint"].image.diffusion.value > 0
     assert report.to_dict()["grid"] == 3 and "on a grid of 3 steps" in report.table()
     for options, message in (

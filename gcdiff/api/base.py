@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,25 +16,27 @@ from jax.sharding import Mesh
 
 from gcdiff import config as configs
 from gcdiff import parallel, paths
-from gcdiff.api.question import Progress, Question, Scales, Texts
-from gcdiff.api.runner import Runner, round_size
+from gcdiff.api.question import Question, Texts, Watch
+from gcdiff.api.runner import Round, Runner, chunk_for, round_size
 from gcdiff.pictures import check_images, check_layouts
-from gcdiff.samplers.repaint import run_repaint
-from gcdiff.samplers.sample import run
+from gcdiff.samplers.repaint import walk_repaint
+from gcdiff.samplers.sample import Pace, as_arrays, walk
 from gcdiff.text.pretrained import PretrainedCaptions
-from gcdiff.types import ImageSpec, LabelSpec, Pair
+from gcdiff.types import ImageSpec, LabelSpec, Pair, pair_map
 
 UNSEEN_WORDS = "words this model has never seen"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width)."""
+    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width);
+    `conditions` are values of further conditionings, said with every question (`given`)."""
 
     config: Any
     specs: configs.Specs
     built: configs.Built
     params: Any
+    conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
@@ -61,7 +65,7 @@ class Base:
 
     @property
     def size(self) -> tuple[int, int]:
-        return tuple(self.config.data.size)
+        return self.built.defaults.size
 
     @property
     def encoder(self) -> str | Path | None:
@@ -76,8 +80,8 @@ class Base:
 
     @property
     def round_size(self) -> int:
-        """How many examples it works on side by side, a chunk of config.sample.chunk on each device."""
-        return round_size(self.config.sample.chunk, self.mesh)
+        """How many examples it works on side by side at most, a chunk of config.sample.chunk on each device."""
+        return round_size(self.built.defaults.chunk, self.mesh)
 
     def unseen_words(self, text: Texts) -> list[str]:
         """The words of captions that this model has never seen, sorted: it takes them all for one unknown word."""
@@ -101,8 +105,12 @@ class Base:
             raise ValueError(f"{question}: {len(pair.image)} images and {len(pair.layout)} layouts, expected as many")
         return Pair(np.stack(check_images(pair.image, self.image.channels)), check_layouts(pair.layout, self.labels))
 
-    def _steps(self, steps: int | None) -> int:
-        return self.config.sample.steps if steps is None else steps
+    def _steps(self, question: Question) -> int:
+        return self.built.defaults.steps if question.steps is None else question.steps
+
+    def cost(self, num: int, steps: int) -> int:
+        """The steps of a question of `num` examples, over all its rounds."""
+        return steps * -(-num // round_size(chunk_for(num, self.built.defaults.chunk, self.mesh), self.mesh))
 
     def _trained(self, question: str, *shares: str) -> None:
         """Refuse a question whose levels were never trained."""
@@ -122,37 +130,67 @@ class Base:
         return False
 
     def _runner(self) -> Runner:
-        return Runner(self.built, self.params, self.config.sample.chunk)
+        return Runner(self.built, self.params, self.conditions)
 
-    def _run(self, grid: np.ndarray, question: Question, guidance: Scales, progress: Progress) -> Pair:
+    def given(self, **values: Any) -> Self:
+        """The same model with values of further conditionings that are said with every question, by their names.
+
+        Raises ValueError for a conditioning that it was trained without.
+        """
+        names = {field.name for field in dataclasses.fields(self.built.conditions)} - {"text", "lowres"}
+        for name in values:
+            if name not in names or getattr(self.built.conditions, name) is None:
+                raise ValueError(f"this model was trained without {name}")
+        return dataclasses.replace(self, conditions={**self.conditions, **values})
+
+    def _run(self, grid: np.ndarray, question: Question) -> Pair:
         """The pairs (uint8, int32) at the end of a path."""
-        return self._walk(run, (grid,), {}, question, guidance, progress)
+        return self._walk(walk, grid, question)
 
-    def _repaint(self, question: Question, guidance: Scales, steps, resamples: int, progress: Progress) -> Pair:
-        if self._steps(steps) < 2:
-            raise ValueError(f"steps is {self._steps(steps)}, expected at least 2 for RePaint")
-        grid = paths.joint(self._steps(steps))
-        return self._walk(run_repaint, (grid,), {"resamples": resamples}, question, guidance, progress)
+    def _repaint(self, question: Question, resamples: int) -> Pair:
+        if self._steps(question) < 2:
+            raise ValueError(f"steps is {self._steps(question)}, expected at least 2 for RePaint")
+        grid = paths.joint(self._steps(question))
+        return self._walk(functools.partial(walk_repaint, resamples=resamples), grid, question)
 
-    def _walk(self, walk, grid, options, question: Question, guidance: Scales, progress: Progress) -> Pair:
+    def _walk(self, walk: Callable, grid: np.ndarray, question: Question) -> Pair:
+        """Pairs at the end of a walk; where whoever watches has stopped it, what is there: finished rounds as they are,
+        and the clean pairs of the round that was being drawn as they stood. Examples of later rounds are left out."""
         self._warn_of_unseen(question.text)
-        runner, floor = self._runner(), configs.label_floor(self.config)
-        question, grid = question.above(floor), (paths.above(grid[0], floor),)
-        sampler, settings = runner.sampler(runner.guidance(guidance, question.text))
+        floor, watch = self.built.defaults.label_floor, question.watch
+        question, grid, runner = question.above(floor), paths.above(grid, floor), self._runner()
+        sampler, settings = runner.sampler(runner.guidance(question))
+        params, traced = self.params["network"], as_arrays(settings)
 
-        def pairs(given, cond) -> Pair:
-            state = walk(sampler, self.params["network"], *grid, given, cond, settings, progress=progress, **options)
-            image, layout = parallel.to_host(state)
+        def answer(part: Round) -> Pair:
+            rows = np.minimum(np.arange(part.first, part.first + len(part.given.keys)), len(question) - 1)
+
+            def preview() -> Pair:
+                clean = sampler.preview(params, walked.carry.state, part.given, walked.row, part.condition, traced)
+                image, layout = parallel.to_host(clean)
+                clean = Pair(self.built.codec.decode(image), np.asarray(layout))
+                known = pair_map(lambda caps: caps[rows] == 0, question.caps)
+                known = known._replace(image=known.image[..., None])
+                values = pair_map(lambda values: values[rows], question.values)
+                return pair_map(np.where, known, values, clean)
+
+            def shown() -> Pair:
+                return pair_map(lambda side: side[: part.count], preview())
+
+            steps = walk(sampler, params, grid, part.given, part.condition, settings, self._pace(watch))
+            for walked in steps:
+                if walked.count and not watch.step(walked.count, shown, part.first):
+                    return preview()
+            image, layout = parallel.to_host(walked.carry.state)
             return Pair(self.built.codec.decode(image), np.asarray(self.built.process.layout.decode(layout)))
 
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *runner(pairs, question, progress))
+        return runner(answer, question)
+
+    def _pace(self, watch: Watch) -> Pace | None:
+        """Short pieces where somebody watches; not on several processes, which must all take the same ones."""
+        return Pace() if watch.listener is not None and jax.process_count() == 1 else None
 
 
 def window_ids(ids, window: int):
     """The ids, a number or an array, of the same examples in another window: of their own, whatever else is drawn."""
     return ids + (window << 20)
-
-
-def constant_caps(values: Pair, image: float, layout: float) -> Pair:
-    """One highest level for all pixels of a side."""
-    return Pair(np.full(values.image.shape[:3], image, np.float32), np.full(values.layout.shape, layout, np.float32))

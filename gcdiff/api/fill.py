@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gcdiff import paths
 from gcdiff.api import windows as tiling
 from gcdiff.api.base import window_ids
 from gcdiff.api.evidence import layout_caps
-from gcdiff.api.question import Progress, Question, Scales, Texts, begun_once
+from gcdiff.api.question import Listener, Question, Scales, Texts, Watch
 from gcdiff.api.stage import Stage
 from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
-from gcdiff.pictures import check_images, check_layouts
+from gcdiff.pictures import check_images, check_layouts, enlarge
 from gcdiff.types import VOID, Pair
 
 
@@ -21,7 +23,7 @@ class Fills(Stage):
 
     def synthesize(
         self, layouts, text: Texts = None, steps: int | None = None, guidance: Scales = None, seed: int = 0,
-        progress: Progress = None, *, confidence=None, evidence: bool = False, region_confidence=None, upsample=None,
+        progress: Listener = None, *, confidence=None, evidence: bool = False, region_confidence=None, upsample=None,
     ) -> np.ndarray:  # fmt: skip
         """An image for each layout: uint8 (N, H, W, 3) of the model's size for int layouts (N, h, w) of any one size.
 
@@ -31,26 +33,35 @@ class Fills(Stage):
         map) keeps or forgets whole regions. `gcdiff.api.evidence` says which is which. With `upsample` the images have
         the stage's size: it is given the layouts at that size, and the image that this model draws for them reduced.
         """
+        question = Question.of(text, steps, guidance, seed, progress)
         if upsample is not None:
             if evidence or confidence is not None or region_confidence is not None:
                 raise ValueError("confidence and evidence hold for one size of layouts: expected none with upsample")
-            stage, progress = self.stage(upsample), begun_once(progress)
-            layouts = stage._fitted(check_layouts(layouts, self.labels))
-            small = stage.reduce_layouts(layouts)
-            low = Pair(self.synthesize(small, text, steps, guidance, seed, progress), small)
-            caps = np.where(layouts == VOID, 1.0, 0.0)
-            return stage._images(layouts, caps, stage._read(text), steps, guidance, seed, progress, lowres=low)
+            return self._synthesize_upsampled(layouts, upsample, question)
         layouts = self._fitted(check_layouts(layouts, self.labels))
         if evidence and confidence is None:
             raise ValueError("evidence needs a confidence: how often a pixel of the layouts is right")
-        process = self.config.process.layout
-        if (evidence and process != "uniform") or (confidence is not None and process == "bits"):
-            raise ValueError(f"{'evidence' if evidence else 'confidence'} has no meaning for process.layout={process}")
+        noise = self.built.defaults.noise
+        if (evidence and noise != "uniform") or (confidence is not None and noise == "bits"):
+            raise ValueError(f"{'evidence' if evidence else 'confidence'} has no meaning for process.layout={noise}")
         schedule, classes = self.built.process.layout.schedule, self.labels.num_classes
-        layout_levels = layout_caps(layouts, schedule, confidence, region_confidence, seed, classes)
+        levels = layout_caps(layouts, schedule, confidence, region_confidence, seed, classes)
         if confidence is not None and not self.built.levels.image_given_layout:
             raise ValueError("confidence needs levels per modality; this model was trained on the diagonal only")
-        return self._images(layouts, layout_levels, text, steps, guidance, seed, progress, evidence)
+        question.watch.expect(self.cost(len(layouts), self._steps(question)))
+        return self._images(layouts, levels, question, fed=evidence)
+
+    def _synthesize_upsampled(self, layouts, upsample, question: Question) -> np.ndarray:
+        """Images of the size of a stage, which is given the images that this model draws for the layouts reduced."""
+        stage = self.stage(upsample)
+        layouts = stage._fitted(check_layouts(layouts, self.labels))
+        small = stage.reduce_layouts(layouts)
+        for model in (self, stage):
+            question.watch.expect(model.cost(len(layouts), model._steps(question)))
+        low = Pair(self._images(small, np.where(small == VOID, 1.0, 0.0), question), small)
+        if question.watch.stopped:
+            return enlarge(low.image, stage.factor)
+        return stage._images(layouts, np.where(layouts == VOID, 1.0, 0.0), stage._read(question), lowres=low)
 
     def _fitted(self, layouts: np.ndarray) -> np.ndarray:
         """Layouts int32 (N, h, w) at the model's size."""
@@ -59,23 +70,20 @@ class Fills(Stage):
         blank = np.zeros((*layouts.shape[1:], 3), np.uint8)
         return np.stack([resize(Example(blank, y, ()), self.size).layout for y in layouts])
 
-    def _images(
-        self, layouts, levels, text, steps, guidance, seed, progress, fed: bool = False, lowres: Pair | None = None
-    ) -> np.ndarray:
+    def _images(self, layouts: np.ndarray, levels: np.ndarray, question: Question, **what) -> np.ndarray:
         """An image for each layout of the model's size, whose pixels stand at no higher level than `levels`."""
         values = Pair(np.zeros((len(layouts), *self.size, self.image.channels), np.uint8), layouts)
-        caps = Pair(np.ones(layouts.shape, np.float32), levels)
-        question = Question(values, caps, text, seed, fed=fed, lowres=lowres)
-        guidance = self._runner().guidance(guidance, text)
+        scales = self._runner().guidance(question)
         # The layout does not move: what would guide its output changes nothing.
-        guidance = guidance._replace(text=Pair(guidance.text.image, 1.0), image=1.0)
+        scales = scales._replace(text=Pair(scales.text.image, 1.0), image=1.0)
+        question = question.but(guidance=scales).about(values, 1.0, levels, **what)
         if self._by_levels("synthesis", "image_given_layout"):
-            return self._run(paths.image_only(self._steps(steps)), question, guidance, progress).image
-        return self._repaint(question, guidance, steps, 1, progress).image
+            return self._run(paths.image_only(self._steps(question)), question).image
+        return self._repaint(question, 1).image
 
     def outpaint(
         self, pair: Pair, known: Pair, text: Texts = None, steps: int | None = None, guidance: Scales = None,
-        seed: int = 0, progress: Progress = None, *, resamples: int | None = None, upsample=None,
+        seed: int = 0, progress: Listener = None, *, resamples: int | None = None, upsample=None,
     ) -> Pair:  # fmt: skip
         """The unknown pixels given the known ones, of either modality or both; known pixels come back bit for bit.
 
@@ -86,14 +94,20 @@ class Fills(Stage):
         diagonal only. With `upsample` the pair has the stage's size or a larger one: this model is given it reduced,
         the stage all known pixels as they are.
         """
+        question = Question.of(text, steps, guidance, seed, progress)
         if upsample is None:
-            values, masks = self._canvas(pair, known)
-            return self._outpaint(values, masks, text, steps, guidance, seed, progress, resamples)
-        stage, progress = self.stage(upsample), begun_once(progress)
-        values, masks = stage._canvas(pair, known)
-        small = stage._reduce_known(values, masks)
-        low = self._outpaint(*small, text, steps, guidance, seed, progress, resamples)
-        return stage._outpaint(values, masks, stage._read(text), steps, guidance, seed, progress, resamples, low)
+            canvas = self._canvas(pair, known)
+            self._expect(canvas, question)
+            return self._outpaint(canvas, question, resamples)
+        stage = self.stage(upsample)
+        canvas = stage._canvas(pair, known)
+        small = stage._reduce_known(*canvas)
+        self._expect(small, question)
+        stage._expect(canvas, question)
+        low = self._outpaint(small, question, resamples)
+        if question.watch.stopped:
+            return stage._put_known(canvas, low)
+        return stage._outpaint(canvas, stage._read(question), resamples, low)
 
     def _canvas(self, pair: Pair, known: Pair) -> tuple[Pair, Pair]:
         """A pair and masks as they are given to `outpaint`, complete and checked."""
@@ -121,38 +135,53 @@ class Fills(Stage):
         masks = Pair(*map(mask, pair, known))
         return Pair(image, layout), masks._replace(layout=masks.layout & (layout != VOID))
 
+    def _expect(self, canvas: tuple[Pair, Pair], question: Question) -> None:
+        """Enter the steps of an outpainting, over all its windows."""
+        num, *size = canvas[0].layout.shape
+        parts = len(tiling.windows(tuple(size), self.size))
+        question.watch.expect(parts * self.cost(num, self._steps(question)))
+
+    def _put_known(self, canvas: tuple[Pair, Pair], low: Pair) -> Pair:
+        """A low-resolution answer at this stage's size, with the known pixels of the canvas in it."""
+        (image, layout), masks = canvas
+        small = Pair(enlarge(low.image, self.factor), low.layout.repeat(self.factor, 1).repeat(self.factor, 2))
+        return Pair(np.where(masks.image[..., None], image, small.image), np.where(masks.layout, layout, small.layout))
+
     def _outpaint(
-        self, values: Pair, masks: Pair, text, steps, guidance, seed, progress, resamples, lowres: Pair | None = None
+        self, canvas: tuple[Pair, Pair], question: Question, resamples: int | None, lowres: Pair | None = None
     ) -> Pair:
         """What is not known of a checked canvas; a stage is given the low-resolution canvas too."""
         if resamples is not None:
             self._trained("RePaint", "joint")
         elif not self._by_levels("outpainting", "joint", "known"):
             resamples = 1
-        scales = self._runner().guidance(guidance, text)
+        question = question.but(guidance=self._runner().guidance(question))
 
-        def fill(values: Pair, given: Pair, ids, told: Progress, low: Pair | None) -> Pair:
-            caps = Pair(*(np.where(m, 0.0, 1.0) for m in given))
-            question = Question(values, caps, text, seed, ids, lowres=low)
+        def fill(values: Pair, given: Pair, ids: np.ndarray, low: Pair | None) -> Pair:
+            caps = (np.where(mask, 0.0, 1.0) for mask in given)
+            part = question.about(values, *caps, ids, lowres=low)
             if resamples is not None:
-                return self._repaint(question, scales, steps, resamples, told)
-            return self._run(paths.joint(self._steps(steps)), question, scales, told)
+                return self._repaint(part, resamples)
+            return self._run(paths.joint(self._steps(part)), part)
 
-        return self._fill(values, masks, fill, begun_once(progress), lowres)
+        return self._fill(canvas, fill, question.watch, lowres)
 
-    def _fill(self, values: Pair, masks: Pair, fill, progress: Progress, lowres: Pair | None) -> Pair:
-        """A canvas filled window by window; what is finished is known to the windows that follow."""
-        values, masks = (Pair(*(np.array(a) for a in pair)) for pair in (values, masks))
-        num, canvas, size = len(values.image), values.layout.shape[1:], self.size
-        factor = 1 if lowres is None else self.factor
+    def _fill(self, canvas: tuple[Pair, Pair], fill: Callable, watch: Watch, lowres: Pair | None) -> Pair:
+        """A canvas filled window by window; what is finished is known to the windows that follow. Where it is stopped,
+        what is not drawn is black and void."""
+        values, masks = (Pair(*(np.array(a) for a in pair)) for pair in canvas)
+        (num, *size), factor = values.layout.shape, 1 if lowres is None else self.factor
         # A stage's windows lie where windows of its low-resolution pairs lie.
-        for i, small in enumerate(tiling.windows(*(tuple(s // factor for s in sides) for sides in (canvas, size)))):
+        for i, small in enumerate(tiling.windows(*(tuple(s // factor for s in sides) for sides in (size, self.size)))):
             at = (slice(None), *(slice(factor * s.start, factor * s.stop) for s in small))
             low = None if lowres is None else Pair(*(side[:, *small] for side in lowres))
             given = Pair(masks.image[at], masks.layout[at])
-            ids = window_ids(np.arange(num), i)
-            out = fill(Pair(values.image[at], values.layout[at]), given, ids, progress, low)
-            values.image[at] = np.where(given.image[..., None], values.image[at], out.image)
-            values.layout[at] = np.where(given.layout, values.layout[at], out.layout)
-            masks.image[at] = masks.layout[at] = True
+            out = fill(Pair(values.image[at], values.layout[at]), given, window_ids(np.arange(num), i), low)
+            some = (slice(len(out.image)), *at[1:])  # all, unless it was stopped
+            for side, known in zip((0, 1), (given.image[..., None], given.layout), strict=True):
+                values[side][some] = np.where(known[: len(out.image)], values[side][some], out[side])
+                masks[side][some] = True
+            if watch.stopped:
+                values.image[~masks.image], values.layout[~masks.layout] = 0, VOID
+                break
         return values

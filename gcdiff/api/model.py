@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from gcdiff import config as configs
 from gcdiff import paths
-from gcdiff.api.base import UNSEEN_WORDS, constant_caps
+from gcdiff.api.base import UNSEEN_WORDS
 from gcdiff.api.fill import Fills
-from gcdiff.api.question import Progress, Question, Scales, Texts, begun_once, two
+from gcdiff.api.question import Listener, Question, Scales, Texts, Watch, two
+from gcdiff.api.runner import chunk_for, round_size
 from gcdiff.api.segment import Segments
+from gcdiff.api.windows import windows
 from gcdiff.likelihood import (
     LEGS,
     LOG_SNR_MAX,
@@ -24,6 +29,7 @@ from gcdiff.likelihood import (
     report,
     total,
 )
+from gcdiff.pictures import enlarge
 from gcdiff.types import Pair
 
 __all__ = ["UNSEEN_WORDS", "Model", "load"]
@@ -54,7 +60,7 @@ class Model(Segments, Fills):
 
     def sample(
         self, text: Texts = None, num: int = 1, steps: int | None = None, guidance: Scales = None, seed: int = 0,
-        path: str | None = None, progress: Progress = None, *, start: Pair | None = None,
+        path: str | None = None, progress: Listener = None, *, start: Pair | None = None,
         strength: float | tuple[float, float] = 0.5, size: tuple[int, int] | None = None, upsample=None,
         first_id: int = 0,
     ) -> Pair:  # fmt: skip
@@ -72,51 +78,56 @@ class Model(Segments, Fills):
         """
         if first_id and (start is not None or size is not None or upsample is not None):
             raise ValueError(f"first_id is {first_id}: expected neither start nor size nor upsample beside it")
-        if upsample is not None:
-            return self._upsampled(upsample, text, num, steps, guidance, seed, path, progress, start, strength, size)
         if start is not None and (num != 1 or path is not None or size is not None):
             raise ValueError("start says how many, where from and how large: expected no num, path or size beside it")
         if size is not None and path not in (None, "joint"):
             raise ValueError(f"path is {path!r}, expected joint for a size larger than the model's")
-        if start is not None:
-            return self._edit(start, strength, text, steps, guidance, seed, progress)
-        if num < 1:
+        if start is None and num < 1:
             raise ValueError(f"num is {num}, expected at least 1")
-        if size is not None and tuple(size) != self.size:
-            nothing = np.zeros((num, *size), bool)
-            blank = Pair(np.zeros((num, *size, self.image.channels), np.uint8), None)
-            return self.outpaint(blank, Pair(nothing, None), text, steps, guidance, seed, progress)
-        return self._draw(num, path, text, steps, guidance, seed, progress, first_id=first_id)
+        question = Question.of(text, steps, guidance, seed, progress)
+        stage = None if upsample is None else self.stage(upsample)
+        if stage is not None and path in ("image_only", "layout_only"):
+            raise ValueError(f"path is {path!r}, expected one that ends in a pair: a stage is given both sides")
+        if stage is not None and size is not None:
+            size = stage._base_size(tuple(size))
+        if start is not None:
+            answer = functools.partial(self._edit, start, strength)
+            num, shape = len(Pair(*start).image), self.size
+        elif size is not None and tuple(size) != self.size:
+            shape = tuple(size)
+            blank = Pair(np.zeros((num, *shape, self.image.channels), np.uint8), None)
+            canvas = self._canvas(blank, Pair(np.zeros((num, *shape), bool), None))
+            answer = functools.partial(self._outpaint, canvas, resamples=None)
+        else:
+            answer = functools.partial(self._draw, num, path, first_id=first_id)
+            shape = self.size
+        question.watch.expect(len(windows(shape, self.size)) * self.cost(num, self._steps(question)))
+        if stage is None:
+            return answer(question=question)
+        # What this model draws is drawn again at the stage's size.
+        parts = len(windows(shape, self.size))
+        question.watch.expect(parts * stage.cost(num, stage._steps(question)))
+        low = answer(question=question)
+        if question.watch.stopped:
+            return Pair(enlarge(low.image, stage.factor), low.layout.repeat(stage.factor, 1).repeat(stage.factor, 2))
+        return stage._upsample(low, stage._read(question))
 
     def _draw(
-        self, num: int, path: str | None, text, steps, guidance, seed, progress, lowres: Pair | None = None,
-        first_id: int = 0,
-    ) -> Pair:  # fmt: skip
+        self, num: int, path: str | None, question: Question, lowres: Pair | None = None, first_id: int = 0
+    ) -> Pair:
         """Pairs of the model's size with nothing known."""
-        name = path or self.config.sample.path
+        name = path or self.built.defaults.path
         if name not in PATHS:
             raise ValueError(f"path is {name!r}, expected {', '.join(PATHS[:-1])} or {PATHS[-1]}")
         self._trained(f"the path {name}", *NEEDS[name])
         values = Pair(np.zeros((num, *self.size, self.image.channels), np.uint8), np.zeros((num, *self.size), np.int32))
-        grid = configs.sample_path(self.config, self._steps(steps), name)
-        ids = first_id + np.arange(num)
-        question = Question(values, constant_caps(values, 1, 1), text, seed, ids, lowres=lowres)
-        pair = self._run(grid, question, guidance, progress)
+        grid = self.built.defaults.grid(question.steps, name)
+        pair = self._run(grid, question.about(values, 1.0, 1.0, first_id + np.arange(num), lowres=lowres))
         return Pair(None if name == "layout_only" else pair.image, None if name == "image_only" else pair.layout)
-
-    def _upsampled(self, upsample, text, num, steps, guidance, seed, path, progress, start, strength, size) -> Pair:
-        """`sample` here, then at the size of a stage."""
-        stage, progress = self.stage(upsample), begun_once(progress)
-        if path in ("image_only", "layout_only"):
-            raise ValueError(f"path is {path!r}, expected one that ends in a pair: a stage is given both sides")
-        if size is not None:
-            size = stage._base_size(tuple(size))
-        low = self.sample(text, num, steps, guidance, seed, path, progress, start=start, strength=strength, size=size)
-        return stage.upsample(low, stage._read(text), steps, guidance, seed, progress)
 
     def upsample(
         self, pair: Pair, text: Texts = None, steps: int | None = None, guidance: Scales = None, seed: int = 0,
-        progress: Progress = None, *, given: Pair | None = None, known: Pair | None = None,
+        progress: Listener = None, *, given: Pair | None = None, known: Pair | None = None,
     ) -> Pair:  # fmt: skip
         """Low-resolution pairs drawn again by this super-resolution stage: Pair(uint8 (N, H, W, 3), int32 (N, H, W)).
 
@@ -127,28 +138,34 @@ class Model(Segments, Fills):
         """
         if (given is None) != (known is None):
             raise ValueError("upsample: given and known say together what is known, expected both or neither")
-        low = self._checked_lowres(pair)
+        question, low = Question.of(text, steps, guidance, seed, progress), self._checked_lowres(pair)
+        parts = len(windows(low.layout.shape[1:3], self.lowres_size))
+        question.watch.expect(parts * self.cost(len(low.image), self._steps(question)))
+        return self._upsample(low, question, None if given is None else (given, known))
+
+    def _upsample(self, low: Pair, question: Question, known: tuple[Pair, Pair] | None = None) -> Pair:
+        """Checked low-resolution pairs drawn again; `known` is a pair at the high resolution and its masks."""
         size = tuple(self.factor * side for side in low.layout.shape[1:3])
         if known is None and size == self.size:
-            path = self.config.sample.path
-            return self._draw(len(low.image), path, text, steps, guidance, seed, progress, low)
+            return self._draw(len(low.image), None, question, low)
         shape = (len(low.image), *size)
         nothing = Pair(np.zeros((*shape, self.image.channels), np.uint8)), Pair()
-        values, masks = self._canvas(*(nothing if given is None else (given, known)))
-        if values.layout.shape != shape:
-            raise ValueError(f"upsample: given has shape {values.layout.shape}, expected {shape} for these pairs")
-        return self._outpaint(values, masks, text, steps, guidance, seed, progress, None, low)
+        canvas = self._canvas(*(nothing if known is None else known))
+        if canvas[0].layout.shape != shape:
+            raise ValueError(f"upsample: given has shape {canvas[0].layout.shape}, expected {shape} for these pairs")
+        return self._outpaint(canvas, question, None, low)
 
-    def _edit(self, start: Pair, strength, text, steps, guidance, seed, progress) -> Pair:
+    def _edit(self, start: Pair, strength: float | tuple[float, float], question: Question) -> Pair:
+        """Pairs noised to a level of each side and drawn from there."""
         values, (image, layout) = self._checked(start, "start"), two("strength", strength)
         edges = {image == 0: "layout_given_image", layout == 0: "image_given_layout", image == layout: "joint"}
         self._trained("an edit", edges.get(True, "independent"))
-        grid = paths.partial(self._steps(steps), image, layout)
+        grid = paths.partial(self._steps(question), image, layout)
         if layout == 0:
             grid[:, 1] = 1.0  # its labels are held by their caps, and its void stays unknown
-        caps = constant_caps(values, float(image > 0), float(layout > 0))
-        out = self._run(grid, Question(values, caps, text, seed), guidance, progress)
-        return Pair(out.image if image > 0 else values.image, out.layout if layout > 0 else values.layout)
+        out = self._run(grid, question.about(values, float(image > 0), float(layout > 0)))
+        whole = slice(len(out.image))  # all, unless it was stopped
+        return Pair(out.image if image > 0 else values.image[whole], out.layout if layout > 0 else values.layout[whole])
 
     def _measure(self) -> Likelihood:
         return Likelihood(self.built.process, self.built.network.apply, mesh=self.mesh)
@@ -176,7 +193,7 @@ class Model(Segments, Fills):
             least_level(self.built.process, log_snr_max)
         if not self.likelihood_legs:
             raise ValueError("no law has a bound: the shares of config.levels on straight paths are all 0")
-        if self.config.data.label_precision < 1:
+        if self.built.defaults.label_precision < 1:
             raise ValueError("bounds need labels of precision 1: this model knows no layout at level 0")
 
     def sampling(self, **fields) -> Model:
@@ -185,10 +202,10 @@ class Model(Segments, Fills):
         Raises ValueError for a field that does not exist or a value that cannot be.
         """
         config = configs.with_fields(self.config, {f"sample.{name}": value for name, value in fields.items()})
-        return Model(config, self.specs, configs.resampled(self.built, config, self.specs), self.params)
+        return dataclasses.replace(self, config=config, built=configs.resampled(self.built, config, self.specs))
 
     def likelihood(
-        self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Progress = None, *,
+        self, pair: Pair, text: Texts = None, draws: int = 8, seed: int = 0, progress: Listener = None, *,
         log_snr_max: float | None = None, grid: int | None = None,
     ) -> Report:  # fmt: skip
         """Upper bounds on -log p of pairs (uint8 (N, H, W, 3), int (N, H, W)) of the model's size, with their errors.
@@ -208,26 +225,28 @@ class Model(Segments, Fills):
         self.check_likelihood(log_snr_max, grid)
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
         self._warn_of_unseen(text)
-        question = Question(values, constant_caps(values, 1, 1), text, seed)
-        measure, params = self._measure(), self.params["network"]
+        question = Question.of(text, None, None, seed, progress).about(values, 1.0, 1.0)
+        measure, params, watch, runner = self._measure(), self.params["network"], question.watch, self._runner()
+        size = round_size(chunk_for(len(question), self.built.defaults.chunk, self.mesh), self.mesh)
+        # On a grid a draw is two steps, unless there is but one.
+        watch.expect(-(-len(question) // size) * draws * len(legs) * min(grid or 1, 2))
 
-        def chunks(told: Progress):
-            return (Chunk(g.values, g.keys, c, count) for g, c, count in self._runner().rounds(question, told))
+        def chunks(asked: Question) -> Iterator[Chunk]:
+            return (Chunk(r.given.values, r.given.keys, r.condition, r.count) for r in runner.rounds(asked))
 
         if grid is not None:
-            # Each leg goes through the chunks anew; the first tells of their beginning.
-            of_leg = {leg: chunks(progress if leg == legs[0] else None) for leg in legs}
-            found = {
-                leg: grid_bound(measure, params, of_leg[leg], paths.PATHS[leg](grid), draws, 1, progress)
+            # Each leg goes through the chunks anew.
+            bounds = {
+                leg: grid_bound(measure, params, chunks(question), paths.PATHS[leg](grid), draws, 1, watch.step)
                 for leg in legs
             }
-            return report(found, None, grid)
+            return report(bounds, None, grid)
         if log_snr_max is None:
-            first = next(chunks(None))
-            first = first._replace(count=min(first.count, self.config.sample.chunk))  # on however many devices
+            first = next(chunks(question.but(watch=Watch())))
+            first = first._replace(count=min(first.count, self.built.defaults.chunk))  # on however many devices
             tried = {end: bound(measure, params, [first], legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
             log_snr_max = min(tried, key=lambda end: total(tried[end]).value)
-        return report(bound(measure, params, chunks(progress), legs, draws, log_snr_max, progress), log_snr_max)
+        return report(bound(measure, params, chunks(question), legs, draws, log_snr_max, watch.step), log_snr_max)
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:

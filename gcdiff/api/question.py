@@ -1,9 +1,10 @@
-"""What is asked of a model."""
+"""What is asked of a model, and how: one frozen type, from the public methods to the rounds that answer it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,61 +12,126 @@ from gcdiff.guidance import Guidance
 from gcdiff.types import Pair, Text
 
 Texts = str | Sequence[str] | Text | None
-
+"""One caption for all examples, one for each, encoded captions, or no text."""
 
 Scales = float | tuple[float, float] | Guidance | None
+"""One scale of the text, two of them for the image's and the layout's output, all scales, or the run's own (None)."""
 
 
-Progress = Callable[[int], None] | None
-"""Called with the number of steps done since the last call: 0 once at the start, then as a round goes on."""
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far an answer is, as a `progress` callback hears it: once at the start, then after every few steps.
+
+    done, total: calls of the network so far and in the whole answer, those of a stage, of windows and of all rounds
+    among them; first: the number of the first example of the round that is being drawn; preview: gives the clean pair
+    of this round as it stands, (uint8 (n, H, W, C), int32 (n, H, W)), at the price of one call of the network, and
+    changes nothing of what is drawn. Bounds of a likelihood have no preview: it gives Pair(None, None).
+
+    A callback that returns False stops the answer at the next piece, within a second or so; None goes on.
+
+        def show(progress):
+            print(f"{progress.done} of {progress.total}")
+            return progress.done < 20    # stop there
+
+        pair = model.sample("a street", steps=50, progress=show)
+    """
+
+    done: int
+    total: int
+    first: int = 0
+    preview: Callable[[], Pair] = Pair
 
 
-def begun_once(progress: Progress) -> Progress:
-    """A progress that is told 0 once, for a question that is answered in several runs."""
-    if progress is None:
-        return None
-    begun = False
-
-    def told(count: int) -> None:
-        nonlocal begun
-        if count or not begun:
-            progress(count)
-        begun = True
-
-    return told
+Listener = Callable[[Progress], bool | None] | None
 
 
+class Watch:
+    """Tells a listener how far one answer is, over all the runs that it takes. What is to come is entered by `expect`
+    before the first run begins; `stopped` is whether the listener has asked to stop."""
+
+    def __init__(self, listener: Listener = None):
+        self.listener, self.total, self.done = listener, 0, 0
+        self.begun = self.stopped = False
+
+    def expect(self, steps: int) -> None:
+        """So many steps more are to come."""
+        self.total += steps
+
+    def begin(self) -> None:
+        """Everything is checked and the work begins; heard once."""
+        if not self.begun:
+            self.begun = True
+            self._tell(0, Pair)
+
+    def step(self, count: int, preview: Callable[[], Pair] = Pair, first: int = 0) -> bool:
+        """So many steps more are done. Whether to go on."""
+        self.done += count
+        self._tell(first, preview)
+        return not self.stopped
+
+    def _tell(self, first: int, preview: Callable[[], Pair]) -> None:
+        if self.listener is not None and not self.stopped:
+            self.stopped = self.listener(Progress(self.done, self.total, first, preview)) is False
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of every example: values uint8 (N, h, w, C) and int32 (N, H, W), the highest level of each of their
-    pixels, texts, seed, and the ids of the examples (None: 0, 1, ...). A stage is given low-resolution pairs too, uint8
-    (N, h, w, C) and int32 (N, h, w) or shares float32 (N, h, w, K)."""
+    """What is asked of N examples, and how.
 
-    def __init__(
-        self, values: Pair, caps: Pair, text: Texts = None, seed: int = 0, ids=None, fed: bool = False,
-        lowres: Pair | None = None,
-    ):  # fmt: skip
-        if len(values.image) < 1:
-            raise ValueError("nothing to do: expected at least one example")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-        self.values, self.caps, self.text, self.seed, self.fed, self.lowres = values, caps, text, seed, fed, lowres
-        self.ids = np.arange(len(values.image)) if ids is None else np.asarray(ids)
+    How: texts; the number of steps and the scales of guidance, None for those that the run recommends; seed; who
+    watches. Of what: values uint8 (N, h, w, C) and int32 (N, H, W); caps, the highest level of each of their pixels;
+    ids (N,), the examples' own numbers; fed, whether a layout is a noisy observation; for a super-resolution stage also
+    low-resolution pairs, uint8 (N, h, w, C) and int32 (N, h, w) or shares float32 (N, h, w, K).
+    """
+
+    text: Texts = None
+    steps: int | None = None
+    guidance: Scales = None
+    seed: int = 0
+    watch: Watch = dataclasses.field(default_factory=Watch)
+    values: Pair = Pair()
+    caps: Pair = Pair()
+    ids: Any = None
+    fed: bool = False
+    lowres: Pair | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
+
+    @classmethod
+    def of(cls, text: Texts, steps: int | None, guidance: Scales, seed: int, progress: Listener) -> Self:
+        """How something is asked, from the arguments that the methods of a model share."""
+        return cls(text, steps, guidance, seed, Watch(progress))
 
     def __len__(self) -> int:
         return len(self.values.image)
 
-    def above(self, floor: float) -> Question:
+    def about(self, values: Pair, image: Any, layout: Any, ids: Any = None, **what: Any) -> Self:
+        """The same, asked of these values. `image` and `layout` are their caps, one level for all pixels or maps; ids
+        are 0, 1, ... unless given. Raises ValueError where there is no example."""
+        if len(values.image) < 1:
+            raise ValueError("nothing to do: expected at least one example")
+        shapes = Pair(values.image.shape[:3], values.layout.shape)
+        caps = Pair(*(np.broadcast_to(np.float32(c), s) for c, s in zip((image, layout), shapes, strict=True)))
+        ids = np.arange(len(values.image)) if ids is None else np.asarray(ids)
+        return self.but(values=values, caps=caps, ids=ids, **what)
+
+    def but(self, **fields: Any) -> Self:
+        """The same with other fields."""
+        return dataclasses.replace(self, **fields)
+
+    def texts(self, rows: np.ndarray) -> Texts:
+        """The texts of examples by their numbers, int (n,)."""
+        if self.text is None or isinstance(self.text, str):
+            return self.text
+        if isinstance(self.text, Text):
+            return Text(np.asarray(self.text.tokens)[rows], np.asarray(self.text.mask)[rows])
+        return [self.text[i] for i in rows]
+
+    def above(self, floor: float) -> Self:
         """The same with no layout below the level `floor`."""
-        caps = self.caps._replace(layout=np.maximum(self.caps.layout, np.float32(floor)))
-        return Question(self.values, caps, self.text, self.seed, self.ids, self.fed, self.lowres)
-
-
-def _each(text: str | Sequence[str], num: int) -> list[str]:
-    """One caption for each of `num` examples."""
-    texts = [text] * num if isinstance(text, str) else list(text)
-    if len(texts) != num:
-        raise ValueError(f"{len(texts)} captions for {num} examples: expected one, or one for each")
-    return texts
+        return self.but(caps=self.caps._replace(layout=np.maximum(self.caps.layout, np.float32(floor))))
 
 
 def two(name: str, value: Any) -> tuple[float, float]:

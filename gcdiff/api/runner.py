@@ -1,10 +1,10 @@
-"""Running a model over any number of examples, in rounds: a chunk of one fixed size on every device."""
+"""Running a model over any number of examples, in rounds: a chunk of one size on every device."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,44 +12,57 @@ from jax.sharding import Mesh
 
 from gcdiff import config as configs
 from gcdiff import parallel
-from gcdiff.api.question import Progress, Question, Scales, Texts, two
+from gcdiff.api.question import Question, two
 from gcdiff.guidance import Guidance
 from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
 from gcdiff.types import Condition, Pair, pair_map
 
 STAGE = 2**31 + 1
 """Folded into an example's key where a stage draws: its numbers are not those of the base. No step has this number."""
+LEAST_CHUNK = 4
+"""The smallest chunk that is chosen for a small question: chunks from there on draw the same, bit for bit."""
+
+
+class Round(NamedTuple):
+    """Examples that are answered side by side, on the devices: what is given, the condition, the number of the first
+    one, and how many of them count (the others are padding)."""
+
+    given: Given
+    condition: Condition
+    first: int
+    count: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
-    """The parts of a model that a round needs."""
+    """The parts of a model that a round needs. `conditions` are values of further conditionings by name, said of all
+    questions."""
 
     built: configs.Built
     params: Any
-    chunk: int
+    conditions: Mapping[str, Any]
 
-    @property
-    def size(self) -> int:
-        """The number of examples of a round."""
-        return round_size(self.chunk, self.built.sampler.mesh)
+    def __call__(self, function: Callable[[Round], Any], question: Question) -> Any:
+        """The results of `function` on all rounds, side by side as numpy arrays, without the padding. A question whose
+        watch stops ends with the round that was being answered."""
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *self.parts(function, question))
 
-    def __call__(self, function: Callable, question: Question, progress: Progress = None) -> Iterator:
-        """The results of `function(given, condition)` on rounds, one after the other, without the padding, as numpy
-        arrays on every process."""
-        for given, condition, count in self.rounds(question, progress):
-            found = parallel.to_host(function(given, condition))
-            yield jax.tree.map(lambda a, count=count: a[:count], found)
+    def parts(self, function: Callable[[Round], Any], question: Question) -> Iterator[Any]:
+        """The same, round by round."""
+        for part in self.rounds(question):
+            answer = parallel.to_host(function(part))
+            yield jax.tree.map(lambda a, count=part.count: a[:count], answer)
 
-    def rounds(self, question: Question, progress: Progress = None) -> Iterator[tuple[Given, Condition, int]]:
-        """What is given, the condition, and how many examples count, of rounds one after the other, on the devices; the
-        last round is padded with copies. `progress` is told 0 once everything is checked."""
-        q, num, size = question, len(question), self.size
-        conditions, mesh = self.built.conditions, self.built.sampler.mesh
-        inputs = conditions.read({"text": q.text, "lowres": q.lowres}, num)
-        if progress is not None:
-            progress(0)
+    def rounds(self, question: Question) -> Iterator[Round]:
+        """Rounds one after the other; the last one is padded with copies. Whoever watches hears of the beginning once
+        everything is checked."""
+        q, num, mesh = question, len(question), self.built.sampler.mesh
+        size = round_size(chunk_for(num, self.built.defaults.chunk, mesh), mesh)
+        inputs = self.built.conditions.read({"text": q.text, "lowres": q.lowres, **self.conditions}, num)
+        q.watch.begin()
         for first in range(0, num, size):
+            if q.watch.stopped and first:
+                return
             rows = np.minimum(np.arange(first, first + size), num - 1)
             values, caps = (pair_map(lambda a, rows=rows: a[rows], pair) for pair in (q.values, q.caps))
             # Padding has ids of its own: what it draws is cut off.
@@ -59,8 +72,8 @@ class Runner:
                 keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
             given = capped(keys, Pair(self.built.codec.encode(values.image), values.layout), caps, q.fed)
             part = jax.tree.map(lambda a, rows=rows: a[rows], inputs)
-            condition = conditions.sampling(self.params, keys, part, mesh)
-            yield given.placed(mesh), condition, min(size, num - first)
+            condition = self.built.conditions.sampling(self.params, keys, part, mesh)
+            yield Round(given.placed(mesh), condition, first, min(size, num - first))
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
         """The run's sampler with the branches that `guidance` needs, and its settings."""
@@ -70,16 +83,25 @@ class Runner:
         sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches())
         return sampler, self.built.settings._replace(guidance=guidance)
 
-    def guidance(self, scales: Scales, text: Texts) -> Guidance:
-        """The scales that a user means: None for the run's own, one or two numbers for the text's."""
-        guidance = self.built.settings.guidance
+    def guidance(self, question: Question) -> Guidance:
+        """The scales that a question means; without a text its scales are 1."""
+        scales, guidance = question.guidance, self.built.settings.guidance
         if isinstance(scales, Guidance):
             low, high = two("guidance.interval", scales.interval)
             text_scales = Pair(*two("guidance.text", scales.text))
             guidance = Guidance(text_scales, float(scales.layout), float(scales.image), (low, high))
         elif scales is not None:
             guidance = guidance._replace(text=Pair(*two("guidance", scales)))
-        return guidance if text is not None else guidance._replace(text=Pair(1.0, 1.0))
+        return guidance if question.text is not None else guidance._replace(text=Pair(1.0, 1.0))
+
+
+def chunk_for(num: int, largest: int, mesh: Mesh | None) -> int:
+    """The chunk in which `num` examples are answered: the smallest of 4, 8, 16, ... and `largest` that holds the share
+    of one device, so that one picture does not cost a whole large chunk. A `largest` below 4 is taken as it is."""
+    share, chunk = -(-num // (1 if mesh is None else mesh.size)), LEAST_CHUNK
+    while chunk < share:
+        chunk *= 2
+    return min(chunk, largest)
 
 
 def round_size(chunk: int, mesh: Mesh | None) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from gcdiff.api.base import Base
-from gcdiff.api.question import Texts
+from gcdiff.api.question import Question
 from gcdiff.grids import LAYOUT_OPERATORS, all_known, area, blocks
 from gcdiff.pictures import check_images, check_layouts
 from gcdiff.types import Pair
@@ -68,7 +68,7 @@ class Stage(Base):
 
     def reduce_layouts(self, layouts) -> np.ndarray:
         """int32 (N, H, W) by the operator of this stage's training, for its base."""
-        return LAYOUT_OPERATORS[self.config.data.lowres_layout](np.asarray(layouts, np.int32), self.factor)
+        return LAYOUT_OPERATORS[self.built.conditions.lowres.layout](np.asarray(layouts, np.int32), self.factor)
 
     def _reduce_known(self, values: Pair, masks: Pair) -> tuple[Pair, Pair]:
         """A pair and its known-masks, bool (N, H, W), for the base of this stage."""
@@ -99,6 +99,6 @@ class Stage(Base):
         """The base's size for this stage's (H, W). Raises ValueError unless that is made of whole blocks."""
         return blocks(np.zeros(size, bool), self.factor).shape[:2]
 
-    def _read(self, text: Texts) -> Texts:
-        """The text that this model is told: none where it was trained without."""
-        return None if self.built.conditions.text is None else text
+    def _read(self, question: Question) -> Question:
+        """A question as this model can be asked it: without text where it was trained without."""
+        return question.but(text=None) if self.built.conditions.text is None else question

@@ -63,7 +63,9 @@ def average(
     ramps = [1.0 - np.abs(np.linspace(-1, 1, n + 2)[1:-1]) for n in size]
     weight = np.outer(*ramps).astype(np.float32)[..., None]
     total, mass = np.zeros((*inside, classes), np.float32), np.zeros((*inside, 1), np.float32)
-    for place, p in zip(places, probabilities(np.stack([image[place] for place in places])), strict=True):
+    for place, p in zip(places, probabilities(np.stack([image[place] for place in places])), strict=False):
         total[place] += weight * p
         mass[place] += weight
-    return resize_maps(total / mass, (height, width))
+    # Where nothing is seen, since it was stopped, all classes have the same probability.
+    average = np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), np.float32(1 / classes))
+    return resize_maps(average, (height, width))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import gcdiff
+from gcdiff.cli.bars import bar
 from gcdiff.cli.files import cache_compilations, leads, writable
 
 
 def sample(arguments) -> int:
     """Draw images with their layouts, from text."""
-    from gcdiff.api.windows import windows
-
     model, stage, place = _start(arguments)
     names = [f"{i:05d}" for i in range(arguments.num)]
-    parts = 1 if arguments.size is None else len(windows(tuple(arguments.size), (stage or model).size))
-    with _bar(arguments, (model, stage), arguments.num, arguments.steps, parts) as progress:
+    with _bar(arguments, model) as progress:
         pair = model.sample(
             arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress,
             size=arguments.size, upsample=stage,
@@ -28,21 +25,28 @@ def sample(arguments) -> int:
 
 
 def segment(arguments) -> int:
-    """The layout of every image of a folder, round by round."""
+    """The layout of every image of a folder, some at a time."""
     from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
     model, stage, place = _start(arguments)
     files = list(image_files(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
-    steps, size = _segment_steps(arguments, model), model.round_size  # the bar's; the model has its own default
-    rounds = -(-len(files) * (arguments.vote or 1) // size)
-    if arguments.windows:
-        rounds = sum(-(-len(cover(shape, (stage or model).size)[1]) // size) for shape in shapes)
+    steps, num = _segment_steps(arguments, model), len(files)  # the bar's; the model has its own default
+    size = -(-num // -(-num // model.round_size))  # rounds of one size, so that they take one program
     maps: dict = {"entropy": {}} if arguments.entropy else {}
 
+    def cost(first: int) -> int:
+        """The steps of a round of images, of the model and its stage."""
+        part, models = shapes[first : first + size], [m for m in (model, stage) if m is not None]
+        if arguments.windows:
+            counts = [len(cover(shape, models[-1].size)[1]) for shape in part]
+        else:
+            counts = [len(part) * (arguments.vote or 1)]
+        return sum(m.cost(count, steps) for m in models for count in counts)
+
     def pairs(progress):
-        for first in range(0, len(files), size):
+        for first in range(0, num, size):
             names, paths = zip(*files[first : first + size], strict=True)
             images = [read_image(path) for path in paths]
             layouts, entropies = _segmented(arguments, (model, stage), images, progress, first)
@@ -50,7 +54,7 @@ def segment(arguments) -> int:
                 maps["entropy"] |= dict(zip(names, entropies, strict=True))
             yield from zip(names, images, layouts, strict=True)
 
-    with _bar(arguments, (model, stage), size * rounds, steps) as progress:
+    with _bar(arguments, model, sum(map(cost, range(0, num, size)))) as progress:
         return _save(arguments, stage or model, place, pairs(progress), maps)
 
 
@@ -91,7 +95,7 @@ def synthesize(arguments) -> int:
     model, stage, place = _start(arguments)
     found = read_layouts(arguments.layouts, model.labels, (stage or model).size)
     layouts = np.stack(list(found.values()))
-    with _bar(arguments, (model, stage), len(found), arguments.steps) as progress:
+    with _bar(arguments, model) as progress:
         images = model.synthesize(
             layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
             confidence=arguments.confidence, evidence=arguments.evidence, region_confidence=arguments.region_confidence,
@@ -104,7 +108,6 @@ def outpaint(arguments) -> int:
     """The unknown pixels of images, layouts or both."""
     import numpy as np
 
-    from gcdiff.api.windows import windows
     from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
     from gcdiff.types import Pair
 
@@ -132,8 +135,7 @@ def outpaint(arguments) -> int:
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
     known = np.stack(list(masks.values()))
     pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
-    parts = len(windows(masks[first].shape, smallest))
-    with _bar(arguments, (model, stage), len(masks), arguments.steps, parts) as progress:
+    with _bar(arguments, model) as progress:
         out = model.outpaint(
             pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
             resamples=arguments.resamples, upsample=stage,
@@ -178,37 +180,19 @@ def _start(arguments):
     return model, stage, place
 
 
-@contextlib.contextmanager
-def _bar(arguments, models, num: int, steps: int | None, parts: int = 1):
-    """A progress bar over the steps of all rounds of a model and its stage, which may be None. It appears when the
-    model begins, with everything checked, after a line on words that the model has never seen; on the process that
-    leads alone."""
+def _bar(arguments, model, total: int | None = None):
+    """A progress bar over all steps of an answer, of several with `total`, after a line on words that the model has
+    never seen."""
     from gcdiff.api.model import UNSEEN_WORDS
-    from gcdiff.jobs.progress import progress_bar
 
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
-    if not leads():
-        yield None
-        return
-    total = sum(
-        parts * -(-num // m.round_size) * (m.config.sample.steps if steps is None else steps)
-        for m in models
-        if m is not None
-    )
-    with contextlib.ExitStack() as stack:
-        advance = None
 
-        def progress(count: int) -> None:
-            nonlocal advance
-            if advance is None:
-                unseen = models[0].unseen_words(arguments.text)
-                if unseen:
-                    print(f"{UNSEEN_WORDS}: {', '.join(unseen)}", file=sys.stderr)
-                advance = stack.enter_context(progress_bar(total))
-            if count:
-                advance(count)
+    def name_unseen_words() -> None:
+        unseen = model.unseen_words(arguments.text)
+        if unseen:
+            print(f"{UNSEEN_WORDS}: {', '.join(unseen)}", file=sys.stderr)
 
-        yield progress
+    return bar(total=total, begin=name_unseen_words)
 
 
 def _save(arguments, model, place: Path, pairs, maps=None) -> int:

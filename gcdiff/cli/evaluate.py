@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 
+from gcdiff.cli.bars import bar
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
@@ -27,7 +27,6 @@ def evaluate(arguments) -> int:
             raise ValueError(f"--{flag} is of a report, expected --metrics beside it")
     from gcdiff import config as configs
     from gcdiff.evaluation.segmenter import segmentation
-    from gcdiff.jobs.progress import progress_bar
 
     arguments.draws = DRAWS if arguments.draws is None else arguments.draws
     if arguments.num < 1 or arguments.draws < 1:
@@ -61,15 +60,13 @@ def evaluate(arguments) -> int:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
         pair, text = _captioned(config, model, batch)
-        total = -(-len(pair.image) // model.round_size) * arguments.draws * len(model.likelihood_legs)
-        total *= min(arguments.grid or 1, 2)  # on a grid a draw is two steps, unless there is but one
-        with progress_bar(total) if leads() else contextlib.nullcontext(lambda n: None) as advance:
+        with bar() as progress:
             report = model.likelihood(
                 pair,
                 text,
                 arguments.draws,
                 arguments.seed,
-                lambda n: advance(n) if n else None,
+                progress,
                 log_snr_max=arguments.log_snr_max,
                 grid=arguments.grid,
             )

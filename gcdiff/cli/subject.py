@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from gcdiff.cli.files import leads
+from gcdiff.cli.bars import bar
 
 
 def hears(config, model, heldout) -> tuple[bool, Callable]:
@@ -29,27 +28,22 @@ def subject_of(arguments, model, stage, told: bool, text: Callable):
     levels = model.built.levels
     both = [m for m in (model, stage) if m is not None]
 
-    def calls(num: int, steps: int | None) -> int:
-        return sum(-(-num // m.round_size) * (m.config.sample.steps if steps is None else steps) for m in both)
-
     def segment(images, first_id: int):
         return model.segment(images, probabilities=True, seed=arguments.seed, first_id=first_id, upsample=stage)
 
     def sample(captions, num: int, seed: int, dials):
         asked = {"steps": None, "guidance": None, **dials}
-        with _bar(f"{num} pairs", calls(num, asked["steps"])) as progress:
+        with bar(f"{num} pairs: ") as progress:
             said = None if captions is None else text(list(captions))
             return model.sample(said, num, seed=seed, progress=progress, upsample=stage, **asked)
 
     def synthesize(layouts, captions, seed: int):
-        with _bar(f"{len(layouts)} images for layouts", calls(len(layouts), None)) as progress:
+        with bar(f"{len(layouts)} images for layouts: ") as progress:
             said = None if captions is None else text(list(captions))
             return model.synthesize(layouts, said, seed=seed, progress=progress, upsample=stage)
 
     def likelihood(examples):
-        total = calls(len(examples.ids), 1) * arguments.draws * len(model.likelihood_legs)
-        total *= min(arguments.grid or 1, 2)
-        with _bar(f"bounds of {len(examples.ids)} pairs", total) as progress:
+        with bar(f"bounds of {len(examples.ids)} pairs: ") as progress:
             return model.likelihood(
                 Pair(examples.images, examples.layouts),
                 text(list(examples.captions)),
@@ -77,14 +71,3 @@ def subject_of(arguments, model, stage, told: bool, text: Callable):
         why["likelihood"] = str(error)
     asked = {"segment": segment, "sample": sample, "synthesize": synthesize, "likelihood": likelihood}
     return Subject(**{name: None if name in why else f for name, f in asked.items()}, told=told, why=why)
-
-
-@contextlib.contextmanager
-def _bar(name: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    from gcdiff.jobs.progress import progress_bar
-
-    if not leads():
-        yield None
-        return
-    with progress_bar(total, prefix=f"{name}: ") as advance:
-        yield lambda count: advance(count) if count else None

@@ -8,7 +8,7 @@ rundir: the files a run leaves.
 from gcdiff.config.data import Specs, Splits, build_specs, embeddings, examples, gathered, splits
 from gcdiff.config.fields import default
 from gcdiff.config.load import load_file, override, with_fields
-from gcdiff.config.parts import Built, build, initial_params, label_floor, resampled, sample_path
+from gcdiff.config.parts import Built, Defaults, build, initial_params, resampled
 from gcdiff.config.rundir import load_run, save_run
 from gcdiff.config.tasks import TASKS, batches, build_task, check, initial_from, model_class, restore_params
 from gcdiff.config.training import joint_batches, train_config
@@ -16,6 +16,7 @@ from gcdiff.config.training import joint_batches, train_config
 __all__ = [
     "TASKS",
     "Built",
+    "Defaults",
     "Specs",
     "Splits",
     "batches",
@@ -30,14 +31,12 @@ __all__ = [
     "initial_from",
     "initial_params",
     "joint_batches",
-    "label_floor",
     "load_file",
     "load_run",
     "model_class",
     "override",
     "resampled",
     "restore_params",
-    "sample_path",
     "save_run",
     "splits",
     "train_config",

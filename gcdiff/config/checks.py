@@ -37,7 +37,7 @@ SMALLEST = {
     "train.steps": 1,
     "train.accumulate": 1,
     "sample.steps": 1,
-    "sample.chunk": 4,
+    "sample.chunk": 1,
     "data.heldout": 1,
     "data.threads": 1,
 }

@@ -33,6 +33,30 @@ from gcdiff.text.pretrained import PretrainedCaptions
 from gcdiff.types import Pair
 
 
+class Defaults(NamedTuple):
+    """How a run is asked unless a question says otherwise, and what it was trained for.
+
+    size: (height, width) of its pairs; steps, path, share, chunk: those of config.sample; label_precision: how often
+    the labels of its data are right; label_floor: the lowest level above 0 at which it has seen layouts; noise: the
+    name of the layout's process.
+    """
+
+    size: tuple[int, int]
+    steps: int
+    path: str
+    share: float
+    chunk: int
+    label_precision: float
+    label_floor: float
+    noise: str
+
+    def grid(self, steps: int | None = None, name: str | None = None) -> np.ndarray:
+        """A path of levels by its name, float32 (steps + 1, 2); None for what the run recommends."""
+        name = self.path if name is None else name
+        shares = (self.share,) if name in ("layout_first", "image_first") else ()
+        return paths.PATHS[name](self.steps if steps is None else steps, *shares)
+
+
 class Built(NamedTuple):
     """The parts of a model that depend on the config and the specs alone."""
 
@@ -43,6 +67,7 @@ class Built(NamedTuple):
     levels: LevelShares
     sampler: Sampler
     settings: Settings
+    defaults: Defaults
 
 
 def build(
@@ -82,7 +107,7 @@ def build(
         text=_text(c, specs, encoder),
         lowres=_lowres(c, specs),
     )
-    return Built(codec, process, network, conditions, levels, *sampling)
+    return Built(codec, process, network, conditions, levels, *sampling, defaults(c))
 
 
 def _text(config: ConfigDict, specs: Specs, elsewhere: str | Path | None) -> TextInput | None:
@@ -117,7 +142,7 @@ def resampled(built: Built, config: ConfigDict, specs: Specs) -> Built:
     """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
     sampler, settings = _sampling(config, built.sampler)
     conditions = dataclasses.replace(built.conditions, lowres=_lowres(config, specs))
-    return built._replace(sampler=sampler, settings=settings, conditions=conditions)
+    return built._replace(sampler=sampler, settings=settings, conditions=conditions, defaults=defaults(config))
 
 
 def _sampling(config: ConfigDict, sampler: Sampler) -> tuple[Sampler, Settings]:
@@ -142,17 +167,13 @@ def sample_settings(config: ConfigDict) -> Settings:
     return Settings(guidance, Dials(c.eta, c.psi, c.corrector))
 
 
-def sample_path(config: ConfigDict, steps: int, name: str | None = None) -> np.ndarray:
-    """A path of levels by its name (None: the one the run recommends), float32 (steps + 1, 2)."""
-    name = config.sample.path if name is None else name
-    shares = (config.sample.share,) if name in ("layout_first", "image_first") else ()
-    return paths.PATHS[name](steps, *shares)
-
-
-def label_floor(config: ConfigDict) -> float:
-    """The lowest level above 0 at which the model has seen layouts: 0, or that of its labels' own precision."""
+def defaults(config: ConfigDict) -> Defaults:
+    """How a run of this config is asked unless a question says otherwise."""
+    c, data = config.sample, config.data
     schedule = Schedule(config.process.layout_schedule, config.process.layout_shift)
-    return float(schedule.level(config.data.label_precision))
+    floor = float(schedule.level(data.label_precision))
+    asked = tuple(data.size), c.steps, c.path, c.share, c.chunk
+    return Defaults(*asked, data.label_precision, floor, config.process.layout)
 
 
 def initial_params(built: Built, config: ConfigDict, specs: Specs) -> Any:

@@ -14,7 +14,7 @@ from gcdiff import paths
 from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.conditions.conditions import Conditions
 from gcdiff.config.data import Specs, Splits, embeddings
-from gcdiff.config.parts import build, label_floor, sample_path
+from gcdiff.config.parts import build
 from gcdiff.data.dataset import Dataset
 from gcdiff.data.pipeline import Batch
 from gcdiff.training.joint_task import JointTask, LossConfig
@@ -81,7 +81,7 @@ def joint_task(
         seen=some(data.train),
         sampler=built.sampler,
         settings=built.settings,
-        path=paths.above(sample_path(config, config.sample.steps), label_floor(config)),
+        path=paths.above(built.defaults.grid(), built.defaults.label_floor),
         label_precision=config.data.label_precision,
         chunk=config.sample.chunk,
         initial=initial,

@@ -10,7 +10,7 @@ code, is a fraction of it and loses diversity. The last step, to level 0, is tak
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,8 +21,46 @@ from jaxtyping import Array
 from gcdiff import parallel
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import CARRY, PIECE, PLAIN, Carry, Given, Sampler, Settings, as_arrays, row_levels
+from gcdiff.samplers.sample import (
+    CARRY,
+    PIECE,
+    PLAIN,
+    Carry,
+    Given,
+    Pace,
+    Sampler,
+    Settings,
+    Walked,
+    as_arrays,
+    last,
+    pieces,
+    row_levels,
+)
 from gcdiff.types import Condition, Pair, pair_map
+
+
+def walk_repaint(
+    sampler: Sampler,
+    params: Any,
+    path: np.ndarray,
+    given: Given,
+    condition: Condition,
+    settings: Settings = PLAIN,
+    pace: Pace | None = None,
+    resamples: int = 1,
+) -> Iterator[Walked]:
+    """`gcdiff.samplers.sample.walk` with each step taken `resamples` times. Pixels with a cap of 0 are known, and no
+    others."""
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}, expected at least 1")
+    path, settings, steps = np.asarray(path, np.float32), as_arrays(settings), len(path) - 1
+    times = np.int32(resamples)
+
+    def piece(carry: Carry, first: int, count: int) -> Carry:
+        rows = path[np.minimum(np.arange(first, first + PIECE + 1), steps)]
+        return _piece(sampler, params, carry, given, rows, np.int32(count), times, condition, settings)
+
+    return pieces(piece, sampler.begin(_opened(given), path[0]), path, pace)
 
 
 def run_repaint(
@@ -33,25 +71,10 @@ def run_repaint(
     condition: Condition,
     settings: Settings = PLAIN,
     resamples: int = 1,
-    progress: Callable[[int], None] | None = None,
 ) -> Pair:
     """Walk one chunk, or one on every device, down `path` (steps + 1, 2), each step `resamples` times, and return its
-    state.
-
-    Pixels with a cap of 0 are known; all others are unknown. `progress(n)` is told after n more steps.
-    """
-    if resamples < 1:
-        raise ValueError(f"resamples is {resamples}, expected at least 1")
-    path, settings, steps = np.asarray(path, np.float32), as_arrays(settings), len(path) - 1
-    carry = sampler.begin(_opened(given), path[0])
-    for first in range(0, steps, PIECE):
-        rows = path[np.minimum(np.arange(first, first + PIECE + 1), steps)]
-        count = min(PIECE, steps - first)
-        carry = _piece(sampler, params, carry, given, rows, np.int32(count), np.int32(resamples), condition, settings)
-        if progress is not None:
-            jax.block_until_ready(carry)
-            progress(count)
-    return carry.state
+    state."""
+    return last(walk_repaint(sampler, params, path, given, condition, settings, None, resamples)).state
 
 
 @functools.partial(jax.jit, static_argnums=0)

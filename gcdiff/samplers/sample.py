@@ -1,4 +1,4 @@
-"""The sampling loop: down a path of levels, in compiled pieces of ten steps.
+"""The sampling loop: down a path of levels, in compiled pieces of at most ten steps.
 
 It starts from the given values noised to the path's first row: as they are where known, pure noise at level 1, an edit
 in between. The carry is (state, previous clean image estimate, step). A piece takes the rows of ten steps and a count,
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -187,6 +189,23 @@ class Sampler:
         return parallel.on_each(self.mesh, self.start, (given.specs, WHOLE), CARRY)(given, row)
 
     @jax.jit(static_argnums=0)
+    def preview(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Pair:
+        """The clean pair as it stands at the levels of one row (2,): image estimate (B, h, w, C) and most probable
+        labels int32 (B, H, W)."""
+
+        def clean(params, state, given, row, condition, settings) -> Pair:
+            levels = self.process.clip_levels(row_levels(row, given.caps))
+            image, layout = self.predict(params, state, levels, condition, settings.guidance)
+            if layout is not None and not self.process.layout.state_channels:
+                layout = most_probable(self.process.layout, layout, state.layout, levels.layout)
+            elif layout is not None:
+                layout = self.process.layout.decode(layout)
+            return Pair(image, layout)
+
+        specs = WHOLE, BATCH, given.specs, WHOLE, BATCH, WHOLE
+        return parallel.on_each(self.mesh, clean, specs, BATCH)(params, state, given, row, condition, settings)
+
+    @jax.jit(static_argnums=0)
     def probabilities(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Array:
         """p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
 
@@ -205,6 +224,64 @@ def row_levels(row: Array, caps: Pair) -> Pair:
     return pair_map(jnp.minimum, Pair(row[0], row[1]), caps)
 
 
+class Pace:
+    """How many steps the next piece of a walk takes: as many as take `seconds`, by the time of the last one, so that
+    somebody who watches hears of it, and can stop it, soon. The first piece is one step. No number compiles anything or
+    changes a bit."""
+
+    def __init__(self, seconds: float = 0.4):
+        self.seconds, self.count = seconds, 1
+
+    def took(self, count: int, seconds: float) -> None:
+        """A piece of `count` steps took so long."""
+        self.count = int(np.clip(count * self.seconds / max(seconds, 1e-9), 1, PIECE))
+
+
+class Walked(NamedTuple):
+    """A walk after a piece: the carry, the row of the path that it has reached, and the steps of this piece."""
+
+    carry: Carry
+    row: np.ndarray
+    count: int
+
+
+def walk(
+    sampler: Sampler,
+    params: Any,
+    path: np.ndarray,
+    given: Given,
+    condition: Condition,
+    settings: Settings = PLAIN,
+    pace: Pace | None = None,
+) -> Iterator[Walked]:
+    """Walk one chunk, or one on every device, down `path` (steps + 1, 2), piece by piece; the start is a piece of no
+    step. With a `pace` it is waited for every piece."""
+    path, settings = np.asarray(path, np.float32), as_arrays(settings)
+    steps = len(path) - 1
+
+    def piece(carry: Carry, first: int, count: int) -> Carry:
+        rows = path[np.clip(np.arange(first - 1, first + PIECE + 1), 0, steps)]
+        return sampler.piece(params, carry, given, rows, np.int32(count), condition, settings)
+
+    return pieces(piece, sampler.begin(given, path[0]), path, pace)
+
+
+def pieces(
+    piece: Callable[[Carry, int, int], Carry], carry: Carry, path: np.ndarray, pace: Pace | None
+) -> Iterator[Walked]:
+    """A walk down a path by `piece(carry, first, count)`, at most PIECE steps at a time."""
+    done, steps = 0, len(path) - 1
+    yield Walked(carry, path[0], 0)
+    while done < steps:
+        count, start = min(PIECE if pace is None else pace.count, steps - done), time.monotonic()
+        carry = piece(carry, done, count)
+        done += count
+        if pace is not None:
+            jax.block_until_ready(carry)
+            pace.took(count, time.monotonic() - start)
+        yield Walked(carry, path[done], count)
+
+
 def run(
     sampler: Sampler,
     params: Any,
@@ -212,21 +289,14 @@ def run(
     given: Given,
     condition: Condition,
     settings: Settings = PLAIN,
-    progress: Callable[[int], None] | None = None,
 ) -> Pair:
-    """Walk one chunk, or one on every device, down `path` (steps + 1, 2) and return its state. `progress(n)` is told
-    after n more steps."""
-    path, settings = np.asarray(path, np.float32), as_arrays(settings)
-    carry = sampler.begin(given, path[0])
-    steps = len(path) - 1
-    for first in range(0, steps, PIECE):
-        rows = path[np.clip(np.arange(first - 1, first + PIECE + 1), 0, steps)]
-        count = min(PIECE, steps - first)
-        carry = sampler.piece(params, carry, given, rows, np.int32(count), condition, settings)
-        if progress is not None:
-            jax.block_until_ready(carry)
-            progress(count)
-    return carry.state
+    """Walk one chunk, or one on every device, down `path` (steps + 1, 2) and return its state."""
+    return last(walk(sampler, params, path, given, condition, settings)).state
+
+
+def last(walked: Iterator[Walked]) -> Carry:
+    """The carry at the end of a walk."""
+    return deque(walked, maxlen=1)[0].carry
 
 
 def as_arrays(settings: Settings) -> Settings:

@@ -76,9 +76,9 @@ def test_known_pixels_come_back_bit_for_bit_and_the_base_knows_whole_blocks(monk
     asked = []
     plain = Model._outpaint
 
-    def listen(self, values, masks, *rest):
-        out = plain(self, values, masks, *rest)
-        asked.append((values, masks, out, rest))
+    def listen(self, canvas, *rest):
+        out = plain(self, canvas, *rest)
+        asked.append((*canvas, out, rest))
         return out
 
     monkeypatch.setattr(Model, "_outpaint", listen)
@@ -142,10 +142,11 @@ def test_another_number_compiles_nothing_and_progress_begins_once():
 
     BASE.sample(TEXT, upsample=STAGE)
     programs = (Sampler.piece, Sampler.begin, conditions._sampling)
-    before, told = [p._cache_size() for p in programs], []
-    BASE.sample(TEXT, num=5, steps=13, seed=2, upsample=STAGE.sampling(lowres_level=0.05), progress=told.append)
+    before, heard = [p._cache_size() for p in programs], []
+    BASE.sample(TEXT, num=5, steps=13, seed=2, upsample=STAGE.sampling(lowres_level=0.05), progress=heard.append)
     assert [p._cache_size() for p in programs] == before
-    assert told == [0, *[10, 3] * 4]  # two chunks of the base, two of the stage
+    assert [p.done for p in heard].count(0) == 1
+    assert heard[-1].done == heard[-1].total == 4 * 13  # two chunks of the base, two of the stage
 
 
 def test_what_does_not_fit_is_refused_in_one_line():
