@@ -106,7 +106,7 @@ def _sampling(conditions: Conditions, mesh: Mesh | None, params: Any, keys: Arra
         draws = {name: part.noise(keys, inputs[name]) for _, name, part in conditions.parts()}
         return conditions.condition(params, draws)
 
-    return parallel.on_each(mesh, of_chunk, (WHOLE, BATCH, BATCH), BATCH)(params, keys, inputs)
+    return parallel.on_each_in_groups(mesh, of_chunk, (WHOLE, BATCH, BATCH), BATCH)(params, keys, inputs)
 
 
 def init_params(process: JointProcess, network: Any, conditions: Conditions, key: Array, one: TrainBatch) -> Any:

@@ -80,7 +80,7 @@ def run_repaint(
 @functools.partial(jax.jit, static_argnums=0)
 def _piece(sampler: Sampler, params, carry, given, rows, count, resamples, condition, settings) -> Carry:
     specs = WHOLE, CARRY, given.specs, WHOLE, WHOLE, WHOLE, BATCH, WHOLE
-    run = parallel.on_each(sampler.mesh, functools.partial(_steps, sampler), specs, CARRY)
+    run = parallel.on_each_in_groups(sampler.mesh, functools.partial(_steps, sampler), specs, CARRY)
     return run(params, carry, given, rows, count, resamples, condition, settings)
 
 

@@ -181,12 +181,12 @@ class Sampler:
             return jax.lax.fori_loop(0, count, body, carry)
 
         specs = WHOLE, CARRY, given.specs, WHOLE, WHOLE, BATCH, WHOLE
-        run = parallel.on_each(self.mesh, steps, specs, CARRY)
+        run = parallel.on_each_in_groups(self.mesh, steps, specs, CARRY)
         return run(params, carry, given, rows, count, condition, settings)
 
     @jax.jit(static_argnums=0)
     def begin(self, given: Given, row: Array) -> Carry:
-        return parallel.on_each(self.mesh, self.start, (given.specs, WHOLE), CARRY)(given, row)
+        return parallel.on_each_in_groups(self.mesh, self.start, (given.specs, WHOLE), CARRY)(given, row)
 
     @jax.jit(static_argnums=0)
     def preview(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Pair:
@@ -203,7 +203,9 @@ class Sampler:
             return Pair(image, layout)
 
         specs = WHOLE, BATCH, given.specs, WHOLE, BATCH, WHOLE
-        return parallel.on_each(self.mesh, clean, specs, BATCH)(params, state, given, row, condition, settings)
+        return parallel.on_each_in_groups(self.mesh, clean, specs, BATCH)(
+            params, state, given, row, condition, settings
+        )
 
     @jax.jit(static_argnums=0)
     def probabilities(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Array:
@@ -215,7 +217,7 @@ class Sampler:
             return jnp.exp(self.process.layout.loo_to_posterior(clean.layout, state.layout, levels.layout))
 
         specs = WHOLE, BATCH, given.specs, WHOLE, BATCH, WHOLE
-        run = parallel.on_each(self.mesh, marginals, specs, BATCH)
+        run = parallel.on_each_in_groups(self.mesh, marginals, specs, BATCH)
         return run(params, state, given, row, condition, settings)
 
 
