@@ -68,9 +68,9 @@ def test_two_processes_draw_what_one_does(found):
 
 
 def test_a_round_is_a_chunk_on_every_device(found):
-    """13 examples in chunks of 4: of 12 steps, told as 10 and 2, for each round; one program for all of them."""
+    """13 examples of 12 steps in chunks of 4: so many rounds for so many devices, and one program for all of them."""
     for answers, count in zip(found, (4, 1, 2, 2), strict=True):
-        np.testing.assert_array_equal(answers["progress.0"], [0] + [10, 2] * count)
+        np.testing.assert_array_equal(answers["progress.0"], [0, 12 * count, 12 * count])
         assert answers["programs.0"] == 1
 
 
