@@ -1,11 +1,15 @@
 """Importing is light, and imports between the modules run one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
+
+from gcdiff.config import default
 
 PACKAGE = Path(__file__).parents[1] / "gcdiff"
 HEAVY = ("tensorflow", "torch", "tensorflow_datasets", "transformers", "gradio", "matplotlib", "tensorboardX")
@@ -28,6 +32,7 @@ SIDES = ("models", "text", "data")
 STAGE = {part: number for number, parts in enumerate(STAGES) for part in parts}
 FIRST_ABOVE_SIDES = STAGE["codecs"]
 CONFIG_READERS = ("config", "cli")
+SECTIONS = {name for name, value in default().items() if isinstance(value, ConfigDict)}
 
 
 def name_of(path: Path) -> str:
@@ -96,6 +101,71 @@ def test_no_two_modules_import_each_other():
 def test_only_the_config_reader_knows_config_dicts(name):
     if part(name) not in CONFIG_READERS:
         assert not any(imported.split(".")[0] == "ml_collections" for imported in imports(name))
+
+
+def config_fields(source: str) -> list[str]:
+    """Where a source reads a section of a config: `config.SECTION`, `<anything>.config.SECTION`, by item or getattr,
+    also by a name that was given to the config before."""
+    tree = ast.parse(source)
+    names = {"config"}
+
+    def is_config(node: ast.AST) -> bool:
+        return (isinstance(node, ast.Name) and node.id in names) or (
+            isinstance(node, ast.Attribute) and node.attr == "config"
+        )
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and is_config(node.value):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    places = []
+    for node in ast.walk(tree):
+        key = None
+        if isinstance(node, ast.Attribute) and is_config(node.value):
+            key = node.attr
+        elif isinstance(node, ast.Subscript) and is_config(node.value) and isinstance(node.slice, ast.Constant):
+            key = node.slice.value
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and is_config(node.args[0]):
+            key = getattr(node.args[1], "value", None)
+        if key in SECTIONS:
+            places.append(f"line {node.lineno}: config.{key}")
+    return places
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_only_the_config_reader_reads_sections_of_a_config(name):
+    if part(name) not in CONFIG_READERS:
+        assert config_fields(MODULES[name].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "steps = model.config.sample.steps",
+        "size = config.data.size",
+        "c = self.config\nchunk = c.sample.chunk",
+        "text = config['text']",
+        "levels = getattr(model.config, 'levels')",
+    ],
+)
+def test_a_reader_of_a_config_is_seen(line):
+    assert len(config_fields(line)) == 1
+    assert config_fields(line.replace("config", "settings")) == []
+
+
+def test_the_page_for_contributors_says_the_same_rule():
+    """The rows of the table in CONTRIBUTING.md are the stages, in order, with the sides below all that knows them."""
+    rows = re.findall(r"^\| (`gcdiff/.*?) \| (.*) \|$", (PACKAGE.parent / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    parts = [
+        tuple(name.removeprefix("gcdiff/").removesuffix(".py").rstrip("/") for name in re.findall(r"`(.*?)`", where))
+        for where, _ in rows
+    ]
+    beside = [i for i, (_, what) in enumerate(rows) if what.startswith("beside")]
+    assert [parts.pop(i) for i in beside] == [SIDES]
+    assert tuple(parts) == STAGES
+    assert beside == [FIRST_ABOVE_SIDES]
+    there = {part(name) for name in INNER}
+    to_come = {"regions", "studio"}
+    assert there - set(STAGE) - set(SIDES) == set() and (set(STAGE) | set(SIDES)) - there <= to_come
 
 
 def run(code: str) -> str:
