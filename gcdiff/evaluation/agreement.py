@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, summed
+from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy
 
 
@@ -49,7 +49,7 @@ def confusion_sums(
         "void": "pixels void in the layout are left out",
     }
     empty = np.zeros((0, num_classes, num_classes + 1), int)
-    return summed(ids, np.stack(matrices) if matrices else empty, {**convention, **layout_convention})
+    return grouped_sums(ids, np.stack(matrices) if matrices else empty, {**convention, **layout_convention})
 
 
 def agreement_sums(

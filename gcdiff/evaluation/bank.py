@@ -1,4 +1,4 @@
-"""A bounded random sample of per-example values, keyed by id and independent of how a data set is split into shares."""
+"""A random sample of per-example values, bounded in size and independent of how a data set is split into shares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import checked_ids, same_convention, scattered
+from gcdiff.evaluation.measure import checked_ids, hash_ids, same_convention
 
 LIMIT = 50_000
 
@@ -37,7 +37,7 @@ class Bank(NamedTuple):
             return self.parts[0]
         ids, values = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         checked_ids(ids, len(ids))
-        kept = np.sort(np.argsort(scattered(ids))[: self.limit])
+        kept = np.sort(np.argsort(hash_ids(ids))[: self.limit])
         kept = kept[np.argsort(ids[kept])]
         return ids[kept], values[kept]
 
@@ -50,7 +50,7 @@ class Bank(NamedTuple):
         return self.rows()[1]
 
 
-def banked(ids: np.ndarray, values: np.ndarray, convention: Mapping[str, Any], limit: int = LIMIT) -> Bank:
+def make_bank(ids: np.ndarray, values: np.ndarray, convention: Mapping[str, Any], limit: int = LIMIT) -> Bank:
     """A bank of the values (N, ...) of examples, which keeps at most `limit` of them.
 
     Raises ValueError for values that are not finite, unless there is one id for each example and none twice, and for a

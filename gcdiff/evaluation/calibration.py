@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import Measure, Sums, summed
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
 from gcdiff.types import VOID
 
 BINS = 15
@@ -57,7 +57,7 @@ def reliability_sums(probabilities: np.ndarray, labels: np.ndarray, ids: np.ndar
     size = probabilities.shape[-1] * BINS * 3 + 1
     rows = np.array([[*one.table.ravel(), one.nats] for one in examples]).reshape(-1, size)
     resolution = f"{labels.shape[1]}x{labels.shape[2]}"
-    return summed(ids, rows, {"resolution": resolution, "void": "void pixels are left out", "bins": BINS})
+    return grouped_sums(ids, rows, {"resolution": resolution, "void": "void pixels are left out", "bins": BINS})
 
 
 def calibration(sums: Sums) -> Calibration:

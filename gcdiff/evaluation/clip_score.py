@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gcdiff.evaluation.features import ClipFeatures, convention
-from gcdiff.evaluation.measure import Measure, Sums, ratio, summed
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums, ratio
 from gcdiff.text.clip import ClipTextEncoder
 from gcdiff.text.encoder import TextEncoder
 from gcdiff.text.images import ImageEncoder
@@ -51,7 +51,7 @@ def clip_sums(
     cosines = caption_cosines(images, captions, image_encoder, text_encoder)
     towers = convention(ClipFeatures(image_encoder), images)
     towers["text extractor"] = f"CLIP text tower {text_encoder.model_id} {text_encoder.revision}"
-    return summed(ids, np.stack([cosines, np.ones(len(cosines))], -1), towers)
+    return grouped_sums(ids, np.stack([cosines, np.ones(len(cosines))], -1), towers)
 
 
 def clip_score(sums: Sums, scale: float = 1.0) -> Measure:

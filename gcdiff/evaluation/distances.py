@@ -127,7 +127,7 @@ def nearest(
     return best
 
 
-def smallest(queries: np.ndarray, references: np.ndarray, k: int, distance: Distance = euclidean) -> np.ndarray:
+def k_smallest(queries: np.ndarray, references: np.ndarray, k: int, distance: Distance = euclidean) -> np.ndarray:
     """The k smallest distances of queries (N, ...) to references (M, ...), M >= k, ascending: float64 (N, k)."""
     smallest_of_rows = []
     for rows in blocks(queries):

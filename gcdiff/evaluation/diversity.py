@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gcdiff.evaluation.distances import Distance, euclidean, iou_distance
-from gcdiff.evaluation.measure import Measure, Sums, ratio, summed
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums, ratio
 
 
 def diversity_sums(
@@ -32,7 +32,7 @@ def diversity_sums(
     pairs = np.triu_indices(size, 1)
     means = [float(distance(group, group)[pairs].mean()) for group in samples]
     values = np.stack([means, np.ones(len(means))], -1)
-    return summed(ids, values, {"samples of a condition": size, **convention})
+    return grouped_sums(ids, values, {"samples of a condition": size, **convention})
 
 
 def layout_diversity_sums(layouts: np.ndarray, ids: np.ndarray, num_classes: int) -> Sums:
