@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from gcdiff.evaluation.outcomes import f1, outcomes
+from gcdiff.evaluation.precision_recall import detection_counts, f1
 from gcdiff.evaluation.segmentation import confusion, mean_iou, pixel_accuracy
 from gcdiff.worlds.faces.appearance import ATTRIBUTES, LABELS
 from gcdiff.worlds.faces.captions import attribute_vector
@@ -67,7 +67,7 @@ def read(images: np.ndarray, layouts: np.ndarray, wanted: np.ndarray) -> dict:
     seconds = time.perf_counter() - start
     matrix = sum(confusion(*pair, LABELS.num_classes) for pair in zip(layouts[:num], reading.labels, strict=True))
     right = reading.attributes == wanted
-    counts = [outcomes(wanted[:, [i]], reading.attributes[:, [i]]).sum(0) for i in range(len(ATTRIBUTES))]
+    counts = [detection_counts(wanted[:, [i]], reading.attributes[:, [i]]).sum(0) for i in range(len(ATTRIBUTES))]
     return {
         "faces": num,
         "faces_read_per_second": round(num / seconds),

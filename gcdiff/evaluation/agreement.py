@@ -1,8 +1,8 @@
-"""How well images show their layouts, read by a segmenter; and any two sets of layouts, by one confusion matrix.
+"""mIoU and pixel accuracy of predicted layouts against true ones, with confidence intervals over examples.
 
-Agreement is the mIoU (`gcdiff.evaluation.segmentation`, equation 1) of layouts, taken as the truth, with what a
-segmenter sees in their images. A segmenter errs on real pairs too: its agreement there is the ceiling, and belongs
-beside the number of generated pairs.
+The agreement of images with their layouts is the mIoU (`gcdiff.evaluation.segmentation`, equation 1) of what a
+segmenter predicts from the images, with the layouts taken as the truth. A segmenter errs on real pairs too: its
+agreement there is the ceiling, and belongs beside the number of generated pairs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, summed
+from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums
 from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy
 
 
 class Segmenter(Protocol):
-    """images uint8 (N, H, W, 3) -> labels int (N, H, W), VOID where it sees no class; `name` says what it is."""
+    """images uint8 (N, H, W, 3) -> labels int (N, H, W), VOID where it predicts no class; `name` identifies it."""
 
     name: str
 
@@ -25,7 +25,7 @@ class Segmenter(Protocol):
 
 
 class NamedSegmenter(NamedTuple):
-    """Any function of images as a segmenter: the model's own `segment`, say."""
+    """A segmenter made of a name and any function of images, such as the model's own `segment`."""
 
     name: str
     function: Callable[[np.ndarray], np.ndarray]
@@ -37,32 +37,38 @@ class NamedSegmenter(NamedTuple):
 def confusion_sums(
     labels: np.ndarray, predictions: np.ndarray, ids: np.ndarray, num_classes: int, **convention: Any
 ) -> Sums:
-    """Confusion matrices (K, K + 1) of layouts int (N, H, W) with VOID, summed; see `segmentation.confusion`."""
+    """The summed confusion matrices (K, K + 1) of true and predicted layouts int (N, H, W) with VOID.
+
+    See `segmentation.confusion`. Raises ValueError where the shapes differ.
+    """
     if labels.shape != predictions.shape:
         raise ValueError(f"predictions have shape {predictions.shape}, expected the labels' shape {labels.shape}")
     matrices = [confusion(*pair, num_classes) for pair in zip(labels, predictions, strict=True)]
-    told = {"resolution": f"{labels.shape[1]}x{labels.shape[2]}", "void": "pixels void in the layout are left out"}
+    layout_convention = {
+        "resolution": f"{labels.shape[1]}x{labels.shape[2]}",
+        "void": "pixels void in the layout are left out",
+    }
     empty = np.zeros((0, num_classes, num_classes + 1), int)
-    return summed(ids, np.stack(matrices) if matrices else empty, {**convention, **told})
+    return grouped_sums(ids, np.stack(matrices) if matrices else empty, {**convention, **layout_convention})
 
 
 def agreement_sums(
     images: np.ndarray, layouts: np.ndarray, ids: np.ndarray, segmenter: Segmenter, num_classes: int
 ) -> Sums:
-    """Of layouts int (N, H, W), of the images' size, and what the segmenter sees in images uint8 (N, H, W, 3)."""
+    """`confusion_sums` of layouts int (N, H, W) and what the segmenter predicts from images uint8 (N, H, W, 3)."""
     return confusion_sums(layouts, segmenter(images), ids, num_classes, segmenter=segmenter.name)
 
 
 def miou(sums: Sums) -> Measure:
-    """The mean of the classes' IoU in one confusion matrix of all examples."""
+    """The mean IoU of the classes, from one confusion matrix of all examples."""
     return sums.measure(mean_iou, SHARE, classes="mean over those present on either side, of all examples at once")
 
 
 def accuracy(sums: Sums) -> Measure:
-    """The share of right pixels among those that are labelled."""
+    """The share of labelled pixels that are predicted correctly."""
     return sums.measure(pixel_accuracy, SHARE)
 
 
 def ious(sums: Sums, names: Sequence[str]) -> dict[str, Measure]:
-    """The IoU of each class; nan for one that is on neither side."""
+    """The IoU of each class; nan for a class absent from truth and predictions."""
     return {name: sums.measure(lambda total, k=k: float(class_ious(total)[k]), SHARE) for k, name in enumerate(names)}

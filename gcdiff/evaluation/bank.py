@@ -1,4 +1,4 @@
-"""Features of examples, kept by their ids: as many as a limit allows, and the same ones however a set is shared out."""
+"""A random sample of per-example values, bounded in size and independent of how a data set is split into shares."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import checked_ids, same_convention, scattered
+from gcdiff.evaluation.measure import checked_ids, hash_ids, same_convention
 
 LIMIT = 50_000
 
 
 class Bank(NamedTuple):
-    """The values (N, ...) of examples with their ids int64 (N,): features, images or layouts, of a set or a share.
+    """Values (N, ...) of examples (features, images or layouts) with their ids int64 (N,), of a data set or a share.
 
-    `+` joins disjoint shares. Of more than `limit` examples it keeps those whose ids, scattered, are the lowest: a
-    random sample, the same bit for bit for any shares in any order. `parts` may for a while be twice as many; `rows`
-    gives the sample itself, in the order of the ids.
+    `+` joins disjoint shares. Of more than `limit` examples it keeps those with the lowest hashed ids: a random sample,
+    the same bit for bit for any shares in any order. `parts` may temporarily hold up to twice the limit; `rows` returns
+    the sample itself, ordered by id. `seen` counts all examples that were added.
     """
 
     parts: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -28,16 +28,16 @@ class Bank(NamedTuple):
     def __add__(self, other: Bank) -> Bank:  # type: ignore[override]
         same_convention({**self.convention, "limit": self.limit}, {**other.convention, "limit": other.limit})
         joined = self._replace(parts=self.parts + other.parts, seen=self.seen + other.seen)
-        held = sum(len(ids) for ids, _ in joined.parts)
-        return joined._replace(parts=(joined.rows(),)) if held > 2 * self.limit else joined
+        size = sum(len(ids) for ids, _ in joined.parts)
+        return joined._replace(parts=(joined.rows(),)) if size > 2 * self.limit else joined
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids int64 (N,), ascending, and their values (N, ...). Raises ValueError for an id that is there twice."""
+        """The ids int64 (N,), ascending, and their values (N, ...). Raises ValueError for a repeated id."""
         if len(self.parts) == 1 and len(self.parts[0][0]) <= self.limit and (np.diff(self.parts[0][0]) > 0).all():
             return self.parts[0]
         ids, values = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         checked_ids(ids, len(ids))
-        kept = np.sort(np.argsort(scattered(ids))[: self.limit])
+        kept = np.sort(np.argsort(hash_ids(ids))[: self.limit])
         kept = kept[np.argsort(ids[kept])]
         return ids[kept], values[kept]
 
@@ -50,20 +50,23 @@ class Bank(NamedTuple):
         return self.rows()[1]
 
 
-def banked(ids: np.ndarray, values: np.ndarray, convention: Mapping[str, Any], limit: int = LIMIT) -> Bank:
-    """The values (N, ...) of examples, of which at most `limit` are kept. Raises ValueError for values that are not
-    finite and unless there is one id for each example and none twice."""
+def make_bank(ids: np.ndarray, values: np.ndarray, convention: Mapping[str, Any], limit: int = LIMIT) -> Bank:
+    """A bank of the values (N, ...) of examples, which keeps at most `limit` of them.
+
+    Raises ValueError for values that are not finite, unless there is one id for each example and none twice, and for a
+    limit below 2.
+    """
     ids, values = checked_ids(ids, len(values)), np.asarray(values)
-    wrong = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if wrong.any():
-        raise ValueError(f"the features of example {ids[wrong][0]} are not finite")
+    infinite = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if infinite.any():
+        raise ValueError(f"the features of example {ids[infinite][0]} are not finite")
     if limit < 2:
         raise ValueError(f"the limit is {limit} examples, expected 2 or more")
     return Bank(((ids, values),), len(ids), limit, dict(convention))
 
 
 def standardised(bank: Bank, reference: Bank) -> Bank:
-    """The bank with each feature divided by its standard deviation in the reference, for features of several units.
+    """The bank with each feature divided by its standard deviation in the reference, for features in different units.
 
     Raises ValueError for fewer than 2 reference examples and for a feature that does not vary there.
     """

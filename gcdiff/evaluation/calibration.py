@@ -1,7 +1,6 @@
-"""Whether class probabilities mean what they say: calibration, likelihood, entropy, votes.
+"""Calibration errors, negative log-likelihood, entropy and majority votes of class probabilities.
 
-Void pixels are left out of every number. A `Reliability` is a sum over pixels: those of two batches add up, and `+` of
-all of them is that of the data set.
+Void pixels are left out of every number. A `Reliability` is a sum over pixels: `+` joins those of disjoint batches.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import Measure, Sums, summed
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
 from gcdiff.types import VOID
 
 BINS = 15
 
 
 class Reliability(NamedTuple):
-    """Sums over labelled pixels, from which calibration is read.
+    """Sums over labelled pixels, from which calibration errors are computed.
 
-    table: (K, BINS, 3) pixels, right answers and summed confidence, by the most probable class and its probability;
-    nats: the summed -log probability of the label.
+    table: (K, BINS, 3), the number of pixels, of correct predictions, and the summed confidence, by predicted (most
+    probable) class and bin of its probability. nats: the summed -log probability of the true label.
     """
 
     table: np.ndarray
@@ -32,16 +31,16 @@ class Reliability(NamedTuple):
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
-    """From probabilities float (..., K) that sum to 1 and labels int (...) with VOID."""
+    """The reliability of probabilities float (..., K), which sum to 1, for labels int (...) with VOID."""
     k = probabilities.shape[-1]
-    told = labels != VOID
-    p, y = np.asarray(probabilities, np.float64)[told], labels[told]
-    confidence, answer = p.max(axis=-1), p.argmax(axis=-1)
-    cell = answer * BINS + np.minimum((confidence * BINS).astype(int), BINS - 1)
-    parts = [np.bincount(cell, weights, k * BINS) for weights in (None, answer == y, confidence)]
-    own = np.take_along_axis(p, y[:, None], axis=-1)[:, 0]
-    nats = float(-np.log(np.maximum(own, 1e-12)).sum())
-    return Reliability(np.stack(parts, axis=-1).reshape(k, BINS, 3).astype(np.float64), nats)
+    labelled = labels != VOID
+    p, y = np.asarray(probabilities, np.float64)[labelled], labels[labelled]
+    confidence, prediction = p.max(axis=-1), p.argmax(axis=-1)
+    cell = prediction * BINS + np.minimum((confidence * BINS).astype(int), BINS - 1)
+    columns = [np.bincount(cell, weights, k * BINS) for weights in (None, prediction == y, confidence)]
+    likelihood = np.take_along_axis(p, y[:, None], axis=-1)[:, 0]
+    nats = float(-np.log(np.maximum(likelihood, 1e-12)).sum())
+    return Reliability(np.stack(columns, axis=-1).reshape(k, BINS, 3).astype(np.float64), nats)
 
 
 class Calibration(NamedTuple):
@@ -53,24 +52,24 @@ class Calibration(NamedTuple):
 
 
 def reliability_sums(probabilities: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Sums:
-    """The `reliability` of each of N examples, (N, H, W, K) and (N, H, W), with their ids, for `calibration`."""
-    each = [reliability(*pair) for pair in zip(probabilities, labels, strict=True)]
+    """The summed `reliability` of N examples, probabilities (N, H, W, K) and labels (N, H, W), for `calibration`."""
+    examples = [reliability(*pair) for pair in zip(probabilities, labels, strict=True)]
     size = probabilities.shape[-1] * BINS * 3 + 1
-    rows = np.array([[*one.table.ravel(), one.nats] for one in each]).reshape(-1, size)
-    told = {"resolution": f"{labels.shape[1]}x{labels.shape[2]}", "void": "void pixels are left out", "bins": BINS}
-    return summed(ids, rows, told)
+    rows = np.array([[*one.table.ravel(), one.nats] for one in examples]).reshape(-1, size)
+    resolution = f"{labels.shape[1]}x{labels.shape[2]}"
+    return grouped_sums(ids, rows, {"resolution": resolution, "void": "void pixels are left out", "bins": BINS})
 
 
 def calibration(sums: Sums) -> Calibration:
-    """The numbers below, of `reliability_sums`, with intervals over examples."""
+    """The calibration errors and the negative log-likelihood of `reliability_sums`, with intervals over examples."""
 
-    def measured(statistic: Callable[[Reliability], float], high: float) -> Measure:
+    def measure(statistic: Callable[[Reliability], float], high: float) -> Measure:
         return sums.measure(lambda total: statistic(_reliability(total)), (0.0, high))
 
     return Calibration(
-        measured(expected_calibration_error, 1.0),
-        measured(top_label_calibration_error, 1.0),
-        measured(negative_log_likelihood, np.inf),
+        measure(expected_calibration_error, 1.0),
+        measure(top_label_calibration_error, 1.0),
+        measure(negative_log_likelihood, np.inf),
     )
 
 
@@ -79,16 +78,16 @@ def _reliability(total: np.ndarray) -> Reliability:
 
 
 def expected_calibration_error(sums: Reliability) -> float:
-    """The mean over pixels of |accuracy - confidence| of a pixel's bin (Guo et al. 2017), 15 bins of equal width."""
+    """The mean over pixels of |accuracy - confidence| in the pixel's bin, of BINS equal bins (Guo et al. 2017)."""
     return float(_error(sums.table.sum(axis=0)))
 
 
 def top_label_calibration_error(sums: Reliability) -> float:
-    """The mean over predicted classes k of the error given that k is predicted,
+    """The mean over predicted classes k of the calibration error where k is predicted,
 
         sum over bins b of n_kb / n_k |accuracy_kb - confidence_kb|
 
-    of the n_kb pixels whose most probable class is k with a probability in bin b. This is top-label calibration (Gupta
+    for the n_kb pixels whose most probable class is k with a probability in bin b. This is top-label calibration (Gupta
     and Ramdas 2022), where the classes are weighted by n_k; here a rare class weighs as much as a common one. Classes
     that are never predicted are left out. (Class-wise calibration, Kull et al. 2019, bins p_k of all pixels instead.)
     """
@@ -102,7 +101,7 @@ def _error(table: np.ndarray) -> float:
 
 
 def negative_log_likelihood(sums: Reliability) -> float:
-    """Nats per labelled pixel of the labels under the pixels' marginals."""
+    """The negative log-likelihood of the labels under the marginals of the pixels, in nats per labelled pixel."""
     pixels = sums.table[..., 0].sum()
     return sums.nats / pixels if pixels else float("nan")
 
@@ -114,11 +113,11 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def frequencies(samples: np.ndarray, num_classes: int) -> np.ndarray:
-    """How often each class was drawn: float32 (N, H, W, K) from samples int (N, S, H, W)."""
+    """The relative frequency of each class among samples int (N, S, H, W): float32 (N, H, W, K)."""
     counts = [(samples == k).mean(axis=1) for k in range(num_classes)]
     return np.stack(counts, axis=-1).astype(np.float32)
 
 
 def vote(samples: np.ndarray, num_classes: int) -> np.ndarray:
-    """The class drawn most often, int32 (N, H, W), from samples int (N, S, H, W); the lowest of equals."""
+    """The most frequent class among samples int (N, S, H, W): int32 (N, H, W); the lowest class number wins a tie."""
     return frequencies(samples, num_classes).argmax(axis=-1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Best, median and worst examples of a direction, and the per-class table of all."""
+"""The galleries of best, median and worst examples in a report, and its table of numbers per class."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou
 from gcdiff.evaluation.semantic import areas
 from gcdiff.evaluation.sides import Examples, Side
 
-EACH = 2
+PER_KIND = 2
+"""How many examples of each kind a gallery shows."""
 KINDS = ("best", "median", "worst")
 
 
-def chosen(scores: Sequence[float], each: int = EACH) -> list[tuple[str, int]]:
-    """(kind, index) of the best, the middle and the worst scores, none twice, those that are no number left out."""
+def select_cases(scores: Sequence[float], each: int = PER_KIND) -> list[tuple[str, int]]:
+    """(kind, index) of up to `each` best, median and worst scores; no index twice, nan left out."""
     order = [int(i) for i in np.argsort(-np.asarray(scores), kind="stable") if not np.isnan(scores[i])]
     each = min(each, -(-len(order) // 3))
     best, rest = order[:each], order[each:]
@@ -28,54 +29,55 @@ def chosen(scores: Sequence[float], each: int = EACH) -> list[tuple[str, int]]:
 
 
 def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> tuple[Gallery, ...]:
-    """The cases of a model's side. `show` turns images (h, w, C), `colors` layouts (H, W) into pictures."""
-    k, found = len(shared.names), []
+    """The galleries of a model's side. `show` makes pictures of images (h, w, C), `colors` of layouts (H, W)."""
+    k, entries = len(shared.names), []
 
-    def gallery(name: str, title: str, score: str, examples: Examples, given, predicted, pictures) -> None:
-        scores = [mean_iou(confusion(y, p, k)) for y, p in zip(given, predicted, strict=True)]
+    def add(name: str, title: str, score: str, examples: Examples, layouts, predictions, pictures) -> None:
+        scores = [mean_iou(confusion(y, p, k)) for y, p in zip(layouts, predictions, strict=True)]
         cases = [
             Case(kind, int(examples.ids[i]), scores[i], examples.captions[i], tuple(pictures(i)))
-            for kind, i in chosen(scores)
+            for kind, i in select_cases(scores)
         ]
-        found.append(Gallery(name, title, score, tuple(cases)))
+        entries.append(Gallery(name, title, score, tuple(cases)))
 
-    if (s := side.segmented) is not None:
-        e, answers = s.examples, s.predictions
+    if (segmented := side.segmented) is not None:
+        e, predictions = segmented.examples, segmented.predictions
 
-        def triple(i: int):
+        def segmentation_pictures(i: int):
             return [
                 ("image", show(e.images[i])),
                 ("true layout", colors(e.layouts[i])),
-                ("segmented", colors(answers[i])),
+                ("segmented", colors(predictions[i])),
             ]
 
-        untold = e._replace(captions=("",) * len(e.ids))
-        gallery("segmentation", "Segmentations", "mIoU with the true layout", untold, e.layouts, answers, triple)
+        plain = e._replace(captions=("",) * len(e.ids))  # segmentation reads no caption
+        score = "mIoU with the true layout"
+        add("segmentation", "Segmentations", score, plain, e.layouts, predictions, segmentation_pictures)
     titles = (
         ("pairs", "Pairs drawn from captions", "drawn layout"),
         ("synthesized", "Images drawn for layouts", "given layout"),
     )
     for field, title, layout in titles:
-        if (seen := getattr(side, field)) is None:
+        if (drawn := getattr(side, field)) is None:
             continue
 
-        def both(i: int, seen=seen, layout: str = layout):
-            e = seen.examples
+        def drawn_pictures(i: int, drawn=drawn, layout: str = layout):
+            e = drawn.examples
             return [
                 ("drawn image", show(e.images[i])),
                 (layout, colors(e.layouts[i])),
-                ("read in the image", colors(seen.labels[i])),
+                ("read in the image", colors(drawn.labels[i])),
             ]
 
         score = f"mIoU of the layout with what is seen in the image (reader: {shared.reader.name})"
-        gallery(field, title, score, seen.examples, seen.examples.layouts, seen.labels, both)
-    return tuple(found)
+        add(field, title, score, drawn.examples, drawn.examples.layouts, drawn.labels, drawn_pictures)
+    return tuple(entries)
 
 
 def class_rows(model: Side, real: Side, shared: Shared, palette) -> tuple[ClassRow, ...]:
-    """Numbers of every class, each of both sides: IoUs, how frequent it is, how well captions' wishes are shown."""
+    """The numbers of each class on both sides: IoUs, frequencies, recall and precision of the classes captions name."""
     sides = [_by_class(side, shared) for side in (model, real)]
-    names = [name for name in (sides[0] | sides[1])]
+    names = list(sides[0] | sides[1])
     missing = np.full(len(shared.names), np.nan)
     return tuple(
         ClassRow(
@@ -88,20 +90,21 @@ def class_rows(model: Side, real: Side, shared: Shared, palette) -> tuple[ClassR
 
 
 def _by_class(side: Side, shared: Shared) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    """The numbers of a side by name, float (K,) each; nan for a class without one."""
+    columns: dict[str, np.ndarray] = {}
     if side.segmented is not None:
-        found["segmentation IoU"] = class_ious(side.segmented.confusion.total)
+        columns["segmentation IoU"] = class_ious(side.segmented.confusion.total)
     for field, name in (("pairs", "pair IoU"), ("synthesized", "synthesis IoU")):
-        if (seen := getattr(side, field)) is not None:
-            found[name] = class_ious(agreement_sums(seen, shared).total)
+        if (examples := getattr(side, field)) is not None:
+            columns[name] = class_ious(agreement_sums(examples, shared).total)
     if side.pairs is None:
-        return found
+        return columns
     counts = areas(side.pairs.examples.layouts, len(shared.names))
-    found["share of pixels"] = counts.sum(0) / max(counts.sum(), 1)
-    found["share of layouts"] = (counts > 0).mean(0)
+    columns["share of pixels"] = counts.sum(0) / max(counts.sum(), 1)
+    columns["share of layouts"] = (counts > 0).mean(0)
     if shared.told and shared.reader.classes.any():
-        hits, extra, missed = asked_sums(side.pairs, shared).total[6:].reshape(-1, 3).T
+        hits, false_alarms, misses = asked_sums(side.pairs, shared).total[6:].reshape(-1, 3).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            found["caption recall"] = hits / (hits + missed)
-            found["caption precision"] = hits / (hits + extra)
-    return found
+            columns["caption recall"] = hits / (hits + misses)
+            columns["caption precision"] = hits / (hits + false_alarms)
+    return columns

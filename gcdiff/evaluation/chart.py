@@ -1,4 +1,4 @@
-"""Charts of measured numbers with their intervals, drawn with Pillow: panels side by side over one logarithmic axis."""
+"""Line charts with intervals, drawn with Pillow: panels side by side over one logarithmic x axis."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 BLACK, GRAY, PALE = (0, 0, 0), (110, 110, 110), (228, 228, 228)
-WIDE, TALL, LEFT, RIGHT, TOP, BOTTOM = 900, 700, 110, 30, 140, 100
-TWICE = 2  # everything is drawn at twice its size and brought down: smooth lines
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 700, 110, 30, 140, 100  # a panel and its margins, in pixels
+SUPERSAMPLING = 2  # charts are drawn this many times larger and reduced, for smooth lines
 
 
 class Series(NamedTuple):
     """Points (x, value, low, high), x > 0, of one name and colour.
 
-    mark: 'line' joins them and shows the intervals; 'square' and 'dot' show the values alone.
+    mark: 'line' joins the values and shows their intervals; 'square' and 'dot' show the values alone.
     """
 
     name: str
@@ -27,8 +27,8 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A plot: its title, its series, a dashed line at `level` called `meaning`, and whether its own axis is
-    logarithmic (values > 0 then)."""
+    """A plot: its title, its series, a dashed line at `level` labelled `meaning`, and whether its y axis is
+    logarithmic (all values > 0)."""
 
     title: str
     series: Sequence[Series]
@@ -37,66 +37,66 @@ class Panel(NamedTuple):
     log: bool = False
 
 
-def chart(panels: Sequence[Panel], across: str) -> Image.Image:
-    """Panels side by side over an axis called `across`; the names of the first panel's series stand above."""
-    canvas = Image.new("RGB", (len(panels) * WIDE, TALL), "white")
+def chart(panels: Sequence[Panel], x_label: str) -> Image.Image:
+    """Panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series."""
+    canvas = Image.new("RGB", (len(panels) * WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(26)
     x = LEFT
     for series in filter(lambda s: s.name, panels[0].series):
         pen.text((x, 24), series.name, fill=series.color, font=font)
         x += pen.textlength(series.name, font=font) + 60
     for i, panel in enumerate(panels):
-        _draw(pen, font, panel, i * WIDE, across)
-    return canvas.resize((canvas.width // TWICE, canvas.height // TWICE), Image.Resampling.LANCZOS)
+        _draw(pen, font, panel, i * WIDTH, x_label)
+    return canvas.resize((canvas.width // SUPERSAMPLING, canvas.height // SUPERSAMPLING), Image.Resampling.LANCZOS)
 
 
-def _draw(pen, font, panel: Panel, left: int, across: str) -> None:
-    places = sorted({point[0] for series in panel.series for point in series.points})
+def _draw(pen, font, panel: Panel, left: int, x_label: str) -> None:
+    positions = sorted({point[0] for series in panel.series for point in series.points})
     values = [v for s in panel.series for _, value, *ends in s.points for v in (value, *ends * (s.mark == "line"))]
     low, high = min(values + [panel.level]), max(values + [panel.level])
-    x0, x1, y0, y1 = left + LEFT, left + WIDE - RIGHT, TALL - BOTTOM, TOP
-    columns = _scale(places[0], places[-1], x0 + 40, x1 - 70, True)
-    rows = _scale(low, high, y0 - 25, y1 + 20, panel.log)
+    x0, x1, y0, y1 = left + LEFT, left + WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
+    to_x = _scale(positions[0], positions[-1], x0 + 40, x1 - 70, True)
+    to_y = _scale(low, high, y0 - 25, y1 + 20, panel.log)
     for tick in _ticks(low, high, panel.log):
-        pen.line([(x0, rows(tick)), (x1, rows(tick))], fill=PALE, width=2)
-        pen.text((x0 - 12, rows(tick)), f"{tick:g}", fill=BLACK, font=font, anchor="rm")
-    for place in places:
-        pen.line([(columns(place), y0), (columns(place), y0 + 8)], fill=BLACK, width=3)
-        pen.text((columns(place), y0 + 14), f"{place:g}", fill=BLACK, font=font, anchor="ma")
+        pen.line([(x0, to_y(tick)), (x1, to_y(tick))], fill=PALE, width=2)
+        pen.text((x0 - 12, to_y(tick)), f"{tick:g}", fill=BLACK, font=font, anchor="rm")
+    for position in positions:
+        pen.line([(to_x(position), y0), (to_x(position), y0 + 8)], fill=BLACK, width=3)
+        pen.text((to_x(position), y0 + 14), f"{position:g}", fill=BLACK, font=font, anchor="ma")
     pen.line([(x0, y1), (x0, y0), (x1, y0)], fill=BLACK, width=3)
-    pen.text(((x0 + x1) / 2, y0 + 52), across, fill=BLACK, font=font, anchor="ma")
+    pen.text(((x0 + x1) / 2, y0 + 52), x_label, fill=BLACK, font=font, anchor="ma")
     pen.text((x0, y1 - 44), panel.title, fill=BLACK, font=font)
     for x in range(x0, x1 - 12, 24):
-        pen.line([(x, rows(panel.level)), (x + 12, rows(panel.level))], fill=GRAY, width=3)
-    pen.text((x1, rows(panel.level) - 6), panel.meaning, fill=GRAY, font=font, anchor="rb")
+        pen.line([(x, to_y(panel.level)), (x + 12, to_y(panel.level))], fill=GRAY, width=3)
+    pen.text((x1, to_y(panel.level) - 6), panel.meaning, fill=GRAY, font=font, anchor="rb")
     lines = [series for series in panel.series if series.mark == "line"]
     for series in sorted(panel.series, key=lambda s: s.mark != "dot"):  # dots lie below everything
-        beside = 0
-        if series.mark == "line":  # a little beside each other, so that their intervals do not hide one another
-            beside = 10 * (lines.index(series) - (len(lines) - 1) / 2)
-            walk = [(columns(x) + beside, rows(value)) for x, value, *_ in series.points]
-            pen.line(walk, fill=series.color, width=5)
+        offset = 0
+        if series.mark == "line":  # shifted, so that their intervals do not hide one another
+            offset = 10 * (lines.index(series) - (len(lines) - 1) / 2)
+            polyline = [(to_x(x) + offset, to_y(value)) for x, value, *_ in series.points]
+            pen.line(polyline, fill=series.color, width=5)
         for x, value, *ends in series.points:
-            x, y = columns(x) + beside, rows(value)
+            x, y = to_x(x) + offset, to_y(value)
             if series.mark == "square":
                 pen.rectangle((x - 9, y - 9, x + 9, y + 9), outline=series.color, width=4)
                 continue
             if series.mark == "line":
-                pen.line([(x, rows(end)) for end in ends], fill=series.color, width=3)
+                pen.line([(x, to_y(end)) for end in ends], fill=series.color, width=3)
             pen.ellipse((x - 7, y - 7, x + 7, y + 7), fill=series.color)
 
 
 def _scale(low: float, high: float, start: float, stop: float, log: bool):
     """A function that maps low to start and high to stop."""
-    shape = np.log if log else float
-    span = max(shape(high) - shape(low), 1e-9)
-    return lambda value: start + (stop - start) * (shape(value) - shape(low)) / span
+    transform = np.log if log else float
+    span = max(transform(high) - transform(low), 1e-9)
+    return lambda value: start + (stop - start) * (transform(value) - transform(low)) / span
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
     """Round numbers between two ends."""
-    rounds = [n * 10.0**p for p in range(-6, 7) for n in (1, 2, 5)]
+    round_numbers = [n * 10.0**p for p in range(-6, 7) for n in (1, 2, 5)]
     if log:
-        return [n for n in rounds if low <= n <= high]
-    step = next(n for n in rounds if (high - low) / n <= 6)
+        return [n for n in round_numbers if low <= n <= high]
+    step = next(n for n in round_numbers if (high - low) / n <= 6)
     return [round(i * step, 9) for i in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]

@@ -1,9 +1,9 @@
-"""How much samples of one condition differ: the mean distance of two of them.
+"""Diversity: the mean distance between two samples drawn under one condition.
 
     diversity = mean over conditions of the mean over i < j of d(x_i, x_j)                                        (1)
 
 for S samples x_1..x_S of each condition (a caption, a layout, an image) and any distance of
-`gcdiff.evaluation.distances`. It is to be read beside that of real pairs, or of samples of different conditions: noise
+`gcdiff.evaluation.distances`. Compare it with the diversity of real pairs, or of samples of different conditions: noise
 is diverse too.
 """
 
@@ -16,33 +16,36 @@ from typing import Any
 import numpy as np
 
 from gcdiff.evaluation.distances import Distance, euclidean, iou_distance
-from gcdiff.evaluation.measure import Measure, Sums, ratio, summed
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums, ratio
 
 
 def diversity_sums(
     samples: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], distance: Distance = euclidean
 ) -> Sums:
-    """Of samples (C, S, ...), S of each of C conditions with their ids (C,). Raises ValueError for S below 2."""
+    """The summed mean distances of samples (C, S, ...), S for each of C conditions with ids (C,).
+
+    Raises ValueError for S below 2.
+    """
     size = samples.shape[1]
     if size < 2:
         raise ValueError(f"{size} sample of each condition, expected 2 or more")
-    above = np.triu_indices(size, 1)
-    means = [float(distance(some, some)[above].mean()) for some in samples]
+    pairs = np.triu_indices(size, 1)
+    means = [float(distance(group, group)[pairs].mean()) for group in samples]
     values = np.stack([means, np.ones(len(means))], -1)
-    return summed(ids, values, {"samples of a condition": size, **convention})
+    return grouped_sums(ids, values, {"samples of a condition": size, **convention})
 
 
 def layout_diversity_sums(layouts: np.ndarray, ids: np.ndarray, num_classes: int) -> Sums:
-    """The same of layouts int (C, S, H, W) with VOID, by 1 - mIoU of two layouts."""
-    told = {
+    """`diversity_sums` of layouts int (C, S, H, W) with VOID, with 1 - mIoU as the distance."""
+    convention = {
         "distance": "1 - mIoU over the classes of the two layouts",
         "resolution": f"{layouts.shape[2]}x{layouts.shape[3]}",
         "void": "pixels void in one of the two are left out",
     }
-    return diversity_sums(layouts, ids, told, partial(iou_distance, num_classes=num_classes))
+    return diversity_sums(layouts, ids, convention, partial(iou_distance, num_classes=num_classes))
 
 
 def diversity(sums: Sums) -> Measure:
-    """Equation (1); the examples that are counted are conditions."""
-    found = sums.measure(ratio, (0.0, np.inf))
-    return found._replace(counts={"conditions": sums.examples})
+    """Equation (1); its count is of conditions."""
+    mean = sums.measure(ratio, (0.0, np.inf))
+    return mean._replace(counts={"conditions": sums.examples})

@@ -1,12 +1,12 @@
-"""KID: the squared maximum mean discrepancy of features under a cubic kernel, without bias at any number of examples.
+"""KID: the unbiased squared maximum mean discrepancy of features under a cubic kernel.
 
     k(x, y) = (x . y / D + 1)^3                                                                                   (1)
     MMD^2 = mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j) - 2 mean over i, j of k(x_i, y_j)   (2)
 
-(Binkowski et al., Demystifying MMD GANs, 2018; Gretton et al. 2012.) All pairs are taken: the usual mean over random
-subsets of 1,000 estimates the same number, and spreads more. It may be negative where the two laws are equal. The
-standard error is that of the delete-a-group jackknife of each side, the variances added: pairs share examples, and
-cannot be counted as if they did not.
+(Binkowski et al., Demystifying MMD GANs, 2018; Gretton et al. 2012.) All pairs are used: the usual mean over random
+subsets of 1,000 estimates the same number with a larger variance. The estimate may be negative where the two
+distributions are equal. The standard error adds the variances of a delete-a-group jackknife on each side: pairs share
+examples, and do not count as independent.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gcdiff.evaluation.measure import (
     group_of,
     jackknife_variance,
     same_convention,
-    spread,
+    t_interval,
 )
 
 
 def kernel_distance(generated: Bank, reference: Bank) -> Measure:
-    """KID of equation (2) between features (N, D) and (M, D), with the interval of other examples on both sides.
+    """KID, equation (2), between features (N, D) and (M, D), with an interval over the examples of both sides.
 
     Raises ValueError where the two sides' conventions or numbers of features differ and for fewer than 2 examples.
     """
@@ -39,22 +39,22 @@ def kernel_distance(generated: Bank, reference: Bank) -> Measure:
         raise ValueError(f"{m} generated examples against {n}, expected 2 or more of both")
     xx, yy, xy = _sums(x, x), _sums(y, y), _sums(x, y)
     value = _within(xx, m) + _within(yy, n) - 2 * xy.sum() / (m * n)
-    parts = [_variance(value, *side) for side in ((xx, xy, x, yy, n), (yy, xy.T, y, xx, m))]
+    variances = [_variance(value, *side) for side in ((xx, xy, x, yy, n), (yy, xy.T, y, xx, m))]
     groups = min(len(x), len(y))
-    low, high = spread(value, sum(parts), groups)
+    low, high = t_interval(value, sum(variances), groups)
     convention = {**generated.convention, "kernel": "(x.y/D + 1)^3", "estimate": "unbiased, all pairs, unscaled"}
     convention["interval"] = f"{INTERVAL}, both sides"
     return Measure(float(value), low, high, {"generated": m, "reference": n}, convention)
 
 
 def _groups(ids: np.ndarray, features: np.ndarray) -> list[np.ndarray]:
-    """The features of each group that has examples."""
-    of, features = group_of(ids), np.asarray(features, np.float64).reshape(len(ids), -1)
-    return [features[of == g] for g in range(GROUPS) if (of == g).any()] or [features]
+    """The features (n, D) of each group that has examples."""
+    groups, features = group_of(ids), np.asarray(features, np.float64).reshape(len(ids), -1)
+    return [features[groups == g] for g in range(GROUPS) if (groups == g).any()] or [features]
 
 
 def _sums(a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
-    """The summed kernel of each group with each, (A, B); where they are the same groups, of no example with itself."""
+    """The kernel summed over the pairs of each two groups, (A, B), without pairs of an example with itself."""
     sums = np.zeros((len(a), len(b)))
     for i, one in enumerate(a):
         for j, other in enumerate(b):
@@ -64,17 +64,18 @@ def _sums(a: list[np.ndarray], b: list[np.ndarray]) -> np.ndarray:
 
 
 def _within(sums: np.ndarray, count: int) -> float:
+    """The mean kernel of two different examples of one side."""
     return sums.sum() / (count * (count - 1))
 
 
 def _variance(
     value: float, own: np.ndarray, cross: np.ndarray, groups: list[np.ndarray], others: np.ndarray, count: int
 ) -> float:
-    """The jackknife's variance of one side: its own sums, those with the other side, and the other side's own."""
+    """The jackknife variance for one side, from the sums within it, across both, and within the other side."""
     sizes = np.array([len(part) for part in groups])
-    left = sizes.sum() - sizes
-    if len(groups) < 2 or (left < 2).any():
+    remaining = sizes.sum() - sizes
+    if len(groups) < 2 or (remaining < 2).any():
         return float("nan")
-    kept = own.sum() - own.sum(0) - own.sum(1) + np.diagonal(own)
-    between = (cross.sum() - cross.sum(axis=1)) / (left * count)
-    return jackknife_variance(value, kept / (left * (left - 1)) + _within(others, count) - 2 * between, sizes)
+    rest = own.sum() - own.sum(0) - own.sum(1) + np.diagonal(own)
+    between = (cross.sum() - cross.sum(axis=1)) / (remaining * count)
+    return jackknife_variance(value, rest / (remaining * (remaining - 1)) + _within(others, count) - 2 * between, sizes)

@@ -1,9 +1,9 @@
-"""Layouts alone: how much of each class there is, and the Fréchet distance of class areas (FSD).
+"""Class frequencies of layouts, and the Fréchet distance of their class areas (FSD).
 
 FSD is the squared Fréchet distance (`gcdiff.evaluation.moments`, equation 1) of per-image vectors of class areas (Bau
 et al., Seeing What a GAN Cannot Generate, 2019; Park et al. 2023). In pixels, as there, it grows with the square of the
-number of pixels: numbers of two resolutions cannot be compared. In shares they can; both are of layouts alone, and see
-no place and no shape.
+number of pixels, so that two resolutions cannot be compared; in shares they can. Neither depends on where a class is,
+or in what shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, ratio, summed
+from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums, ratio
 from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.semantic import areas
 
@@ -21,48 +21,48 @@ UNITS = {"pixels": "pixels", "shares": "shares of the labelled pixels"}
 
 
 def area_moments(layouts: np.ndarray, ids: np.ndarray, num_classes: int, unit: str = "pixels") -> GroupedMoments:
-    """The moments of the classes' areas in layouts int (N, H, W) with VOID, which has none.
+    """The moments of the class areas (K,) of layouts int (N, H, W) with VOID, which has no area.
 
-    `unit` is 'pixels', or 'shares' of an image's labelled pixels (0 where there are none).
+    `unit` is 'pixels', or 'shares' of an image's labelled pixels (0 where it has none). Raises ValueError for another.
     """
     if unit not in UNITS:
         raise ValueError(f"unit is {unit!r}, expected {' or '.join(UNITS)}")
     counts = areas(layouts, num_classes).astype(np.float64)
     if unit == "shares":
         counts /= np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    told = {"features": "class areas", "area": UNITS[unit], "void": "has no area"}
+    convention = {"features": "class areas", "area": UNITS[unit], "void": "has no area"}
     if unit == "pixels":
-        told["resolution"] = f"{layouts.shape[1]}x{layouts.shape[2]}"
-    return grouped_moments(ids, counts, told)
+        convention["resolution"] = f"{layouts.shape[1]}x{layouts.shape[2]}"
+    return grouped_moments(ids, counts, convention)
 
 
 def fsd(generated: GroupedMoments, reference: GroupedMoments) -> Measure:
-    """The squared Fréchet distance of `area_moments`."""
+    """FSD: the squared Fréchet distance between two `area_moments`."""
     return frechet(generated, reference)
 
 
 class Frequency(NamedTuple):
-    """pixels: a class's share of all labelled pixels; images: the share of images in which it is, with any pixel."""
+    """pixels: a class's share of all labelled pixels. images: the share of images with at least one pixel of it."""
 
     pixels: Measure
     images: Measure
 
 
 def frequency_sums(layouts: np.ndarray, ids: np.ndarray, num_classes: int) -> Sums:
-    """Pixels and images of each class, summed over layouts int (N, H, W) with VOID."""
+    """The numbers of pixels and of images of each class, summed over layouts int (N, H, W) with VOID."""
     counts = areas(layouts, num_classes)
     values = np.concatenate([counts, counts > 0, np.ones((len(counts), 1), int)], axis=1)
-    return summed(ids, values, {"resolution": f"{layouts.shape[1]}x{layouts.shape[2]}", "void": "left out"})
+    return grouped_sums(ids, values, {"resolution": f"{layouts.shape[1]}x{layouts.shape[2]}", "void": "left out"})
 
 
 def frequencies(sums: Sums, names: Sequence[str]) -> dict[str, Frequency]:
-    """How frequent each class is."""
+    """The frequency of each class, from `frequency_sums`."""
     k = len(names)
 
-    def of(place: int) -> Measure:
+    def measure(column: int) -> Measure:
         def share(total: np.ndarray) -> float:
-            return ratio(np.array([total[place], total[:k].sum() if place < k else total[-1]]))
+            return ratio(np.array([total[column], total[:k].sum() if column < k else total[-1]]))
 
         return sums.measure(share, SHARE)
 
-    return {name: Frequency(of(i), of(k + i)) for i, name in enumerate(names)}
+    return {name: Frequency(measure(i), measure(k + i)) for i, name in enumerate(names)}

@@ -1,17 +1,20 @@
-"""Precision and recall, density and coverage, of generated features beside real ones, by nearest neighbours.
+"""Precision, recall, density and coverage of generated features against real ones, by nearest neighbours.
 
-B(x) is the ball around x that reaches its k-th nearest other example of its own side. Of generated y and real x,
+B(x) is the ball around x whose radius is the distance to its k-th nearest other example of the same side. For generated
+y and real x,
 
     precision   the share of y in some B(x)             recall      the share of x in some B(y)                   (1)
     density     the mean over y of the number of B(x) around it, over k                                           (2)
     coverage    the share of x whose B(x) holds some y                                                            (3)
 
-(1) is of Kynkäänniemi et al. 2019, k = 3 there; (2) and (3) are of Naeem et al. 2020, which stray examples, with balls
-that are large, change less: 1 and 1 - 2^-k, about, for equal laws and numbers. All depend on both numbers of examples.
+(1) is by Kynkäänniemi et al. 2019, with k = 3; (2) and (3) are by Naeem et al. 2020, and are less sensitive to
+outliers, whose balls are large. For equal distributions and numbers of examples they are about 1 and 1 - 2^-k. All four
+depend on both numbers of examples.
 
-Intervals are over the examples that are counted, with the balls held: Wilson's of shares, the jackknife's of density.
-They do not know of the other side's chance, which moves all that lie in one large ball together: where the two sides
-overlap little, so that a few balls decide, precision and recall move several times as much as their intervals say.
+Intervals are over the examples that are counted, with the balls fixed: Wilson's for shares, the jackknife's for
+density. They ignore the sampling of the other side, which affects all examples in one large ball together: where the
+two sides overlap little, so that a few balls decide, precision and recall vary several times as much as their intervals
+say.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ from typing import NamedTuple
 import numpy as np
 
 from gcdiff.evaluation.bank import Bank
-from gcdiff.evaluation.distances import blocks, euclidean, smallest
-from gcdiff.evaluation.measure import EVERYWHERE, Measure, ratio, same_convention, share, summed
+from gcdiff.evaluation.distances import blocks, euclidean, k_smallest
+from gcdiff.evaluation.measure import EVERYWHERE, Measure, grouped_sums, ratio, same_convention, share
 
 
 class Manifold(NamedTuple):
-    """Equations (1) to (3), with their intervals."""
+    """The four numbers of equations (1) to (3), with intervals."""
 
     precision: Measure
     recall: Measure
@@ -35,30 +38,32 @@ class Manifold(NamedTuple):
 
 
 def manifold(generated: Bank, reference: Bank, k: int = 3) -> Manifold:
-    """Of features (N, D) and (M, D). Raises ValueError where the two sides' conventions differ and unless both have
-    more than k examples."""
+    """The metrics of generated features (N, D) against real ones (M, D), with the k-th nearest neighbour.
+
+    Raises ValueError where the two sides' conventions differ and unless both have more than k examples.
+    """
     same_convention(generated.convention, reference.convention)
     ids, fake = generated.rows()
     real = reference.values
     if not 1 <= k < min(len(fake), len(real)):
         raise ValueError(f"k is {k} for {len(fake)} and {len(real)} examples, expected at least 1 and fewer than both")
-    around = smallest(fake, fake, k + 1)[:, k]
-    around_real = smallest(real, real, k + 1)[:, k]
-    holding = np.zeros(len(fake), int)  # the real balls around each generated example
-    held, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    radius = k_smallest(fake, fake, k + 1)[:, k]  # the nearest is the example itself
+    real_radius = k_smallest(real, real, k + 1)[:, k]
+    real_balls = np.zeros(len(fake), int)  # how many real balls hold each generated example
+    recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for rows in blocks(fake):
         for columns in blocks(real):
-            away = euclidean(fake[rows], real[columns])
-            holding[rows] += (away <= around_real[columns]).sum(axis=1)
-            covered[columns] |= (away <= around_real[columns]).any(axis=0)
-            held[columns] |= (away <= around[rows, None]).any(axis=0)
+            distances = euclidean(fake[rows], real[columns])
+            real_balls[rows] += (distances <= real_radius[columns]).sum(axis=1)
+            covered[columns] |= (distances <= real_radius[columns]).any(axis=0)
+            recalled[columns] |= (distances <= radius[rows, None]).any(axis=0)
     counts = {"generated": len(fake), "reference": len(real)}
     convention = {**generated.convention, "distance": "Euclidean", "k": k}
 
-    density = summed(ids, np.stack([holding / k, np.ones(len(fake))], -1), convention)
+    density = grouped_sums(ids, np.stack([real_balls / k, np.ones(len(fake))], -1), convention)
     return Manifold(
-        share(holding > 0, counts, convention),
-        share(held, counts, convention),
+        share(real_balls > 0, counts, convention),
+        share(recalled, counts, convention),
         density.measure(ratio, (0.0, EVERYWHERE[1]))._replace(counts=counts),
         share(covered, counts, convention),
     )

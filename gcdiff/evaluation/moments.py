@@ -1,13 +1,13 @@
-"""The Fréchet distance of features from their streaming moments.
+"""The Fréchet distance between two sets of features, from moments that are collected in one pass.
 
 With means m, m' and covariances C, C' of the features of two sets
 
     d^2 = |m - m'|^2 + tr(C + C' - 2 (C^1/2 C' C^1/2)^1/2)                                                        (1)
 
-(Dowson and Landau 1982; of a network's features, Heusel et al. 2017). The last trace is the sum of the roots of the
-eigenvalues of a symmetric matrix: real whatever the rank, and never the root of a matrix that has none.
+(Dowson and Landau 1982; for features of a network, Heusel et al. 2017). The last trace is computed as the sum of the
+square roots of the eigenvalues of a symmetric matrix, which are real at any rank.
 
-Moments of two shares are joined exactly up to rounding (Chan, Golub and LeVeque 1983), with n = n_1 + n_2:
+The moments of two shares are joined exactly up to rounding (Chan, Golub and LeVeque 1983), with n = n_1 + n_2:
 
     m = m_1 + (n_2 / n) (m_2 - m_1)          S = S_1 + S_2 + (n_1 n_2 / n) (m_2 - m_1)(m_2 - m_1)^T               (2)
 """
@@ -19,11 +19,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import GROUPS, INTERVAL, Measure, checked_ids, group_of, interval, same_convention
+from gcdiff.evaluation.measure import (
+    GROUPS,
+    INTERVAL,
+    Measure,
+    checked_ids,
+    group_of,
+    jackknife_interval,
+    same_convention,
+)
 
 
 class Moments(NamedTuple):
-    """count examples with mean float64 (D,) and scatter, the summed squares about the mean, float64 (D, D)."""
+    """The number of examples, their mean m float64 (D,), and their scatter, sum (x - m)(x - m)^T, float64 (D, D)."""
 
     count: int
     mean: np.ndarray
@@ -37,7 +45,7 @@ class Moments(NamedTuple):
         return Moments(count, self.mean + gap * (other.count / count), self.scatter + other.scatter + between)
 
     def __sub__(self, part: Moments) -> Moments:
-        """The moments without a part that is in them; at least 1 example must be left."""
+        """The moments without those of a subset; at least 1 example must remain."""
         count = self.count - part.count
         mean = self.mean + (self.mean - part.mean) * (part.count / count)
         gap = part.mean - mean
@@ -46,12 +54,12 @@ class Moments(NamedTuple):
 
     @property
     def covariance(self) -> np.ndarray:
-        """With one over count - 1. Two examples or more."""
+        """The unbiased covariance (D, D), scatter / (count - 1), of at least 2 examples."""
         return self.scatter / (self.count - 1)
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Those of features (N, D)."""
+    """The moments of features (N, D)."""
     x = np.asarray(features, np.float64)
     if not len(x):
         return Moments(0, np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2))
@@ -62,7 +70,7 @@ def moments(features: np.ndarray) -> Moments:
 class GroupedMoments(NamedTuple):
     """The moments of each of GROUPS groups of examples, for an interval: GROUPS D^2 numbers, 0.7 GB for D = 2048.
 
-    `+` is that of disjoint shares; it raises ValueError where their conventions or numbers of features differ.
+    `+` joins disjoint shares; it raises ValueError where their conventions or numbers of features differ.
     """
 
     groups: tuple[Moments, ...]
@@ -86,8 +94,10 @@ class GroupedMoments(NamedTuple):
 
 
 def grouped_moments(ids: np.ndarray, features: np.ndarray, convention: Mapping[str, Any]) -> GroupedMoments:
-    """Those of features (N, D) of examples with these ids. Raises ValueError for features that are not finite or no
-    matrix."""
+    """The grouped moments of features (N, D) of examples with ids int (N,).
+
+    Raises ValueError for features that are not finite or not a matrix, and for ids that repeat or are not N.
+    """
     ids, features = checked_ids(ids, len(features)), np.asarray(features, np.float64)
     if features.ndim != 2 or not np.isfinite(features).all():
         raise ValueError(f"features have shape {features.shape}, expected finite numbers (N, D)")
@@ -96,7 +106,7 @@ def grouped_moments(ids: np.ndarray, features: np.ndarray, convention: Mapping[s
 
 
 def symmetric_root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric root of a symmetric matrix without negative eigenvalues but by rounding."""
+    """The symmetric square root of a positive semidefinite matrix; eigenvalues below 0 by rounding count as 0."""
     values, vectors = np.linalg.eigh(matrix)
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
 
@@ -109,9 +119,9 @@ def frechet_distance(gap: np.ndarray, cov: np.ndarray, root: np.ndarray) -> floa
 
 
 def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: bool = False) -> Measure:
-    """d^2 of generated from reference examples; the interval is that of other generated ones, the reference held.
+    """d^2 of equation (1) between generated and reference examples; the interval is over the generated ones alone.
 
-    `standardised` divides each feature by its standard deviation in the reference, for features of several units.
+    `standardised` divides each feature by its standard deviation in the reference, for features in different units.
     Raises ValueError where the two sides' conventions differ, for fewer than 2 examples of either, and for a feature
     that does not vary in the reference where it is standardised.
     """
@@ -119,23 +129,23 @@ def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: 
         {**generated.convention, "number of features": generated.features},
         {**reference.convention, "number of features": reference.features},
     )
-    whole, real = generated.total, reference.total
-    if min(whole.count, real.count) < 2:
-        raise ValueError(f"{whole.count} generated examples against {real.count}, expected 2 or more of both")
+    fake, real = generated.total, reference.total
+    if min(fake.count, real.count) < 2:
+        raise ValueError(f"{fake.count} generated examples against {real.count}, expected 2 or more of both")
     scale = np.sqrt(np.diagonal(real.covariance)) if standardised else np.ones(len(real.mean))
     if (scale == 0).any():
         raise ValueError(f"feature {int(np.argmin(scale))} of {real.count} reference examples does not vary")
-    both = np.outer(scale, scale)
-    root = symmetric_root(real.covariance / both)
+    scales = np.outer(scale, scale)
+    root = symmetric_root(real.covariance / scales)
 
-    def distance(some: Moments) -> float:
-        return max(frechet_distance((some.mean - real.mean) / scale, some.covariance / both, root), 0.0)
+    def distance(m: Moments) -> float:
+        return max(frechet_distance((m.mean - real.mean) / scale, m.covariance / scales, root), 0.0)
 
-    value, parts = distance(whole), [part for part in generated.groups if part.count]
-    left = [whole - part for part in parts] if len(parts) > 1 else []
-    without = np.array([distance(some) for some in left]) if all(some.count > 1 for some in left) else np.zeros(0)
-    low, high = interval(value, without, np.array([part.count for part in parts]), (0.0, np.inf))
+    value, groups = distance(fake), [group for group in generated.groups if group.count]
+    remainders = [fake - group for group in groups] if len(groups) > 1 else []
+    without = np.array([distance(m) for m in remainders]) if all(m.count > 1 for m in remainders) else np.zeros(0)
+    low, high = jackknife_interval(value, without, np.array([group.count for group in groups]), (0.0, np.inf))
     units = "the reference's standard deviations" if standardised else "the features' own"
     convention = {**generated.convention, "distance": "squared Fréchet, no correction for numbers", "units": units}
     convention["interval"] = f"{INTERVAL}, the reference held"
-    return Measure(value, low, high, {"generated": whole.count, "reference": real.count}, convention)
+    return Measure(value, low, high, {"generated": fake.count, "reference": real.count}, convention)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcdiff.evaluation import agreement
-from gcdiff.evaluation.bank import Bank, banked, standardised
+from gcdiff.evaluation.bank import Bank, make_bank, standardised
 from gcdiff.evaluation.calibration import calibration
 from gcdiff.evaluation.clip_score import clip_score, clip_sums
 from gcdiff.evaluation.distances import disagreement, euclidean
@@ -67,7 +67,7 @@ Numbers = Mapping[str, Measure]
 
 def featured(values: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], standardised: bool) -> Featured:
     """Features (N, D) of examples with ids."""
-    return Featured(grouped_moments(ids, values, convention), banked(ids, values, convention), standardised)
+    return Featured(grouped_moments(ids, values, convention), make_bank(ids, values, convention), standardised)
 
 
 def segmentation(side: Side, shared: Shared) -> Numbers:
@@ -166,9 +166,9 @@ def memorisation(side: Side, shared: Shared) -> Numbers:
 def _bank(examples: Examples, side: str) -> Bank:
     if side == "layouts":
         told = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
-        return banked(examples.ids, examples.layouts, told)
+        return make_bank(examples.ids, examples.layouts, told)
     pixels = PixelFeatures()
-    return banked(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
+    return make_bank(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
 
 
 def clip(side: Side, shared: Shared) -> Numbers:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gcdiff.evaluation.features import RESIZE, checked, matrix, normalised, resized
+from gcdiff.evaluation.features import RESIZE, check_images, feature_matrix, normalised, resized
 from gcdiff.types import VOID
 from gcdiff.weights.fields import Fields
 from gcdiff.weights.huggingface import find, read_json
@@ -65,7 +65,7 @@ class TorchFeatures:
 
     def __call__(self, images: np.ndarray, layouts: np.ndarray | None = None) -> np.ndarray:
         parts = []
-        for i in range(0, len(checked(images)), BATCH):
+        for i in range(0, len(check_images(images)), BATCH):
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             try:
                 with self._torch.no_grad():
@@ -74,7 +74,7 @@ class TorchFeatures:
                 raise ValueError(f"{self.path}: it does not take images of {self.size}: {_line(fault)}") from None
             if not isinstance(found, self._torch.Tensor):
                 raise ValueError(f"{self.path}: it returns a {type(found).__name__}, expected one tensor")
-            parts.append(matrix(found.float().numpy(), len(batch), str(self.path)))
+            parts.append(feature_matrix(found.float().numpy(), len(batch), str(self.path)))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
@@ -107,7 +107,7 @@ class TransformersSegmenter:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (N, H, W, 3) -> labels int32 (N, H, W) with VOID where it sees none of the classes."""
-        found = np.empty(checked(images).shape[:3], np.int32)
+        found = np.empty(check_images(images).shape[:3], np.int32)
         for i in range(0, len(images), BATCH):
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             with self._torch.no_grad():

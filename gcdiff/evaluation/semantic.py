@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, ratio, summed
+from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums, ratio
 from gcdiff.types import VOID
 
 
@@ -77,7 +77,7 @@ def semantic_sums(
         "min_area": f"{min_area} pixels",
         "void": "no class, on neither side",
     }
-    return summed(ids, values, convention)
+    return grouped_sums(ids, values, convention)
 
 
 def semantic_scores(sums: Sums) -> Retrieval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gcdiff.evaluation.chart import WIDE, Panel, Series, chart
+from gcdiff.evaluation.chart import WIDTH, Panel, Series, chart
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -45,4 +45,4 @@ def test_panels_stand_side_by_side():
     point = [(1, 1.0, 1.0, 1.0)]
     panels = [Panel("", [Series("", RED, point)], 1.0, ""), Panel("", [Series("", BLUE, point)], 1.0, "")]
     picture = chart(panels, "x")
-    assert where(picture, BLUE)[1] - where(picture, RED)[1] == pytest.approx(WIDE / 2)
+    assert where(picture, BLUE)[1] - where(picture, RED)[1] == pytest.approx(WIDTH / 2)

@@ -13,7 +13,7 @@ from gcdiff.data.builders.camvid import CamVid
 from gcdiff.data.captions import nouns_of
 from gcdiff.evaluation import numbers
 from gcdiff.evaluation.agreement import NamedSegmenter
-from gcdiff.evaluation.cases import chosen
+from gcdiff.evaluation.cases import select_cases
 from gcdiff.evaluation.evaluator import ASKS, evaluate
 from gcdiff.evaluation.metrics import METRICS, SETS, named
 from gcdiff.evaluation.readers import plain_reader
@@ -152,7 +152,7 @@ def test_names_and_sets_are_metrics_in_their_order():
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 40])
 def test_cases_are_the_best_the_middle_and_the_worst_and_none_twice(count):
     scores = np.random.default_rng(count).permutation(np.arange(count) / max(count, 1))
-    found = chosen([*scores, np.nan], 2)
+    found = select_cases([*scores, np.nan], 2)
     of = {kind: [scores[i] for k, i in found if k == kind] for kind in ("best", "median", "worst")}
     assert max(Counter(i for _, i in found).values(), default=1) == 1 and len(found) == min(count, 6)
     order = sorted(scores)

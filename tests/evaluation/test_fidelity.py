@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from gcdiff.evaluation.bank import banked
+from gcdiff.evaluation.bank import make_bank
 from gcdiff.evaluation.kernel import kernel_distance
 from gcdiff.evaluation.manifold import manifold
 from gcdiff.evaluation.moments import frechet, frechet_distance, grouped_moments, moments
@@ -26,7 +26,7 @@ def distance(x, y, **options):
 
 
 def bank(x, first=0):
-    return banked(first + np.arange(len(x)), x, {})
+    return make_bank(first + np.arange(len(x)), x, {})
 
 
 def exactly(mean, covariance, n=64):

@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from gcdiff.evaluation.bank import banked, standardised
-from gcdiff.evaluation.measure import GROUPS, group_of, jackknife_variance, ratio, share, summed, wilson
+from gcdiff.evaluation.bank import make_bank, standardised
+from gcdiff.evaluation.measure import GROUPS, group_of, grouped_sums, jackknife_variance, ratio, share, wilson
 
 RNG = np.random.default_rng(0)
 
 
 def rate(ids, hits):
-    return summed(ids, np.stack([hits, np.ones(len(hits), int)], -1), {}).measure(ratio)
+    return grouped_sums(ids, np.stack([hits, np.ones(len(hits), int)], -1), {}).measure(ratio)
 
 
 def test_shares_add_up_to_the_whole_bit_for_bit():
     ids, values = RNG.permutation(300), RNG.integers(0, 1000, (300, 4, 2))
-    whole = summed(ids, values, {"a": 1})
-    shares = [summed(ids[i::3], values[i::3], {"a": 1}) for i in (2, 0, 1)]
+    whole = grouped_sums(ids, values, {"a": 1})
+    shares = [grouped_sums(ids[i::3], values[i::3], {"a": 1}) for i in (2, 0, 1)]
     merged = shares[0] + shares[1] + shares[2]
     for found, wanted in zip(merged, whole, strict=True):
         np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(whole.total, values.sum(0))
     assert merged.measure(lambda t: t[0, 0] / t[1, 1]) == whole.measure(lambda t: t[0, 0] / t[1, 1])
     with pytest.raises(ValueError, match="a is 1 on one side and 2 on the other"):
-        _ = whole + summed(ids + 300, values, {"a": 2})
+        _ = whole + grouped_sums(ids + 300, values, {"a": 2})
 
 
 def test_the_jackknife_of_a_mean_is_its_variance():
@@ -43,7 +43,7 @@ def test_intervals_cover_as_promised(examples):
     covered = []
     for i in range(400):
         pairs = np.random.default_rng(i).gamma(4.0, 1.0, (examples, 2))
-        found = summed(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
+        found = grouped_sums(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
         covered.append(found.low < 1 < found.high)
     assert 0.92 <= np.mean(covered) <= 0.98
 
@@ -87,8 +87,8 @@ def test_few_examples_and_none():
 
 def test_a_bank_keeps_the_same_sample_for_any_shares():
     ids, values = RNG.permutation(500), RNG.normal(size=(500, 3)).astype(np.float32)
-    whole = banked(ids, values, {}, limit=40)
-    merged = [banked(ids[i:j], values[i:j], {}, limit=40) for i, j in ((300, 500), (0, 7), (7, 300))]
+    whole = make_bank(ids, values, {}, limit=40)
+    merged = [make_bank(ids[i:j], values[i:j], {}, limit=40) for i, j in ((300, 500), (0, 7), (7, 300))]
     some = merged[0] + merged[1] + merged[2]
     np.testing.assert_array_equal(some.ids, whole.ids)
     np.testing.assert_array_equal(some.values, whole.values)
@@ -97,7 +97,7 @@ def test_a_bank_keeps_the_same_sample_for_any_shares():
     assert (np.diff(some.ids) > 0).all()
     for i, row in zip(some.ids, some.values, strict=True):
         np.testing.assert_array_equal(values[ids == i][0], row)
-    full = banked(ids, values, {})
+    full = make_bank(ids, values, {})
     np.testing.assert_array_equal(full.values, values[np.argsort(ids)])
     with pytest.raises(ValueError, match="500 of 1000 ids repeat"):
         _ = (full + full).rows()
@@ -106,10 +106,10 @@ def test_a_bank_keeps_the_same_sample_for_any_shares():
 
 
 def test_units_of_a_reference():
-    real = banked(np.arange(50), RNG.normal(3, [1, 10], (50, 2)), {})
+    real = make_bank(np.arange(50), RNG.normal(3, [1, 10], (50, 2)), {})
     np.testing.assert_allclose(standardised(real, real).values.std(axis=0, ddof=1), 1)
-    still = banked(np.arange(5), np.ones((5, 2)), {})
+    still = make_bank(np.arange(5), np.ones((5, 2)), {})
     with pytest.raises(ValueError, match="feature 0 of 5 reference examples does not vary"):
         standardised(real, still)
     with pytest.raises(ValueError, match="features of example 7 are not finite"):
-        banked(np.array([6, 7]), np.array([[1.0], [np.nan]]), {})
+        make_bank(np.array([6, 7]), np.array([[1.0], [np.nan]]), {})

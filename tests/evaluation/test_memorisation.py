@@ -9,15 +9,15 @@ import pytest
 from scipy.stats import binom
 
 from gcdiff.evaluation import distances
-from gcdiff.evaluation.bank import banked
+from gcdiff.evaluation.bank import make_bank
 from gcdiff.evaluation.distances import (
     Nearest,
     disagreement,
     euclidean,
     iou_distance,
+    k_smallest,
     nearest,
     root_mean_square,
-    smallest,
 )
 from gcdiff.evaluation.diversity import diversity, diversity_sums, layout_diversity_sums
 from gcdiff.evaluation.memorisation import Neighbours, audit, distance_ratio, median, neighbours, p_values
@@ -27,7 +27,7 @@ RNG = np.random.default_rng(0)
 
 
 def bank(x):
-    return banked(np.arange(len(x)), x, {"extractor": "toy"})
+    return make_bank(np.arange(len(x)), x, {"extractor": "toy"})
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_nearest_neighbours_against_brute_force(small_blocks):
     found = nearest(x, y, ids)
     np.testing.assert_allclose(found.distances, away.min(1), rtol=1e-9)
     np.testing.assert_array_equal(found.ids, ids[away.argmin(1)])
-    np.testing.assert_allclose(smallest(x, y, 3), np.sort(away, 1)[:, :3], rtol=1e-9)
+    np.testing.assert_allclose(k_smallest(x, y, 3), np.sort(away, 1)[:, :3], rtol=1e-9)
     parts = nearest(x, y[:20], ids[:20]) + nearest(x, y[20:], ids[20:])
     np.testing.assert_array_equal(parts.ids, found.ids)
     own = nearest(y, y, ids, own=ids)
@@ -211,4 +211,4 @@ def test_bad_input():
     with pytest.raises(ValueError, match="level is 0.01 for 20 held-out examples, expected 1 / 21 or more"):
         audit(bank(x), bank(x), bank(x + 1))
     with pytest.raises(ValueError, match="extractor is 'toy' on one side and None on the other"):
-        audit(bank(x), banked(np.arange(20), x, {}), bank(x))
+        audit(bank(x), make_bank(np.arange(20), x, {}), bank(x))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.outcomes import check_captions, f1, others, precision, recall
+from gcdiff.evaluation.precision_recall import check_captions, derangement, f1, precision, recall
 from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.cells.appearance import LABELS, STAINS
 from gcdiff.worlds.cells.attributes import image_attributes, layout_attributes, read_twice
@@ -83,7 +83,7 @@ def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> li
 def _scores(
     shown: Sequence[ParsedCaption | Attributes], wanted: Sequence[ParsedCaption], names: Sequence[str], seed: int
 ) -> CaptionScores:
-    strange = [wanted[i] for i in others(len(wanted), seed)]
+    strange = [wanted[i] for i in derangement(len(wanted), seed)]
     own, other = ({name: _outcomes(name, shown, captions) for name in names} for captions in (wanted, strange))
     nothing = np.zeros((0, 3), int)
     scores = {n: _attribute(_stated(own.get(n, nothing)), _stated(other.get(n, nothing)), seed) for n in FACTS}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.outcomes import check_captions, f1, others, outcomes, precision, recall
+from gcdiff.evaluation.precision_recall import check_captions, derangement, detection_counts, f1, precision, recall
 from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.faces.appearance import ATTRIBUTES, IMAGE_ONLY, LABELS, RARE
 from gcdiff.worlds.faces.captions import attribute_vector, parse_caption
@@ -56,17 +56,17 @@ def scores_of(shown: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0)
     """`caption_scores` of the attributes bool (N, 13) that the oracle has read in N images."""
     check_captions(len(shown), len(captions))
     wanted = np.stack([attribute_vector(parse_caption(caption)) for caption in captions])
-    all_of_them = outcomes(wanted, shown)
+    all_of_them = detection_counts(wanted, shown)
     return CaptionScores(
         score(all_of_them, precision, shuffle_seed),
         score(all_of_them, recall, shuffle_seed),
         score(all_of_them, f1, shuffle_seed),
-        score(outcomes(wanted[others(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
-        score(outcomes(wanted[:, _ONLY], shown[:, _ONLY]), f1, shuffle_seed),
-        score(outcomes(wanted[:, ~_ONLY], shown[:, ~_ONLY]), f1, shuffle_seed),
-        score(outcomes(wanted[:, _RARE], shown[:, _RARE]), recall, shuffle_seed),
+        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
+        score(detection_counts(wanted[:, _ONLY], shown[:, _ONLY]), f1, shuffle_seed),
+        score(detection_counts(wanted[:, ~_ONLY], shown[:, ~_ONLY]), f1, shuffle_seed),
+        score(detection_counts(wanted[:, _RARE], shown[:, _RARE]), recall, shuffle_seed),
         {
-            name: score(outcomes(wanted[:, [i]], shown[:, [i]]), f1, shuffle_seed)
+            name: score(detection_counts(wanted[:, [i]], shown[:, [i]]), f1, shuffle_seed)
             for i, name in enumerate(ATTRIBUTES)
             if wanted[:, i].any()
         },

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.outcomes import check_captions, f1, others, outcomes, recall
+from gcdiff.evaluation.precision_recall import check_captions, derangement, detection_counts, f1, recall
 from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.oracles import label_agreement
 from gcdiff.worlds.streets.appearance import LABELS, OPTIONAL, WEATHERS
@@ -65,11 +65,11 @@ def scores_of(reading: Reading, captions: Sequence[str], shuffle_seed: int = 0) 
     wanted = np.array([[name in caption.classes for name in OPTIONAL] for caption in parsed])
     shown = np.array([[_shows(labels, name) for name in OPTIONAL] for labels in reading.labels])
     return CaptionScores(
-        score(outcomes(wanted, shown), f1, shuffle_seed),
-        score(outcomes(wanted[others(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
+        score(detection_counts(wanted, shown), f1, shuffle_seed),
+        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
         score(_car_color_outcomes(parsed, reading), _rate, shuffle_seed),
         score(_weather_outcomes(parsed, reading), _rate, shuffle_seed),
-        score(outcomes(wanted, shown), recall, shuffle_seed),
+        score(detection_counts(wanted, shown), recall, shuffle_seed),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gcdiff.evaluation.outcomes import others
+from gcdiff.evaluation.precision_recall import derangement
 from gcdiff.worlds.streets.appearance import SURFACE_ID, render
 from gcdiff.worlds.streets.data import Streets
 from gcdiff.worlds.streets.scores import agreement, caption_scores
@@ -64,7 +64,7 @@ def test_agreement_of_pairs_and_of_strangers(streets, images):
 
 def test_shuffling_gives_every_scene_another_ones_caption():
     for num in (2, 3, 64):
-        drawn = others(num, seed=num)
+        drawn = derangement(num, seed=num)
         assert sorted(drawn) == list(range(num)) and (drawn != np.arange(num)).all()
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gcdiff.evaluation.outcomes import others
+from gcdiff.evaluation.precision_recall import derangement
 from gcdiff.worlds.cells import scores as cells
 from gcdiff.worlds.faces import scores as faces
 from gcdiff.worlds.streets import scores as streets
@@ -22,7 +22,7 @@ READINGS = {
 @pytest.mark.parametrize("num", [0, 1])
 def test_one_alone_has_no_other(num):
     with pytest.raises(ValueError, match=f"{num} captions, expected 2 or more"):
-        others(num, 0)
+        derangement(num, 0)
 
 
 @pytest.mark.parametrize("world", READINGS, ids=lambda world: world.__name__)
