@@ -26,6 +26,7 @@ from gcdiff.factory.captions import Balanced, pool, rare_weights
 from gcdiff.factory.finish import finish, table
 from gcdiff.factory.judge import Audit, Judge, Judged
 from gcdiff.factory.panoptic import panoptic_png, segment_ids, segments
+from gcdiff.jobs.folder import opened
 from gcdiff.training.export import save_export
 from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair
 
@@ -123,7 +124,7 @@ def test_what_is_stopped_goes_on_to_the_same_files(made, run, tmp_path, monkeypa
     (killed / "examples.jsonl").write_text("".join(lines[:4]) + lines[4][:20])
     for name in ("report.json", "panoptic.json", f"layouts/{rows(made)[-1]['number']:06d}.png"):
         (killed / name).unlink()
-    (killed / places.PART).write_bytes(b"half a pic")
+    (killed / ".gcdiff-images-000009.png").write_bytes(b"half a pic")
     assert again(made, run, killed) == 0
     assert contents(killed) == whole
 
@@ -400,9 +401,10 @@ def test_void_is_no_class_of_the_frequencies_and_the_tables(tmp_path):
     weights = rare_weights(found.shows)
     assert weights[7] == weights[layouts[:, 5, 0] == layouts[7, 5, 0]].max()
 
-    with places.opened(tmp_path / "out", {}, as_class, ImageSpec()) as place:
-        place.add(0, "one", np.zeros((6, 8, 3), np.uint8), layouts[7], Judged("kept"))
-        report = finish(place, (6, 8), "free", {}, found.shows.mean(axis=0), None)
+    with opened(tmp_path / "out", places.FORMAT, {}, lambda folder, entry: True) as folder:
+        place = places.Place.of(folder, as_class, ImageSpec())
+        row = place.add(0, "one", np.zeros((6, 8, 3), np.uint8), layouts[7], Judged("kept"))
+        report = finish(place, [row], (6, 8), "free", {}, found.shows.mean(axis=0), None)
     with (tmp_path / "out" / "index.csv").open() as file:
         row = next(csv.DictReader(file))
     areas = {name: int(row[name]) for name in row if name.startswith("area of ")}

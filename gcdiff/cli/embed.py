@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +36,7 @@ def embed(arguments) -> int:
     """Write the features of all captions, or go on with them; where several processes encode, one writes."""
     from gcdiff.data.embeddings import Encoder
     from gcdiff.data.prepare.embed import write_embeddings
-    from gcdiff.jobs.progress import Progress
+    from gcdiff.jobs.progress import job_progress
     from gcdiff.text.encoder import load_encoder
 
     out = arguments.dataset / "embeddings" if arguments.out is None else arguments.out
@@ -48,75 +46,36 @@ def embed(arguments) -> int:
     writable(out)
     encoder = load_encoder(arguments.encoder, dtype=arguments.dtype, limit=arguments.limit)
     longest = _check_lengths(encoder, captions)
-    if not leads():
-        return _follow(encoder.encode, captions)
-    print(f"{counts}, {len(captions)} distinct ones; the longest has {longest} tokens, the limit is {encoder.limit}")
+    lengths = f"the longest has {longest} tokens, the limit is {encoder.limit}"
+    say = print if leads() else lambda text: None
+    say(f"{counts}, {len(captions)} distinct ones; {lengths}")
     here = Path(arguments.encoder)
     model = str(here.resolve()) if here.is_dir() else encoder.model_id
     spec = Encoder(model, encoder.revision, encoder.features)
-    with contextlib.ExitStack() as shown:
-        progress = None
-
-        def show(done: int, total: int) -> None:
-            nonlocal progress
-            progress = progress or shown.enter_context(contextlib.closing(Progress(total, "caption")))
-            progress.update(done, {})
-
-        try:
-            encode = shown.enter_context(_leading(encoder.encode, captions))
-            write_embeddings(out, captions, spec, encode, show, arguments.dtype)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
-    print(f"written to {out}")
-    return 0
-
-
-@contextlib.contextmanager
-def _leading(encode: Callable, captions: list[str]) -> Iterator[Callable]:
-    """`encode`, of consecutive captions, on all processes: which they are the others hear from the one that leads."""
-    places = {caption: place for place, caption in enumerate(captions)}
-
-    def together(part: Sequence[str]):
-        first = places[part[0]]
-        _tell(first, first + len(part))
-        return encode(part)
-
     try:
-        yield together
-    finally:
-        _tell(0, 0)
-
-
-def _follow(encode: Callable, captions: list[str]) -> int:
-    """Encode along, until the process that leads has ended."""
-    while (place := _tell(0, 0))[1]:
-        encode(captions[slice(*place)])
+        with job_progress("caption") as progress:
+            write_embeddings(out, captions, spec, encoder.encode, progress, arguments.dtype)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
+    say(f"written to {out}")
     return 0
-
-
-def _tell(first: int, last: int) -> tuple[int, int]:
-    """The place that the process that leads has named, on every process."""
-    from jax.experimental import multihost_utils
-
-    first, last = multihost_utils.broadcast_one_to_all(np.array([first, last], np.int32)).tolist()
-    return first, last
 
 
 def _captions(root: Path) -> tuple[list[str], str]:
     """The distinct captions of all splits, sorted, and a line that says how many examples have some."""
     from gcdiff.data.prepared import Prepared, read_spec
 
-    spec, found, told, total = read_spec(root), set(), 0, 0
+    spec, distinct, captioned, total = read_spec(root), set(), 0, 0
     for name in spec.splits:
         data = Prepared(root, name, spec)
         for i in range(len(data)):
             captions = data.record(i).captions
-            found.update(captions)
-            told += bool(captions)
+            distinct.update(captions)
+            captioned += bool(captions)
         total += len(data)
-    if not found:
+    if not distinct:
         raise ValueError(f"{root}: none of {total} examples has a caption")
-    return sorted(found), f"{told} of {total} examples have captions"
+    return sorted(distinct), f"{captioned} of {total} examples have captions"
 
 
 def _check_lengths(encoder, captions: list[str]) -> int:
@@ -124,6 +83,6 @@ def _check_lengths(encoder, captions: list[str]) -> int:
     lengths = np.concatenate([encoder.lengths(captions[i : i + BLOCK]) for i in range(0, len(captions), BLOCK)])
     worst, over = int(lengths.argmax()), int((lengths > encoder.limit).sum())
     if over:
-        said = f"{over} of {len(captions)} captions have more than {encoder.limit} tokens"
-        raise ValueError(f"{said}, none is cut; the longest has {lengths[worst]}: {captions[worst]!r}")
+        count = f"{over} of {len(captions)} captions have more than {encoder.limit} tokens"
+        raise ValueError(f"{count}, none is cut; the longest has {lengths[worst]}: {captions[worst]!r}")
     return int(lengths[worst])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import warnings
 from pathlib import Path
@@ -53,8 +52,9 @@ def generate(arguments) -> int:
     from gcdiff.factory.captions import pool
     from gcdiff.factory.finish import finish, table
     from gcdiff.factory.judge import Judge
-    from gcdiff.factory.make import Request, make
-    from gcdiff.jobs.progress import Progress
+    from gcdiff.factory.make import Pairs, Request
+    from gcdiff.jobs.progress import job_progress
+    from gcdiff.jobs.resumable import run_together
 
     _check(arguments)
     writable(arguments.out)
@@ -78,24 +78,15 @@ def generate(arguments) -> int:
         arguments.num, most, arguments.seed, arguments.steps, arguments.guidance, captions, texts, segments
     )
     training = None if found is None or not len(found.shows) else found.shows.mean(axis=0)
-    said = {**header, "captions": "none" if captions is None else captions.said}
+    command = {**header, "captions": "none" if captions is None else captions.said}
 
-    def end(place) -> None:
-        say(table(finish(place, model.size, model.specs.licence, said, training, audit)))
+    def end(place, rows) -> None:
+        say(table(finish(place, rows, model.size, model.specs.licence, command, training, audit)))
 
-    progress, begun = Progress(arguments.num, "pair", quiet=not leads()), False
-
-    def tell(kept: int, drawn: int) -> None:
-        nonlocal begun
-        if begun or kept == arguments.num:
-            progress.update(kept, {"drawn": drawn})
-        else:
-            progress.note(kept, "compiling")
-        begun = True
-
+    pairs = Pairs(model, request, Judge(arguments.min_agreement, audit), header, end)
     try:
-        with contextlib.closing(progress):
-            make(model, request, Judge(arguments.min_agreement, audit), arguments.out, header, tell, end)
+        with job_progress("pair", values=lambda drawn: {"drawn": drawn}, quiet=not leads()) as progress:
+            run_together(pairs, arguments.out, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on from the pairs that are written") from None
     say(f"written to {arguments.out}: gcdiff prepare folder --source {arguments.out} reads it")

@@ -25,24 +25,23 @@ from gcdiff.types import LabelSpec
 
 
 def finish(
-    place: Place, size: tuple[int, int], licence: str, said: Mapping[str, Any], training: np.ndarray | None,
-    audit: Audit | None,
+    place: Place, rows: Sequence[Row], size: tuple[int, int], licence: str, request: Mapping[str, Any],
+    training: np.ndarray | None, audit: Audit | None,
 ) -> dict:  # fmt: skip
-    """Write the tables; returns the report. `said` is what the command was, `training` the share of the training
-    examples that show each class, float (K,). Void is no class."""
-    labels = place.labels
-    kept = [row for row in place.rows if row.verdict == KEPT]
-    told = [row for row in kept if row.caption is not None]
-    lines = [json.dumps({"file_name": file_name(row.number), "text": [row.caption]}) + "\n" for row in told]
-    if told:
-        place.write("captions.jsonl", "".join(lines))
-    place.write("labels.json", json.dumps(_labels(labels, licence), indent=1) + "\n")
-    place.write("index.csv", _index(kept, labels))
+    """Write the tables of all examples, kept and refused; returns the report. `request` is what the command was,
+    `training` the share of the training examples that show each class, float (K,). Void is no class."""
+    labels, write = place.labels, place.folder.write_text
+    kept = [row for row in rows if row.verdict == KEPT]
+    texts = [{"file_name": file_name(row.number), "text": [row.caption]} for row in kept if row.caption is not None]
+    if texts:
+        write("captions.jsonl", "".join(json.dumps(text) + "\n" for text in texts))
+    write("labels.json", json.dumps(_labels(labels, licence), indent=1) + "\n")
+    write("index.csv", _index(kept, labels))
     segments = [(row.number, row.segments) for row in kept]
-    place.write("panoptic.json", json.dumps(panoptic_json(segments, labels, size, licence)) + "\n")
-    place.write("DATA_LICENCE.txt", licence + "\n")
-    report = _report(place.rows, kept, labels, size, said, training, audit) | {"licence": licence}
-    place.write(REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write("panoptic.json", json.dumps(panoptic_json(segments, labels, size, licence)) + "\n")
+    write("DATA_LICENCE.txt", licence + "\n")
+    report = _report(rows, kept, labels, size, request, training, audit) | {"licence": licence}
+    write(REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
 
 
@@ -79,10 +78,10 @@ def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
     return text.getvalue()
 
 
-def _report(rows, kept, labels: LabelSpec, size, said, training: np.ndarray | None, audit: Audit | None) -> dict:
+def _report(rows, kept, labels: LabelSpec, size, request, training: np.ndarray | None, audit: Audit | None) -> dict:
     counts = {name: sum(row.verdict == name for row in rows) for name in (DISAGREES, IMAGE, LAYOUT)}
     shows = present(areas(kept, labels), size[0] * size[1]).mean(axis=0)
-    found = dict(said) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
+    found = dict(request) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
     found["acceptance"] = round(len(kept) / len(rows), 6)
     found["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
     found["confidence"] = _mean(kept, "confidence")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from gcdiff.api.model import Model
 from gcdiff.factory.captions import Captions
-from gcdiff.factory.judge import KEPT, Judge
-from gcdiff.factory.place import Place, opened
+from gcdiff.factory.judge import KEPT, Judge, Judged
+from gcdiff.factory.place import FORMAT, Place, Row
+from gcdiff.jobs.resumable import Entry, Job, JobFolder
 
-Tell = Callable[[int, int], None]
-"""Called with how many pairs are kept and how many were drawn, at the start and after every round."""
+End = Callable[[Place, list[Row]], object]
+"""Called with the folder and all its examples, kept and refused, when enough are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,63 +36,62 @@ class Request:
     segments: bool
 
 
-def make(
-    model: Model, request: Request, judge: Judge, folder: Path, header: Mapping[str, Any], tell: Tell,
-    end: Callable[[Place], object],
-) -> None:  # fmt: skip
-    """Fill a folder, or go on with it; then `end(place)`. All processes draw and judge alike, and the first one alone
-    has the folder.
+class Drawn(NamedTuple):
+    """A pair that was drawn, image uint8 (H, W, C) and layout int32 (H, W), and judged."""
 
-    Raises ValueError where `opened` does, and when `most` pairs are drawn and too few of them kept; the folder then
-    stays, and goes on where more may be drawn.
+    caption: str | None
+    image: np.ndarray
+    layout: np.ndarray
+    judged: Judged
+
+
+class Pairs(Job):
+    """Pairs by their numbers, drawn and judged in rounds of as many as the devices take at once.
+
+    It ends with a ValueError when `most` pairs are drawn and too few of them kept; the folder then stays, and goes on
+    where more may be drawn.
     """
-    if jax.process_index() > 0:
-        _rounds(model, request, judge, None, *_told(None), tell)
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            place = stack.enter_context(opened(folder, header, model.labels, model.image))
-        except BaseException:
-            _told((-1, -1))
-            raise
-        state = _told((len(place.rows), sum(row.verdict == KEPT for row in place.rows)))
-        _rounds(model, request, judge, place, *state, tell)
-        end(place)
 
+    form = FORMAT
 
-def _told(state: tuple[int, int] | None) -> tuple[int, int]:
-    """The next number, and how many pairs are kept, as the first process knows; (-1, -1) says that it could not begin,
-    which ends the others, too."""
-    if jax.process_count() > 1:
-        told = multihost_utils.broadcast_one_to_all(np.array((0, 0) if state is None else state))
-        state = int(told[0]), int(told[1])
-        if state[0] < 0 and jax.process_index() > 0:
-            raise ValueError("the first process could not begin, and has said why")
-    return state or (0, 0)
+    def __init__(self, model: Model, request: Request, judge: Judge, header: Mapping[str, Any], end: End):
+        self.model, self.request, self.judge, self.header, self.end = model, request, judge, header, end
+        self.keys, self.batch = range(request.most), model.round_size
 
+    @property
+    def total(self) -> int:
+        return self.request.num
 
-def _rounds(
-    model: Model, request: Request, judge: Judge, place: Place | None, drawn: int, kept: int, tell: Tell
-) -> None:
-    tell(kept, drawn)
-    while kept < request.num:
-        if drawn >= request.most:
-            raise ValueError(
-                f"{kept} of {request.num} pairs kept when {drawn} were drawn: expected a larger --max-tries to go on, "
-                "or another folder with a lower --min-agreement or --audit-quantile"
-            )
-        size = model.round_size
-        captions = None if request.captions is None else [request.captions(drawn + i) for i in range(size)]
+    def count(self, entry: Entry) -> int:
+        return entry["verdict"] == KEPT
+
+    def compute(self, items: Sequence[int]) -> list[Drawn]:
+        """A whole round is drawn, also where fewer pairs may be: every round takes the same compiled program."""
+        request, first, size = self.request, items[0], self.batch
+        captions = None if request.captions is None else [request.captions(first + i) for i in range(size)]
         text = None if captions is None else request.texts(captions)
-        pair = model.sample(text, size, request.steps, request.guidance, request.seed, first_id=drawn)
+        pair = self.model.sample(text, size, request.steps, request.guidance, request.seed, first_id=first)
         maps = None
         if request.segments:
-            maps = np.asarray(model.segment(pair.image, probabilities=True, seed=request.seed, first_id=drawn))
-        for i, judged in enumerate(judge(pair, maps)):
-            if kept == request.num or drawn == request.most:
-                break
-            if place is not None:
-                caption = None if captions is None else captions[i]
-                place.add(drawn, caption, pair.image[i], pair.layout[i], judged)
-            drawn, kept = drawn + 1, kept + (judged.verdict == KEPT)
-        tell(kept, drawn)
+            maps = np.asarray(self.model.segment(pair.image, probabilities=True, seed=request.seed, first_id=first))
+        rows = zip(captions or [None] * size, pair.image, pair.layout, self.judge(pair, maps), strict=True)
+        return [Drawn(*row) for row in rows][: len(items)]
+
+    def write(self, folder: JobFolder, key: int, result: Drawn) -> dict:
+        return self._place(folder).add(key, *result)._asdict()
+
+    def whole(self, folder: JobFolder, entry: Entry) -> bool:
+        return all((folder.path / file).is_file() for file in Row.of(entry).files())
+
+    def finish(self, folder: JobFolder, entries: Sequence[Entry]) -> None:
+        rows = [Row.of(entry) for entry in entries]
+        kept = sum(row.verdict == KEPT for row in rows)
+        if kept < self.request.num:
+            raise ValueError(
+                f"{kept} of {self.request.num} pairs kept when {len(rows)} were drawn: expected a larger --max-tries "
+                "to go on, or another folder with a lower --min-agreement or --audit-quantile"
+            )
+        self.end(self._place(folder), rows)
+
+    def _place(self, folder: JobFolder) -> Place:
+        return Place.of(folder, self.model.labels, self.model.image)

@@ -1,4 +1,4 @@
-"""A line that shows how far a long work is."""
+"""A line that shows how far a long work has come: steps done of how many, how fast, how long it still takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 
 class Progress:
-    """One line about a long work: rewritten in place on a terminal, a new one every `every` seconds elsewhere.
+    """One line about a long work of `total` units: rewritten in place on a terminal, a new one every `every` seconds
+    elsewhere.
 
-    The rate is a moving average over steps that were not preceded by a `note` (compiling, evaluating). Every line
-    begins with `prefix`, which tells several works of one process apart. With `quiet` nothing is printed.
+    The rate is a moving average of units per second. The time that a `note` stands for (compiling, evaluating) is left
+    out of it. Every line begins with `prefix`, which tells several works of one process apart. With `quiet` nothing is
+    printed.
     """
 
     def __init__(
@@ -29,13 +31,14 @@ class Progress:
         self._count = self._seconds = 0.0
 
     def note(self, step: int, text: str) -> None:
-        """Say what is being done between steps."""
+        """Say what is being done between two steps, `step` of which are done."""
         self._previous = None
         if self._terminal or time.monotonic() - self._printed >= self._every:
             self._show(f"{self._unit} {step}/{self._total}  {text}")
 
     def update(self, step: int, values: Mapping[str, float], limit: float = math.inf) -> None:
-        """Step `step` is done. `values` are shown; `limit` is the time in seconds after which the work ends anyway."""
+        """`step` units are done. `values` are shown beside the rate and the time left, in seconds, which is at most
+        `limit`: the work ends then anyway."""
         now = time.monotonic()
         if self._previous is not None:
             before, then = self._previous
@@ -72,7 +75,8 @@ class Progress:
 
 @contextlib.contextmanager
 def progress_bar(total: int, unit: str = "step", prefix: str = "") -> Iterator[Callable[[int], None]]:
-    """A `Progress` for a work without numbers: call what it gives with the count of units done since the last call."""
+    """A `Progress` for a work that shows no values. It gives a function to call with how many units were done since the
+    last call."""
     progress, done = Progress(total, unit, prefix=prefix), 0
 
     def advance(count: int) -> None:
@@ -83,6 +87,29 @@ def progress_bar(total: int, unit: str = "step", prefix: str = "") -> Iterator[C
     progress.note(0, "compiling")
     with contextlib.closing(progress):
         yield advance
+
+
+@contextlib.contextmanager
+def job_progress(
+    unit: str, start: str = "compiling", values: Callable[[int], Mapping[str, float]] = lambda items: {},
+    quiet: bool = False,
+) -> Iterator[Callable[[int, int, int], None]]:  # fmt: skip
+    """A `Progress` for a job of `gcdiff.jobs.resumable`, which calls it with (done, total, items in the log).
+
+    The first call, before anything new is made, shows `start`. `values(items)` are shown beside the count.
+    """
+    progress = None
+    with contextlib.ExitStack() as stack:
+
+        def show(done: int, total: int, items: int) -> None:
+            nonlocal progress
+            if progress is None:
+                progress = stack.enter_context(contextlib.closing(Progress(total, unit, quiet=quiet)))
+                if done < total:
+                    return progress.note(done, start)
+            progress.update(done, values(items))
+
+        yield show
 
 
 def _clock(seconds: float) -> str:

@@ -12,132 +12,105 @@ import ml_dtypes
 import numpy as np
 
 from gcdiff.data.embeddings import INDEX, INDEX_FILE, LOG_FILE, SPEC_FILE, VERSION, Encoder, Shard, caption_hash
-from gcdiff.data.prepare.shards import UNFINISHED, clear_unfinished, sha256
+from gcdiff.data.prepare.shards import sha256
+from gcdiff.jobs.resumable import Entry, Format, Job, JobFolder, Report, run_together
 from gcdiff.types import Text
 
 PER_SHARD = 1024
 """Captions in a shard: what is done again, at most, when writing goes on."""
 
 Encode = Callable[[Sequence[str]], Text]
-Progress = Callable[[int, int], None]
 
 
 def write_embeddings(
-    out: Path, captions: Iterable[str], encoder: Encoder, encode: Encode, progress: Progress = lambda done, total: None,
-    products: str = "float32",
-) -> dict:  # fmt: skip
-    """Encode captions and write them, or go on with a directory begun for the same; returns what embeddings.json says.
+    out: Path, captions: Iterable[str], encoder: Encoder, encode: Encode,
+    progress: Report = lambda done, total, shards: None, products: str = "float32",
+) -> None:  # fmt: skip
+    """Encode captions and write them, or go on with a directory begun for the same. All processes encode, and the first
+    one alone writes.
 
     `encode` gives the `Text` of some captions, padded as it likes, by `products` of that dtype; each is encoded once.
-    Raises ValueError for a directory that holds something else or was begun with another encoder, other products or
-    other captions, and what `encode` raises.
+    `progress` hears of the captions that are done, of how many, and of the shards. Raises ValueError for a directory
+    that holds something else or was begun with another encoder, other products or other captions, and what `encode`
+    raises.
     """
     ordered = sorted(set(captions))
     if not ordered:
         raise ValueError("there are no captions to encode")
-    fingerprint = hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
-    header = {"version": VERSION, **encoder._asdict(), "per_shard": PER_SHARD, "captions": fingerprint}
-    header["products"] = products
-    finished = _begin(out, header)
-    count, done = -(-len(ordered) // PER_SHARD), 0
-    shards: list[Shard] = []
-    for i in range(count):
-        file, part = f"embeddings.array_record-{i:05d}-of-{count:05d}", ordered[i * PER_SHARD : (i + 1) * PER_SHARD]
-        known = finished.get(file)
-        if known is None or not _holds(out / file, known, len(part)):
-            known = _write_shard(out / file, part, encode, encoder.features)
-            with (out / LOG_FILE).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(known._asdict()) + "\n")
-        shards.append(known)
-        done += len(part)
-        progress(done, len(ordered))
-    return _finish(out, header, ordered, shards)
+    run_together(_Shards(ordered, encoder, encode, products), out, progress)
 
 
-def _begin(out: Path, header: dict) -> dict[str, Shard]:
-    """The shards that are finished, by file; a directory that is new gets its log."""
-    log = out / LOG_FILE
-    if not log.exists():
-        if out.exists() and not all(f.name.startswith(UNFINISHED) for f in out.iterdir()):
-            raise ValueError(f"{out} is not empty and was not written by gcdiff embed, expected an empty folder")
-        out.mkdir(parents=True, exist_ok=True)
-        _replace(log, (json.dumps(header) + "\n").encode())
-        return {}
-    clear_unfinished(out)
-    try:
-        first, *lines = log.read_text(encoding="utf-8").splitlines()
-        begun = dict(json.loads(first))
-    except (ValueError, TypeError):
-        raise ValueError(f"{log}: damaged, expected what gcdiff embed has written; remove {out}") from None
-    for name, value in begun.items():
-        if header.get(name) != value:
-            if name == "captions":
-                raise ValueError(f"{out} was begun for other captions: expected the same, or another folder")
-            said = f"{out} was begun with {name} {value!r}, now it is {header.get(name)!r}"
-            raise ValueError(f"{said}: expected the same, or another folder")
-    found = {}
-    for line in lines:
-        try:
-            shard = Shard(**json.loads(line))
-        except (ValueError, TypeError):
-            break  # the line that was being written when it was stopped
-        found[shard.file] = shard
-    kept = "".join(json.dumps(shard._asdict()) + "\n" for shard in found.values())
-    _replace(log, (first + "\n" + kept).encode())
-    return found
+class _Shards(Job):
+    """The shards of some captions in alphabetical order, an item each."""
+
+    form = Format("gcdiff embed", LOG_FILE, key="file", digests={"captions": "for other captions"})
+
+    def __init__(self, captions: Sequence[str], encoder: Encoder, encode: Encode, products: str):
+        self.captions, self.encoder, self.encode = captions, encoder, encode
+        digest = hashlib.sha256(json.dumps(captions).encode()).hexdigest()
+        self.header = {"version": VERSION, **encoder._asdict(), "per_shard": PER_SHARD, "captions": digest}
+        self.header["products"] = products
+        parts = [captions[i : i + PER_SHARD] for i in range(0, len(captions), PER_SHARD)]
+        self.parts = {f"embeddings.array_record-{i:05d}-of-{len(parts):05d}": part for i, part in enumerate(parts)}
+        self.keys = list(self.parts)
+
+    @property
+    def total(self) -> int:
+        return len(self.captions)
+
+    def count(self, entry: Entry) -> int:
+        return entry["captions"]
+
+    def read(self, key: str) -> Sequence[str]:
+        return self.parts[key]
+
+    def compute(self, items: Sequence[Sequence[str]]) -> list[Text]:
+        return [self.encode(captions) for captions in items]
+
+    def write(self, folder: JobFolder, key: str, result: Text) -> dict:
+        with folder.writing(key) as part:
+            longest = _write_shard(part, self.parts[key], result)
+            return Shard(key, len(self.parts[key]), part.stat().st_size, sha256(part), longest)._asdict()
+
+    def whole(self, folder: JobFolder, entry: Entry) -> bool:
+        shard = Shard(**entry)
+        path = folder.path / shard.file
+        return path.is_file() and shard.captions == len(self.parts[shard.file]) and sha256(path) == shard.sha256
+
+    def finish(self, folder: JobFolder, entries: Sequence[Entry]) -> None:
+        index = np.array([(caption_hash(caption), place) for place, caption in enumerate(self.captions)], INDEX)
+        index.sort(order="hash")
+        if np.any(index["hash"][1:] == index["hash"][:-1]):
+            raise ValueError("two captions have one hash: leave one of them out")
+        with folder.writing(INDEX_FILE) as part:
+            np.save(part, index)
+        spec = {
+            **{name: self.header[name] for name in ("version", *Encoder._fields)},
+            "dtype": "bfloat16",
+            "captions": len(self.captions),
+            "longest": max(entry["longest"] for entry in entries),
+            "shards": entries,
+        }
+        folder.write_text(SPEC_FILE, json.dumps(spec, indent=1) + "\n")
 
 
-def _holds(path: Path, shard: Shard, captions: int) -> bool:
-    return path.is_file() and shard.captions == captions and sha256(path) == shard.sha256
-
-
-def _write_shard(path: Path, captions: Sequence[str], encode: Encode, features: int) -> Shard:
+def _write_shard(path: Path, captions: Sequence[str], text: Text) -> int:
+    """Write captions with their features; returns the most tokens that one of them has."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    text, part = encode(captions), path.with_name(f"{UNFINISHED}{path.name}")
     lengths = np.asarray(text.mask).sum(axis=1)
     try:
-        writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
         try:
             for caption, tokens, length in zip(captions, np.asarray(text.tokens), lengths, strict=True):
                 writer.write(_encode(caption, tokens[:length]))
         finally:
             writer.close()
-        shard = Shard(path.name, len(captions), part.stat().st_size, sha256(part), int(lengths.max()))
-        part.replace(path)
-        return shard
     except RuntimeError as error:  # array_record's, for a disk that is full and the like
-        raise OSError(f"{part}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _finish(out: Path, header: dict, ordered: Sequence[str], shards: Sequence[Shard]) -> dict:
-    index = np.array([(caption_hash(caption), place) for place, caption in enumerate(ordered)], INDEX)
-    index.sort(order="hash")
-    if np.any(index["hash"][1:] == index["hash"][:-1]):
-        raise ValueError("two captions have one hash: leave one of them out")
-    part = out / f"{UNFINISHED}{INDEX_FILE}"
-    with part.open("wb") as file:
-        np.save(file, index)
-    part.replace(out / INDEX_FILE)
-    said = {
-        **{name: header[name] for name in ("version", *Encoder._fields)},
-        "dtype": "bfloat16",
-        "captions": len(ordered),
-        "longest": max(shard.longest for shard in shards),
-        "shards": [shard._asdict() for shard in shards],
-    }
-    _replace(out / SPEC_FILE, (json.dumps(said, indent=1) + "\n").encode())
-    return said
+        raise OSError(str(error)) from error
+    return int(lengths.max())
 
 
 def _encode(caption: str, features: np.ndarray) -> bytes:
     text = caption.encode()
     return struct.pack("<I", len(text)) + text + np.ascontiguousarray(features, ml_dtypes.bfloat16).tobytes()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{UNFINISHED}{path.name}")
-    part.write_bytes(content)
-    part.replace(path)
