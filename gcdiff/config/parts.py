@@ -154,7 +154,7 @@ def restore_params(workdir: Path, built: Built, config: ConfigDict, specs: Specs
     if ema is None:
         params = restore_ema(workdir / "checkpoints", stored)
     elif profiles:
-        params = average_of(workdir / "snapshots", stored, profiles, ema)
+        params = average_of(workdir / "snapshots", stored, profiles, ema, workdir / "checkpoints")
     else:
         raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
     return {name: params[name] for name in shapes}

@@ -276,7 +276,7 @@ class _Run:
         """Numbers and pictures of the averaged parameters."""
         if not (evaluate or sample):
             return
-        params = self.state.ema
+        params = self.state.averaged
         if self.mesh.shape["fsdp"] > 1:
             params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
         if evaluate:
