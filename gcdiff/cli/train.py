@@ -26,10 +26,13 @@ def train(arguments, overrides) -> int:
 
 def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: str = "") -> None:
     """Train one run, on all devices or on some."""
+    import jax
+
     from gcdiff import config as configs
     from gcdiff.jobs import lock
     from gcdiff.training import loop
     from gcdiff.training.export import is_export
+    from gcdiff.training.groups import check_groups
 
     training = configs.train_config(config)
     writable(workdir)
@@ -44,6 +47,7 @@ def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: 
         print(report, file=sys.stderr)
     task = configs.build_task(config, specs, data, initial, devices)
     _check_trainable(config, task, devices)
+    check_groups(training.optim.groups, jax.eval_shape(task.init, jax.random.key(0)))
     with contextlib.ExitStack() as held:
         if leads():
             workdir.mkdir(parents=True, exist_ok=True)

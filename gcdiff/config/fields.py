@@ -141,14 +141,19 @@ def assign(config: ConfigDict, field: str, value: Any, where: str, shown: str) -
 
 
 def convert(value: Any, like: Any) -> Any:
-    """`value` in the type of the default `like`, where nothing is lost: an int is a float too, a list a tuple; an empty
-    tuple stands for one of numbers.
+    """`value` in the type of the default `like`, where nothing is lost: an int is a float too, a list a tuple. The
+    first element of a tuple stands for all, unless they differ in type: then each stands for itself, and their number
+    is fixed. An empty tuple stands for one of numbers.
 
     Raises TypeError for any other type.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and (like is None or isinstance(like, float)):
         return float(value)
     if isinstance(value, list | tuple) and isinstance(like, tuple):
+        if len(set(map(type, like))) > 1:
+            if len(value) != len(like):
+                raise TypeError
+            return tuple(map(convert, value, like))
         return tuple(convert(v, like[0] if like else 0.0) for v in value)
     if type(value) is not type(like):
         raise TypeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import re
 import traceback
@@ -40,7 +41,7 @@ def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDic
 
 def override(config: ConfigDict, field: str, text: str) -> None:
     """Set one dotted field from text, in the type of the field: ints stand for floats too, as in Python; true and
-    false in any case; tuples as (1,2); None, or a number, where a number is optional.
+    false in any case; tuples as (1,2) or (("a",1),); None, or a number, where a number is optional.
 
     Raises ValueError for a field that does not exist and for a value of another type.
     """
@@ -60,11 +61,11 @@ def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
 def _parse(text: str, like: Any) -> Any:
     if isinstance(like, str):
         return text
-    words = re.sub(r"\b(true|false|none)\b", lambda found: found[0].capitalize(), text, flags=re.IGNORECASE)
-    try:
-        return ast.literal_eval(words)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+    words = re.sub(r"\b(true|false|none)\b", lambda word: word[0].capitalize(), text, flags=re.IGNORECASE)
+    for literal in (text, words):  # first as it is: what stands in quotes keeps its case
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return ast.literal_eval(literal)
+    return text
 
 
 def _run(file: str, *arguments: str) -> ConfigDict:

@@ -120,7 +120,7 @@ def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float |
     if ema is None:
         params = restore_ema(workdir / "checkpoints", stored)
     elif profiles:
-        params = average_of(workdir / "snapshots", stored, profiles, ema)
+        params = average_of(workdir / "snapshots", stored, profiles, ema, workdir / "checkpoints")
     else:
         raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
     return {name: params[name] for name in shapes}

@@ -1,9 +1,10 @@
 """Checkpoints of a run: Orbax arrays and JSON, one directory per step, complete or not there.
 
-A checkpoint holds the items `state` (step, parameters, optimiser), `ema` (the averaged parameters alone, all that
-using a model needs), `profiles` (the averages of other lengths, where a run keeps them) and JSON documents, each an
-item of its own, and a manifest of its files and arrays, written last. A save copies the arrays off the devices and goes
-on in the background. Damage is reported, set aside and stepped over; a checkpoint that does not fit is an error and is
+A checkpoint holds the items `state` (step, parameters, optimiser), `ema` (the averaged parameters alone), `profiles`
+(the averages of other lengths, where a run keeps them), `frozen` (the parameters that are not trained, where there are
+such: they are in no other item), JSON documents, each an item of its own, and a manifest of its files and arrays,
+written last. `ema` and `frozen` are all that using a model needs. A save copies the arrays off the devices and goes on
+in the background. Damage is reported, set aside and stepped over; a checkpoint that does not fit is an error and is
 never touched.
 
 With several processes every one of them calls `save`, `wait` and `restore`, in the same order, and writes and reads its
@@ -31,10 +32,12 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from gcdiff.training import manifest
+from gcdiff.training.groups import join, split
 from gcdiff.training.keep import Keep, check_best, dropped
 from gcdiff.training.state import TrainState
 
-AVERAGES = ("ema", "profiles")
+FROZEN = "frozen"
+APART = ("ema", "profiles", FROZEN)
 """The fields of a state that are items of their own, where they hold arrays."""
 
 GONE = "the directory has been removed"
@@ -124,7 +127,7 @@ class Checkpointer:
         args |= {name: ocp.args.JsonRestore() for name in documents}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             found = reader.restore(path, args=ocp.args.Composite(**args))
-        fields = {**found["state"], **{name: found[name] for name in AVERAGES if name in items}}
+        fields = {**found["state"], **{name: found[name] for name in APART if name in items}}
         return dataclasses.replace(target, **fields), {name: found[name] for name in documents}
 
     def close(self) -> None:
@@ -199,12 +202,36 @@ def save_ema(directory: str | Path, step: int, ema: Any, meta: dict) -> None:
 
 
 def restore_ema(directory: str | Path, target: Any) -> Any:
-    """The averaged parameters of the newest undamaged checkpoint under `directory`, which is left as it is.
+    """The averaged parameters of the newest undamaged checkpoint under `directory`, with those that are frozen; the
+    checkpoint is left as it is.
 
     `target` gives structure, shapes and dtypes; leaves without a sharding go to the first device. Raises
     FileNotFoundError if there is no checkpoint, ValueError if none is whole or it does not fit `target`.
     """
+    path = _newest_whole(Path(directory).absolute())
+    stored = manifest.arrays(path)
+    frozen = stored.get(FROZEN, {})
+    manifest.check_arrays(path, {**stored.get("ema", {}), **frozen}, target)
+    averaged, rest = split(target, frozen)
+    return join(_read(path, "ema", averaged), None if rest is None else _read(path, FROZEN, rest))
+
+
+def restore_frozen(directory: str | Path, target: Any) -> Any:
+    """The frozen parameters alone, as `restore_ema` gives them; `target` is the part of the tree that they are."""
+    path = _newest_whole(Path(directory).absolute())
+    manifest.check_fit(path, FROZEN, target)
+    return _read(path, FROZEN, target)
+
+
+def frozen_in(directory: str | Path) -> set[str]:
+    """The names of the frozen parameters of the newest finished checkpoint under `directory`; there may be none."""
     directory = Path(directory).absolute()
+    step = max(manifest.finished(directory), default=None)
+    return set() if step is None else set(manifest.arrays(directory / str(step)).get(FROZEN, ()))
+
+
+def _newest_whole(directory: Path) -> Path:
+    """The newest undamaged checkpoint. Raises as `restore_ema` does."""
     if not manifest.steps(directory):
         raise FileNotFoundError(f"{directory}: no checkpoint found")
     for step, damage in manifest.newest_first(directory):
@@ -212,17 +239,20 @@ def restore_ema(directory: str | Path, target: Any) -> Any:
         if damage:
             print(f"{path}: damaged ({damage}); passed over", file=sys.stderr)
             continue
-        manifest.check_fit(path, "ema", target)
-        with ocp.StandardCheckpointer() as reader:
-            return reader.restore(path / "ema", manifest.abstract(target))
+        return path
     raise ValueError(f"{directory}: every checkpoint is damaged")
+
+
+def _read(path: Path, item: str, target: Any) -> Any:
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(path / item, manifest.abstract(target))
 
 
 def _items(state: TrainState) -> dict[str, Any]:
     """The trees of arrays that a state is saved as, by name."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    averages = {name: tree for name in AVERAGES if jax.tree.leaves(tree := fields.pop(name))}
-    return {"state": fields, **averages}
+    apart = {name: tree for name in APART if jax.tree.leaves(tree := fields.pop(name))}
+    return {"state": fields, **apart}
 
 
 def _reason(error: BaseException) -> str:

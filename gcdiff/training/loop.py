@@ -262,7 +262,7 @@ class _Run:
 
     def look(self, evaluate: bool, sample: bool) -> None:
         """Numbers and pictures of the averaged parameters."""
-        params = self.state.ema
+        params = self.state.averaged
         if (evaluate or sample) and self.mesh.shape["fsdp"] > 1:
             params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
         if evaluate:

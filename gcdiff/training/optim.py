@@ -1,9 +1,12 @@
 """The optimiser: AdamW with warm-up, decay and clipping, and the moving average of the parameters.
 
-    g    <- g * min(1, clip / |g|)
+    g    <- g * min(1, clip / |g|),     |g| over each clip group
     u    =  Adam(g; b1, b2) + weight_decay * p                    (decay on matrices and kernels alone)
-    p    <- p - lr(step, progress) * u
+    p    <- p - rate lr(step, progress) * u
     ema  <- d ema + (1 - d) p,     d = min(ema_decay, (1 + step) / (10 + step))
+
+The rate, 1 by default, and the clip group are those of the parameter's group (`gcdiff.training.groups`); parameters of
+rate 0 are frozen, and nothing of the above is computed or kept for them.
 
 `step` counts finished updates, 0 at the first. `progress` in [0, 1] is the share of training that is done; it is
 given by the loop, so that a run limited by time decays to its end as one limited by steps does.
@@ -14,6 +17,7 @@ AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,6 +26,7 @@ import optax
 from jaxtyping import Array
 
 from gcdiff.training.averages import MOST_SIGMA_REL
+from gcdiff.training.groups import Group, clip_by_group, groups_of, read_groups
 
 SCHEDULES = ("cosine", "linear", "constant")
 
@@ -32,6 +37,11 @@ class Optim:
 
     `ema_profiles` are the relative standard deviations of averages that are kept beside the usual one, so that one of
     any length can be made after training (`gcdiff.training.averages`); (0.05, 0.1) serve for 0.03 to 0.2.
+
+    `groups` are (pattern, rate, clip group) in order (`gcdiff.training.groups`): the first whose pattern matches a
+    parameter's name says by what factor it learns faster, or that it is frozen, and with which it is clipped. As in
+
+        Optim(groups=(("text/*", 0.0, "all"), ("network/head_*", 10.0, "heads")))
     """
 
     learning_rate: float = 3e-4
@@ -44,6 +54,7 @@ class Optim:
     clip: float = 1.0
     ema_decay: float = 0.999
     ema_profiles: tuple[float, ...] = ()
+    groups: tuple[tuple[str, float, str], ...] = (tuple(Group()),)
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -57,6 +68,7 @@ class Optim:
         profiles = self.ema_profiles
         if len(set(profiles)) < len(profiles) or not all(0 < s < MOST_SIGMA_REL for s in profiles):
             raise ValueError(f"optim.ema_profiles is {profiles}, expected different numbers within 0 and 0.2886")
+        object.__setattr__(self, "groups", read_groups(self.groups))
 
 
 def learning_rate(optim: Optim, step: Array, progress: Array) -> Array:
@@ -71,10 +83,23 @@ def learning_rate(optim: Optim, step: Array, progress: Array) -> Array:
     return optim.learning_rate * warm * (optim.final + (1.0 - optim.final) * left)
 
 
+def learning_rates(optim: Optim, step: Array, progress: Array) -> dict[float, Array]:
+    """The learning rate of each group that is trained by its factor; 1 is always among them."""
+    factors = dict.fromkeys((1.0, *(group.rate for group in optim.groups if group.rate > 0)))
+    optims = {f: dataclasses.replace(optim, learning_rate=optim.learning_rate * f) for f in factors}
+    return {factor: learning_rate(scaled, step, progress) for factor, scaled in optims.items()}
+
+
+def descend(optim: Optim, rates: Mapping[float, Array], params: Any, updates: Any) -> Any:
+    """Parameters after a step along `updates`, the directions u above, at the learning rates of their groups."""
+    factors = jax.tree.unflatten(jax.tree.structure(params), [g.rate for g in groups_of(optim.groups, params)])
+    return jax.tree.map(lambda p, u, factor: p - rates[factor].astype(p.dtype) * u, params, updates, factors)
+
+
 def transformation(optim: Optim) -> optax.GradientTransformation:
     """Gradients -> the direction u above, not yet scaled by the learning rate."""
     return optax.chain(
-        optax.clip_by_global_norm(optim.clip),
+        clip_by_group(optim.clip, optim.groups),
         optax.scale_by_adam(optim.b1, optim.b2),
         optax.add_decayed_weights(optim.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
     )

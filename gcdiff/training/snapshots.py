@@ -21,6 +21,8 @@ import orbax.checkpoint as ocp
 
 from gcdiff.training import manifest
 from gcdiff.training.averages import gamma_of, mixture
+from gcdiff.training.checkpoint import frozen_in, restore_frozen
+from gcdiff.training.groups import join, split
 
 MOST = 16
 """With two averages in each of 16 snapshots, one in between is off by 1e-4 of itself on a random walk."""
@@ -63,14 +65,20 @@ def disk_use(averages: tuple) -> int:
     return MOST * sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(averages))
 
 
-def average_of(directory: str | Path, target: Any, sigma_rels: Sequence[float], sigma_rel: float) -> Any:
+def average_of(
+    directory: str | Path, target: Any, sigma_rels: Sequence[float], sigma_rel: float,
+    checkpoints: str | Path | None = None,
+) -> Any:  # fmt: skip
     """The average of length `sigma_rel` at the newest snapshot, from all that are whole; numpy arrays.
 
     `target` gives the structure, shapes and dtypes of one average, `sigma_rels` are the lengths of those stored. Sums
-    are float64. Raises FileNotFoundError if there is no snapshot, ValueError if none is whole or it does not fit
+    are float64. Frozen parameters are in no snapshot: they are taken from the newest of the run's `checkpoints`.
+
+    Raises FileNotFoundError if there is no snapshot, ValueError if none is whole or it does not fit
     `target`, and for a length that the stored ones do not give.
     """
     gamma_of(sigma_rel)
+    target, frozen = split(target, frozen_in(checkpoints) if checkpoints is not None else ())
     directory, targets = Path(directory).absolute(), (target,) * len(sigma_rels)
     if not manifest.steps(directory):
         raise FileNotFoundError(f"{directory}: no stored averages found")
@@ -98,4 +106,7 @@ def average_of(directory: str | Path, target: Any, sigma_rels: Sequence[float], 
                 total = jax.tree.map(
                     lambda sum, a, share=share: sum + share * np.asarray(a, np.float64), total, average
                 )
-    return jax.tree.map(lambda sum, a: sum.astype(a.dtype), total, target)
+    average = jax.tree.map(lambda sum, a: sum.astype(a.dtype), total, target)
+    if frozen is None or checkpoints is None:
+        return average
+    return join(average, jax.tree.map(np.asarray, restore_frozen(checkpoints, frozen)))

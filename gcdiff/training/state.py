@@ -14,47 +14,57 @@ from jaxtyping import Array
 
 from gcdiff import parallel, rng
 from gcdiff.training.averages import take_in
-from gcdiff.training.optim import Optim, average, learning_rate, transformation
+from gcdiff.training.groups import check_groups, frozen_names, join, split
+from gcdiff.training.optim import Optim, average, descend, learning_rates, transformation
 from gcdiff.training.task import Task
 
 
 @struct.dataclass
 class TrainState:
     """Everything that training carries: `step` int32 () counts finished updates, in this one place. `profiles` are the
-    averages of `optim.ema_profiles`, each a tree like `params`."""
+    averages of `optim.ema_profiles`, each a tree like `params`.
+
+    `params`, its averages and the moments in `opt_state` hold the parameters that are trained, `frozen` those of rate 0
+    in `optim.groups` (None where there are none): two parts of one tree (`gcdiff.training.groups`)."""
 
     step: Array
     params: Any
     ema: Any
     opt_state: Any
     profiles: tuple = ()
+    frozen: Any = None
+
+    @property
+    def averaged(self) -> Any:
+        """The averaged parameters with the frozen ones: a tree as `Task.init` gives it."""
+        return join(self.ema, self.frozen)
 
 
 def gradient(
-    task: Task, params: Any, drawn: Any, parts: int, mesh: Mesh | None = None
+    task: Task, params: Any, drawn: Any, parts: int, mesh: Mesh | None = None, frozen: Any = None
 ) -> tuple[tuple[Array, Any], Any]:
-    """((loss, metrics), gradient) of what was drawn, as means over its examples.
+    """((loss, metrics), gradient) of what was drawn, as means over its examples. The gradient is that by `params`; to
+    the parameters in `frozen` nothing is propagated back, nor through what depends on them alone.
 
     On a mesh each device takes its own rows, with parameters that are put together from the parts of all; gradients
     come back cut as the parameters are. Rows go through the network in equal parts, one after the other; a part takes
     every n-th of them. Gradients are exchanged once, whatever the number of parts.
     """
     if mesh is None:
-        return _in_parts(task, params, drawn, parts)
-    cuts = jax.tree.map(lambda p: parallel.cut(p.shape, mesh.shape["fsdp"]), params)
+        return _in_parts(task, params, frozen, drawn, parts)
+    cuts = jax.tree.map(lambda p: parallel.cut(p.shape, mesh.shape["fsdp"]), (params, frozen))
 
-    def on_one(params: Any, drawn: Any) -> Any:
-        whole = jax.tree.map(parallel.put_together, params, cuts)
-        told, grads = _in_parts(task, whole, drawn, parts)
-        grads = jax.tree.map(parallel.mean_of_part, grads, cuts)
-        return jax.lax.pmean(told, parallel.AXES), grads
+    def on_one(held: tuple[Any, Any], drawn: Any) -> Any:
+        value, grads = _in_parts(task, *jax.tree.map(parallel.put_together, held, cuts), drawn, parts)
+        grads = jax.tree.map(parallel.mean_of_part, grads, cuts[0])
+        return jax.lax.pmean(value, parallel.AXES), grads
 
-    results = (parallel.WHOLE, cuts)
-    return parallel.on_each(mesh, on_one, (cuts, parallel.BATCH), results)(params, drawn)
+    results = (parallel.WHOLE, cuts[0])
+    return parallel.on_each(mesh, on_one, (cuts, parallel.BATCH), results)((params, frozen), drawn)
 
 
-def _in_parts(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Array, Any], Any]:
-    whole = jax.value_and_grad(task.loss_of, has_aux=True)
+def _in_parts(task: Task, params: Any, frozen: Any, drawn: Any, parts: int) -> tuple[tuple[Array, Any], Any]:
+    whole = jax.value_and_grad(lambda params, drawn: task.loss_of(join(params, frozen), drawn), has_aux=True)
     if parts == 1:
         return whole(params, drawn)
     cut = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0), drawn)
@@ -68,14 +78,20 @@ def _in_parts(task: Task, params: Any, drawn: Any, parts: int) -> tuple[tuple[Ar
 
 
 def create_state(task: Task, optim: Optim, seed: int | Array) -> TrainState:
-    """The state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs."""
+    """The state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs.
+
+    Raises ValueError, naming the pattern, for `optim.groups` that do not fit the task's parameters.
+    """
     params = task.init(rng.stream(seed, "init"))
+    check_groups(optim.groups, params)
+    params, frozen = split(params, frozen_names(optim.groups, params))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         ema=params,
         opt_state=transformation(optim).init(params),
         profiles=(params,) * len(optim.ema_profiles),
+        frozen=frozen,
     )
 
 
@@ -83,22 +99,23 @@ def train_step(
     task: Task, optim: Optim, seed: int | Array, state: TrainState, batch: Any, progress: Array, accumulate: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
-    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm, learning_rate, skipped.
+    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm, learning_rate (of the
+    parameters of rate 1), skipped.
 
     The batch goes through the network in `accumulate` parts; what is drawn for it depends neither on their number nor
     on the devices. Where loss or gradient are not finite, the step is skipped: it is counted, and nothing else changes.
     """
     drawn = task.draw(batch, rng.stream(seed, "train", state.step))
-    (loss, metrics), grads = gradient(task, state.params, drawn, accumulate, mesh)
+    (loss, metrics), grads = gradient(task, state.params, drawn, accumulate, mesh, state.frozen)
     with jax.numpy_dtype_promotion("standard"):  # optax's bias correction raises a float to an int
         updates, opt_state = transformation(optim).update(grads, state.opt_state, state.params)
-    rate, norm = learning_rate(optim, state.step, progress), optax.tree.norm(grads)
-    params = jax.tree.map(lambda p, u: p - rate.astype(p.dtype) * u, state.params, updates)
+    rates, norm = learning_rates(optim, state.step, progress), optax.tree.norm(grads)
+    params = descend(optim, rates, state.params, updates)
     ema = average(optim, state.step, state.ema, params)
     profiles = take_in(optim.ema_profiles, state.step, state.profiles, params)
-    new = TrainState(state.step, params, ema, opt_state, profiles)
+    new = TrainState(state.step, params, ema, opt_state, profiles, state.frozen)
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     state = jax.tree.map(lambda new, old: jnp.where(good, new, old), new, state)
     skipped = 1.0 - good.astype(jnp.float32)
-    metrics = {"loss": loss, **metrics, "grad_norm": norm, "learning_rate": rate, "skipped": skipped}
+    metrics = {"loss": loss, **metrics, "grad_norm": norm, "learning_rate": rates[1.0], "skipped": skipped}
     return dataclasses.replace(state, step=state.step + 1), metrics
