@@ -27,6 +27,7 @@ def extend(place: Path) -> Path:
         target = place / file
         if language == "python":
             assert verb == "New file" and not target.exists(), f"{file}: expected a new file"
+            target.parent.mkdir(exist_ok=True)
             target.write_text(text)
         elif language == "diff":
             lines = text.splitlines()

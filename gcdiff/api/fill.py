@@ -158,8 +158,8 @@ class Fills(Stage):
         question = question.but(guidance=self._runner().guidance(question))
 
         def fill(values: Pair, given: Pair, ids: np.ndarray, low: Pair | None) -> Pair:
-            caps = (np.where(mask, 0.0, 1.0) for mask in given)
-            part = question.about(values, *caps, ids, lowres=low)
+            image, layout = (np.where(mask, 0.0, 1.0) for mask in given)
+            part = question.about(values, image, layout, ids, lowres=low)
             if resamples is not None:
                 return self._repaint(part, resamples)
             return self._run(paths.joint(self._steps(part)), part)

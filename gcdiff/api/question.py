@@ -127,7 +127,8 @@ class Question:
             return self.text
         if isinstance(self.text, Text):
             return Text(np.asarray(self.text.tokens)[rows], np.asarray(self.text.mask)[rows])
-        return [self.text[i] for i in rows]
+        texts: list[str] = list(self.text)
+        return [texts[i] for i in rows]
 
     def above(self, floor: float) -> Self:
         """The same with no layout below the level `floor`."""

@@ -76,7 +76,7 @@ class TextInput(Conditioning):
 
     def write(self, params: Any, draws: Any, condition: Condition) -> Condition:
         inputs, dropped = draws
-        text: Text = self.encoder.apply({"params": params}, jax.tree.map(jnp.asarray, inputs))
+        text: Any = self.encoder.apply({"params": params}, jax.tree.map(jnp.asarray, inputs))
         return dataclasses.replace(condition, text=text if dropped is None else text.without(dropped))
 
     def _encoded(self, captions: Sequence[str]) -> Text:

@@ -39,7 +39,7 @@ def read_groups(values: Sequence[Any]) -> tuple[Group, ...]:
     is below 0 or not finite."""
     groups = []
     for value in values:
-        form = value if isinstance(value, list | tuple) and len(value) == 3 else (None,) * 3
+        form: Any = value if isinstance(value, list | tuple) and len(value) == 3 else (None,) * 3
         pattern, rate, clip = form
         number = isinstance(rate, int | float) and not isinstance(rate, bool)
         if not (isinstance(pattern, str) and number and isinstance(clip, str)):

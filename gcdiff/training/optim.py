@@ -54,7 +54,7 @@ class Optim:
     clip: float = 1.0
     ema_decay: float = 0.999
     ema_profiles: tuple[float, ...] = ()
-    groups: tuple[tuple[str, float, str], ...] = (tuple(Group()),)
+    groups: Any = (tuple(Group()),)
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:

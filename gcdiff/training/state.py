@@ -55,7 +55,8 @@ def gradient(
     cuts = jax.tree.map(lambda p: parallel.cut(p.shape, mesh.shape["fsdp"]), (params, frozen))
 
     def on_one(held: tuple[Any, Any], drawn: Any) -> Any:
-        value, grads = _in_parts(task, *jax.tree.map(parallel.put_together, held, cuts), drawn, parts)
+        whole, still = jax.tree.map(parallel.put_together, held, cuts)
+        value, grads = _in_parts(task, whole, still, drawn, parts)
         grads = jax.tree.map(parallel.mean_of_part, grads, cuts[0])
         return jax.lax.pmean(value, parallel.AXES), grads
 
