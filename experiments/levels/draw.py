@@ -18,7 +18,8 @@ import gcdiff
 from gcdiff import paths
 from gcdiff.codecs import to_state, to_uint8
 from gcdiff.pictures import colorize, sheet
-from gcdiff.samplers.sample import example_keys, given_values, run
+from gcdiff.samplers.sample import example_keys, given_values
+from gcdiff.samplers.walk import run
 from gcdiff.types import VOID, Pair
 from gcdiff.worlds.streets.data import Streets
 

@@ -29,8 +29,9 @@ from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import JointProcess
 from gcdiff.samplers.repaint import run_repaint
-from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values, run
+from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values
 from gcdiff.samplers.steps import Dials
+from gcdiff.samplers.walk import run
 from gcdiff.schedules import Schedule, alpha_of, sigma_of
 from gcdiff.types import Condition, Pair
 

@@ -20,7 +20,8 @@ from gcdiff.api.question import Question, Texts, Watch
 from gcdiff.api.runner import Round, Runner, chunk_for, round_size
 from gcdiff.pictures import check_images, check_layouts
 from gcdiff.samplers.repaint import walk_repaint
-from gcdiff.samplers.sample import Pace, as_arrays, walk
+from gcdiff.samplers.sample import as_arrays
+from gcdiff.samplers.walk import Pace, walk
 from gcdiff.text.pretrained import PretrainedCaptions
 from gcdiff.types import ImageSpec, LabelSpec, Pair, pair_map
 

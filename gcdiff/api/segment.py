@@ -16,7 +16,8 @@ from gcdiff.data.dataset import Example
 from gcdiff.data.transforms import resize
 from gcdiff.guidance import NO_GUIDANCE
 from gcdiff.pictures import check_images, decide, resize_maps
-from gcdiff.samplers.sample import as_arrays, walk
+from gcdiff.samplers.sample import as_arrays
+from gcdiff.samplers.walk import walk
 from gcdiff.types import Pair
 
 

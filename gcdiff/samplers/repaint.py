@@ -21,21 +21,8 @@ from jaxtyping import Array
 from gcdiff import parallel
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import (
-    CARRY,
-    PIECE,
-    PLAIN,
-    Carry,
-    Given,
-    Pace,
-    Sampler,
-    Settings,
-    Walked,
-    as_arrays,
-    last,
-    pieces,
-    row_levels,
-)
+from gcdiff.samplers.sample import CARRY, PIECE, PLAIN, Carry, Given, Sampler, Settings, as_arrays, row_levels
+from gcdiff.samplers.walk import Pace, Walked, last, pieces
 from gcdiff.types import Condition, Pair, pair_map
 
 
@@ -49,7 +36,7 @@ def walk_repaint(
     pace: Pace | None = None,
     resamples: int = 1,
 ) -> Iterator[Walked]:
-    """`gcdiff.samplers.sample.walk` with each step taken `resamples` times. Pixels with a cap of 0 are known, and no
+    """`gcdiff.samplers.walk.walk` with each step taken `resamples` times. Pixels with a cap of 0 are known, and no
     others."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, expected at least 1")

@@ -21,7 +21,8 @@ from gcdiff.evaluation.segmentation import confusion, mean_iou
 from gcdiff.parallel import BATCH, WHOLE
 from gcdiff.pictures import colorize, display, overlay, sheet, void_left_out
 from gcdiff.rng import stream
-from gcdiff.samplers.sample import PLAIN, example_keys, given_values, run
+from gcdiff.samplers.sample import PLAIN, example_keys, given_values
+from gcdiff.samplers.walk import run
 from gcdiff.training.task import split_numbers
 from gcdiff.types import Condition, Pair, pair_map
 

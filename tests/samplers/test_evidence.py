@@ -12,7 +12,8 @@ from exact_world import CONFIGS, EDGES, GRID, MEANS, NUM, PRIOR, PROCESS, TAU, K
 
 from gcdiff import paths
 from gcdiff.api.evidence import layout_caps, regions
-from gcdiff.samplers.sample import capped, example_keys, run
+from gcdiff.samplers.sample import capped, example_keys
+from gcdiff.samplers.walk import run
 from gcdiff.types import VOID, Condition, Pair
 
 pytestmark = pytest.mark.usefixtures("optimised")

@@ -29,7 +29,8 @@ from scipy import stats
 from gcdiff import paths
 from gcdiff.processes.bits import BitsProcess
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import Sampler, example_keys, given_values, run
+from gcdiff.samplers.sample import Sampler, example_keys, given_values
+from gcdiff.samplers.walk import run
 from gcdiff.types import Condition, Pair
 
 

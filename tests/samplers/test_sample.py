@@ -14,8 +14,9 @@ from gcdiff.processes import blocks
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess, from_clean
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values, run
+from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values
 from gcdiff.samplers.steps import Dials
+from gcdiff.samplers.walk import run
 from gcdiff.schedules import Schedule
 from gcdiff.types import VOID, Condition, Pair
 
