@@ -21,7 +21,7 @@ import numpy as np
 
 from gcdiff.config import default
 from gcdiff.config.data import Splits, build_specs
-from gcdiff.config.training import build_task
+from gcdiff.config.tasks import build_task
 from gcdiff.data.dataset import Example
 from gcdiff.training.optim import Optim
 from gcdiff.training.state import create_state, train_step
