@@ -12,6 +12,7 @@ from tiny_models import STREETS, random_model
 
 import gcdiff
 from gcdiff import config as configs
+from gcdiff.api.runner import chunk_for
 from gcdiff.levels import LevelShares
 from gcdiff.types import VOID, Pair
 
@@ -42,6 +43,21 @@ def test_an_example_alone_is_that_example_among_thirteen_others(model):
     assert len(np.unique(many.image, axis=0)) == 14
     whole, one = model.segment(IMAGES), model.segment(IMAGES[:1])
     np.testing.assert_array_equal(whole[:1], one)
+
+
+def test_chunks_of_4_8_and_16_agree_bit_for_bit(model):
+    """Also in probabilities, whose last bits would tell; which chunk a question takes depends on its size."""
+
+    def answers(chunk):
+        m = model.sampling(chunk=chunk)
+        pair = m.sample(TEXT, num=14, guidance=2.0, seed=3)
+        return *pair, m.segment(IMAGES, probabilities=True), m.synthesize(LAYOUTS, TEXT)
+
+    assert [chunk_for(num, 16, None) for num in (1, 4, 5, 8, 9, 16, 40)] == [4, 4, 8, 8, 16, 16, 16]
+    assert [chunk_for(5, largest, None) for largest in (1, 4, 6)] == [1, 4, 6]
+    fours = answers(4)
+    for chunk in (8, 16):
+        jax.tree.map(np.testing.assert_array_equal, answers(chunk), fours)
 
 
 def test_seeds_texts_and_scales_matter(model):
