@@ -5,7 +5,7 @@ USABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
 
-.PHONY: setup demo demo-long test lint bench clean
+.PHONY: setup demo demo-long test test-all lint bench clean
 
 setup: $(VENV)/.stamp
 
@@ -24,8 +24,14 @@ demo: setup
 demo-long: setup
 	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo-long --minutes 30
 
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What is marked slow is left to test-all, so that these take 8 minutes at most on two cores.
 test: setup
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -42,6 +48,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/data.py
 	$(VENV)/bin/python benchmarks/training.py
 	$(VENV)/bin/python benchmarks/sampling.py
+	$(VENV)/bin/python benchmarks/latency.py
 	@if [ -d runs/demo-long ]; then $(VENV)/bin/python benchmarks/steps.py --workdir runs/demo-long; \
 	else echo "benchmarks/steps.py needs the model of make demo-long: left out"; fi
 
