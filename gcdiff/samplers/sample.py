@@ -235,6 +235,7 @@ def given_values(keys: Array, values: Pair, known: Pair) -> Given:
     return capped(keys, values, pair_map(lambda k: np.where(k, 0.0, 1.0), known))
 
 
+@jax.jit
 def capped(keys: Array, values: Pair, caps: Pair, fed: Any = False) -> Given:
     """What a chunk is given with a highest level for each pixel (B, H, W). Void is at level 1."""
     caps = pair_map(lambda c: jnp.asarray(c, jnp.float32), caps)
@@ -245,4 +246,9 @@ def capped(keys: Array, values: Pair, caps: Pair, fed: Any = False) -> Given:
 
 def example_keys(seed: int, ids: np.ndarray) -> Array:
     """One key per example, from the seed and the example's own id."""
-    return per_example(jax.random.key(seed), jnp.asarray(ids))
+    return _example_keys(np.uint32(seed), np.asarray(ids))
+
+
+@jax.jit
+def _example_keys(seed: Array, ids: Array) -> Array:
+    return per_example(jax.random.key(seed), ids)
