@@ -68,10 +68,10 @@ def _list(arguments) -> int:
 def _verify(arguments) -> int:
     from gcdiff.training import manifest
 
-    found = [folder for folders in _saved(arguments.run).values() for folder in folders]
-    chosen = [folder for folder in found if arguments.step in (None, folder.step)]
+    saved = [folder for folders in _saved(arguments.run).values() for folder in folders]
+    chosen = [folder for folder in saved if arguments.step in (None, folder.step)]
     if not chosen:
-        steps = ", ".join(map(str, sorted({folder.step for folder in found})))
+        steps = ", ".join(map(str, sorted({folder.step for folder in saved})))
         raise ValueError(f"--step is {arguments.step}, expected one of {arguments.run}: {steps}")
     bad = False
     for folder in chosen:
@@ -125,7 +125,7 @@ def _saved(run: Path, more: Callable[[Path], list] = lambda _: []):
     if is_export(run):
         raise ValueError(f"{run} is an export, which is verified whenever it is loaded: expected a run")
     names = (inventory.CHECKPOINTS, inventory.SNAPSHOTS)
-    found = {name: folders for name in names if (folders := inventory.saved(run / name) + more(run / name))}
-    if not found:
+    saved = {name: folders for name in names if (folders := inventory.saved(run / name) + more(run / name))}
+    if not saved:
         raise FileNotFoundError(f"{run / inventory.CHECKPOINTS}: no checkpoint found")
-    return found
+    return saved

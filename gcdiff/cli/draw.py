@@ -31,7 +31,7 @@ def segment(arguments) -> int:
 
     model, stage, place = _start(arguments)
     files = list(image_files(arguments.images).items())
-    shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
+    shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file fails here, before anything is drawn
     steps, num = _segment_steps(arguments, model), len(files)  # the bar's; the model has its own default
     size = -(-num // -(-num // model.round_size))  # rounds of one size, so that they take one program
     maps: dict = {"entropy": {}} if arguments.entropy else {}
@@ -93,15 +93,15 @@ def synthesize(arguments) -> int:
     from gcdiff.data.reader import read_layouts
 
     model, stage, place = _start(arguments)
-    found = read_layouts(arguments.layouts, model.labels, (stage or model).size)
-    layouts = np.stack(list(found.values()))
+    named = read_layouts(arguments.layouts, model.labels, (stage or model).size)
+    layouts = np.stack(list(named.values()))
     with _bar(arguments, model) as progress:
         images = model.synthesize(
             layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
             confidence=arguments.confidence, evidence=arguments.evidence, region_confidence=arguments.region_confidence,
             upsample=stage,
         )  # fmt: skip
-    return _save(arguments, stage or model, place, zip(found, images, layouts, strict=True))
+    return _save(arguments, stage or model, place, zip(named, images, layouts, strict=True))
 
 
 def outpaint(arguments) -> int:
@@ -125,16 +125,16 @@ def outpaint(arguments) -> int:
     if any(side < smallest for side, smallest in zip(masks[first].shape, smallest, strict=True)):
         wanted = f"expected at least {smallest[1]} and {smallest[0]}, the model's size"
         raise ValueError(f"mask {first} is {masks[first].shape[1]} wide and {masks[first].shape[0]} high, {wanted}")
-    for side, found in {"mask": masks, **sides}.items():
+    for side, arrays in {"mask": masks, **sides}.items():
         for name in masks:
-            if name not in found:
+            if name not in arrays:
                 raise ValueError(f"{arguments.known}: mask {name} has no {side} of that name")
-            (height, width), (rows, columns) = found[name].shape[:2], masks[first].shape
+            (height, width), (rows, columns) = arrays[name].shape[:2], masks[first].shape
             if (height, width) != (rows, columns):
                 wanted = f"expected {columns} and {rows}, the size of mask {first}"
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
     known = np.stack(list(masks.values()))
-    pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
+    pair = Pair(**{side: np.stack([arrays[name] for name in masks]) for side, arrays in sides.items()})
     with _bar(arguments, model) as progress:
         out = model.outpaint(
             pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,

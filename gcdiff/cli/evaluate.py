@@ -51,11 +51,11 @@ def evaluate(arguments) -> int:
     if arguments.root is not None:
         config.data.root = arguments.root
     batch = configs.examples(configs.splits(config), arguments.num)
-    found: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
+    results: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
-        found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels)
-        say(_lines(found["segmentation"]))
+        results["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels)
+        say(_lines(results["segmentation"]))
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
@@ -70,10 +70,10 @@ def evaluate(arguments) -> int:
                 log_snr_max=arguments.log_snr_max,
                 grid=arguments.grid,
             )
-        found["likelihood"] = report.to_dict()
+        results["likelihood"] = report.to_dict()
         say(report.table())
     if leads():
-        _write(out, found)
+        _write(out, results)
     say(f"written to {out}")
     return 0
 
@@ -83,31 +83,31 @@ def _captioned(config, model, batch):
     from gcdiff import config as configs
     from gcdiff.types import Pair
 
-    told = [i for i, caption in enumerate(batch.captions) if caption]
-    unheard = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
-    if not told or unheard:
+    captioned = [i for i, caption in enumerate(batch.captions) if caption]
+    ignored = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
+    if not captioned or ignored:
         return Pair(batch.image, batch.layout), None
-    captions = [batch.captions[i] for i in told]
+    captions = [batch.captions[i] for i in captioned]
     stored = configs.embeddings(config) if model.encoder is None else None
     text = captions if stored is None else stored.batch(captions, config.text.length)
-    return Pair(batch.image[told], batch.layout[told]), text
+    return Pair(batch.image[captioned], batch.layout[captioned]), text
 
 
-def _lines(found: dict) -> str:
-    width = max(map(len, found))
+def _lines(results: dict) -> str:
+    width = max(map(len, results))
     return "\n".join(
         f"{name:{width}}  {value.value:.4f}  ({value.low:.4f} - {value.high:.4f})"
         if math.isfinite(getattr(value, "low", math.nan))
         else f"{name:{width}}  {getattr(value, 'value', value):.4f}"
-        for name, value in found.items()
+        for name, value in results.items()
         if not isinstance(value, dict)
     )
 
 
-def _write(path: Path, found: dict) -> None:
+def _write(path: Path, results: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(_plain(found), indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(_plain(results), indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 

@@ -50,7 +50,7 @@ def features(arguments, model, stage, name: str, nouns, heldout, train, subject)
         extract,
         units,
         reference,
-        clip if subject.told else None,
+        clip if subject.captioned else None,
         lambda x: display(x, image),
         lambda y: colorize(y, labels.labelled),
     )
@@ -65,8 +65,8 @@ def _network_features(extractor, seen) -> tuple[Any, Any]:
 
 def _world_features(reader, seen) -> tuple[Any, Any]:
     e = seen.examples
-    told = {"extractor": reader.parameters_name, "resolution": "{}x{}".format(*e.images.shape[1:3])}
-    return reader.parameters(e.images, e.layouts, seen.reading), told
+    convention = {"extractor": reader.parameters_name, "resolution": "{}x{}".format(*e.images.shape[1:3])}
+    return reader.parameters(e.images, e.layouts, seen.reading), convention
 
 
 def _reader(arguments, model, name: str, nouns):
@@ -98,8 +98,8 @@ def _torchscript(words: str, rest: str):
     from gcdiff.evaluation.pytorch import IMAGENET, TorchFeatures
 
     scales = {**SCALES, "imagenet": IMAGENET}
-    file, _, told = rest.partition(",")
-    size, _, scale = told.partition(",")
+    file, _, form = rest.partition(",")
+    size, _, scale = form.partition(",")
     edges = size.split("x")
     if len(edges) != 2 or not all(edge.isdecimal() and int(edge) for edge in edges) or (scale or "unit") not in scales:
         raise ValueError(f"--features is {words!r}, expected {FORMS}")

@@ -65,8 +65,8 @@ def generate(arguments) -> int:
     if model.built.conditions.lowres is not None:
         raise ValueError(f"{arguments.workdir} is a super-resolution stage: expected its base's --workdir")
     data = _data(arguments, model)
-    found = None if data is None else pool(data.train, arguments.balance is not None)
-    captions, texts = _captions(arguments, model, data, found)
+    candidates = None if data is None else pool(data.train, arguments.balance is not None)
+    captions, texts = _captions(arguments, model, data, candidates)
     say = print if leads() else lambda text: None
     say(f"captions: {'none' if captions is None else captions.said}")
     audit = None if arguments.audit is None else _audit(arguments, model, data)
@@ -77,7 +77,7 @@ def generate(arguments) -> int:
     request = Request(
         arguments.num, most, arguments.seed, arguments.steps, arguments.guidance, captions, texts, segments
     )
-    training = None if found is None or not len(found.shows) else found.shows.mean(axis=0)
+    training = None if candidates is None or not len(candidates.shows) else candidates.shows.mean(axis=0)
     command = {**header, "captions": "none" if captions is None else captions.said}
 
     def end(place, rows) -> None:
@@ -132,7 +132,7 @@ def _deaf(model) -> bool:
     return encoder == "none" or (encoder == "given" and model.encoder is None)
 
 
-def _captions(arguments, model, data, found):
+def _captions(arguments, model, data, candidates):
     """The captions of the examples, None for none, and what makes of captions what the model takes."""
     from gcdiff import config as configs
     from gcdiff.data.captions import named_classes, nouns_of, read_lines
@@ -153,7 +153,9 @@ def _captions(arguments, model, data, found):
         return Balanced(names, [(line,) for line in lines], seed), list
     stored = configs.embeddings(model.config) if model.encoder is None else None
     texts = list if stored is None else lambda captions: stored.batch(captions, text.length)
-    return Balanced(found.shows, found.captions, seed) if arguments.balance else OfTraining(data.train, seed), texts
+    if arguments.balance:
+        return Balanced(candidates.shows, candidates.captions, seed), texts
+    return OfTraining(data.train, seed), texts
 
 
 def _audit(arguments, model, data):

@@ -16,7 +16,7 @@ import numpy as np
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.extract import features
 from gcdiff.cli.files import cache_compilations, leads, writable
-from gcdiff.cli.subject import hears, subject_of
+from gcdiff.cli.subject import caption_input, subject_of
 
 DRAWN, BOUNDED, SWEPT, REFERENCE, DRAWS = 128, 32, 64, 512, 4
 """How many pairs are drawn, have bounds, are drawn for each value of a sweep; how many training examples they are
@@ -69,27 +69,27 @@ def measure(arguments) -> int:
     data = configs.splits(config)
     heldout = _examples(configs.gathered(data, "heldout", arguments.num))
     train = _examples(configs.gathered(data, "train", REFERENCE))
-    told, text = hears(config, model, heldout)
-    if told:
+    captioned, text = caption_input(config, model, heldout)
+    if captioned:
         heldout = _captioned_first(heldout)
-    most = sum(map(bool, heldout.captions)) if told else len(heldout.ids)
+    most = sum(map(bool, heldout.captions)) if captioned else len(heldout.ids)
     plan = plan._replace(**{n: min(getattr(plan, n), most) for n in ("drawn", "bounded", "swept")})
-    if "guidance" in plan.sweeps and not told:
-        raise ValueError("--sweep guidance: the model hears no captions, or the data have none")
-    subject = subject_of(arguments, model, stage, told, text)
+    if "guidance" in plan.sweeps and not captioned:
+        raise ValueError("--sweep guidance: the model takes no captions, or the data have none")
+    subject = subject_of(arguments, model, stage, captioned, text)
     material = features(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
     made = _made(arguments, model, stage, data, plan, heldout)
-    found = evaluate(subject, material, plan, made, _say)
-    found = found._replace(made={**found.made, "seconds": round(time.time() - started)})
+    findings = evaluate(subject, material, plan, made, _say)
+    findings = findings._replace(made={**findings.made, "seconds": round(time.time() - started)})
     if leads():
-        print(table(found.rows))
-        for name, why in found.left_out.items():
+        print(table(findings.rows))
+        for name, why in findings.left_out.items():
             print(f"left out: {name}: {why}")
-        for one in found.sweeps:
+        for one in findings.sweeps:
             for point in one.points:
                 print(f"\n{one.dial} {point.value:g}, {one.examples} pairs\n{table(point.rows)}")
-        _write(out / "report.json", json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
-        _write(out / "report.html", page(found, model.labels.labelled))
+        _write(out / "report.json", json.dumps(to_dict(findings), indent=1, allow_nan=False) + "\n")
+        _write(out / "report.html", page(findings, model.labels.labelled))
         print(f"written to {out}: look at {out / 'report.html'}")
     return 0
 
@@ -123,7 +123,7 @@ def _plan(arguments):
     return Plan(metrics, arguments.pairs, BOUNDED, arguments.seed, sweeps, min(SWEPT, arguments.pairs))
 
 
-def _examples(found: list):
+def _examples(examples: list):
     """Of several captions of an example one: the first for the first example, the second for the next, and so on.
 
     In an order drawn once for all: files of one town or film lie beside each other, and those that are drawn from must
@@ -131,9 +131,9 @@ def _examples(found: list):
     """
     from gcdiff.evaluation.sides import Examples
 
-    order = np.random.default_rng(0).permutation(len(found))
-    captions = [e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(found)]
-    images, layouts = (np.stack([getattr(found[i], side) for i in order]) for side in ("image", "layout"))
+    order = np.random.default_rng(0).permutation(len(examples))
+    captions = [e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(examples)]
+    images, layouts = (np.stack([getattr(examples[i], side) for i in order]) for side in ("image", "layout"))
     return Examples(images, layouts, tuple(captions[i] for i in order), order)
 
 

@@ -122,10 +122,10 @@ def contact_sheet(data):
     from gcdiff.data.transforms import resize
     from gcdiff.pictures import colorize, sheet
 
-    found = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
-    height, width = found[0].layout.shape
+    examples = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
+    height, width = examples[0].layout.shape
     scale = min(1.0, CELL / max(height, width))
     cell = max(1, round(height * scale)), max(1, round(width * scale))
-    shown = [resize(example, cell) for example in found]
+    shown = [resize(example, cell) for example in examples]
     rows = [[e.image for e in shown], [colorize(e.layout, data.labels) for e in shown]]
     return sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))

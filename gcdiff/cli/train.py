@@ -93,7 +93,7 @@ def _seeds(arguments, config) -> int:
             failed: list[Any] = lane(0, stop)
         else:
             with ThreadPoolExecutor(lanes) as pool:
-                failed = [error for found in pool.map(lambda i: lane(i, stop), range(lanes)) for error in found]
+                failed = [error for errors in pool.map(lambda i: lane(i, stop), range(lanes)) for error in errors]
     if failed:
         raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
     return 0

@@ -102,7 +102,7 @@ def _by_class(side: Side, shared: Shared) -> dict[str, np.ndarray]:
     counts = areas(side.pairs.examples.layouts, len(shared.names))
     columns["share of pixels"] = counts.sum(0) / max(counts.sum(), 1)
     columns["share of layouts"] = (counts > 0).mean(0)
-    if shared.told and shared.reader.classes.any():
+    if shared.captioned and shared.reader.classes.any():
         hits, false_alarms, misses = asked_sums(side.pairs, shared).total[6:].reshape(-1, 3).T
         with np.errstate(invalid="ignore", divide="ignore"):
             columns["caption recall"] = hits / (hits + misses)

@@ -67,7 +67,7 @@ class Material(NamedTuple):
 def evaluate(
     subject: Subject, material: Material, plan: Plan, made: Mapping[str, Any], say: Callable[[str], None]
 ) -> Findings:
-    """All numbers of a plan. `say` is told what is being done; `made` is kept with the findings.
+    """All numbers of a plan. `say` is called with a line about each step; `made` describes the run in the findings.
 
     A metric that the model, the data or the plan do not allow is left out, with its reason. Void is left out of all,
     also where it is a class of the model's (`gcdiff.evaluation.void`).
@@ -122,7 +122,7 @@ def _shared(subject: Subject, material: Material, plan: Plan, say: Callable[[str
     if features is not None and reference is None and "fidelity" in plan.metrics:
         say(f"features of {len(m.train.ids)} training examples")
         reference = features(seen(m.train, m.reader))
-    return Shared(m.labels.names, m.reader, m.train, rest, subject.told, features, reference, m.clip)
+    return Shared(m.labels.names, m.reader, m.train, rest, subject.captioned, features, reference, m.clip)
 
 
 def _featured(extract: Callable, standardised: bool, some: Seen) -> Featured:
@@ -132,15 +132,15 @@ def _featured(extract: Callable, standardised: bool, some: Seen) -> Featured:
 
 def _numbers(chosen: Mapping[str, Metric], side: Side, shared: Shared, left_out: dict[str, str]) -> dict:
     """The numbers of a side by metric. A metric that refuses what it was given is left out, with what it says."""
-    found = {}
+    numbers = {}
     for name, metric in chosen.items():
         if getattr(side, metric.needs) is None:
             continue
         try:
-            found[name] = metric.numbers(side, shared)
+            numbers[name] = metric.numbers(side, shared)
         except ValueError as error:
             left_out[name] = str(error)
-    return found
+    return numbers
 
 
 def _rows(chosen: Mapping[str, Metric], model: Mapping, real: Mapping) -> tuple[Row, ...]:
@@ -171,7 +171,7 @@ def _sweep(
     for value in plan.sweeps[dial] if metrics else ():
         assert subject.sample is not None, "no generative metric is chosen without it"
         say(f"{dial} {value:g}")
-        pair = subject.sample(few.captions if subject.told else None, len(few.ids), plan.seed, {dial: value})
+        pair = subject.sample(few.captions if subject.captioned else None, len(few.ids), plan.seed, {dial: value})
         side = Side(pairs=seen(few._replace(images=pair.image, layouts=pair.layout), material.reader))
         points.append(Point(value, _rows(metrics, _numbers(metrics, side, shared, ignored), ceilings)))
     return Sweep(dial, len(few.ids), tuple(points))

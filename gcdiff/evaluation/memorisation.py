@@ -62,11 +62,11 @@ def neighbours(examples: Bank, train: Bank, heldout: Bank, distance: Distance = 
     for side in (train, heldout):
         same_convention(examples.convention, side.convention)
     ids, values = examples.rows()
-    found = []
+    both = []
     for side in (train, heldout):
         theirs, references = side.rows()
-        found.append(nearest(values, references, theirs, distance, own=ids if side is examples else None))
-    return Neighbours(ids, *found)
+        both.append(nearest(values, references, theirs, distance, own=ids if side is examples else None))
+    return Neighbours(ids, *both)
 
 
 def p_values(examples: Neighbours, heldout: Neighbours) -> np.ndarray:
@@ -109,14 +109,14 @@ def audit(
 ) -> Memorisation:
     """The whole for one space, features or pixels or layouts, of a bank of each set."""
     of_samples, of_heldout = (neighbours(bank, train, heldout, distance) for bank in (samples, heldout))
-    told = {**samples.convention, "distance": _name(distance)}
-    return memorisation(of_samples, of_heldout, len(train.ids), told, level)
+    convention = {**samples.convention, "distance": _name(distance)}
+    return memorisation(of_samples, of_heldout, len(train.ids), convention, level)
 
 
 def _name(distance: Distance) -> str:
     if isinstance(distance, partial):
-        told = [*map(str, distance.args), *(f"{name}={value}" for name, value in distance.keywords.items())]
-        return f"{_name(distance.func)}({', '.join(told)})"
+        arguments = [*map(str, distance.args), *(f"{name}={value}" for name, value in distance.keywords.items())]
+        return f"{_name(distance.func)}({', '.join(arguments)})"
     return getattr(distance, "__name__", type(distance).__name__)
 
 
@@ -128,8 +128,8 @@ def distance_ratio(train: np.ndarray, heldout: np.ndarray) -> np.ndarray:
     """r = t / h of distances float (N,): 1 where they are equal, also both 0; inf where h alone is 0, or where nothing
     held out can be compared with (h is inf) unless t is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(train == heldout, 1.0, train / heldout)
-    return np.where(np.isinf(heldout) & (train > 0), np.inf, found)
+        ratio = np.where(train == heldout, 1.0, train / heldout)
+    return np.where(np.isinf(heldout) & (train > 0), np.inf, ratio)
 
 
 def median(values: np.ndarray) -> tuple[float, float, float]:

@@ -29,8 +29,8 @@ def _nothing(shared: Shared) -> str:
 
 
 def _no_captions(shared: Shared) -> str:
-    if not shared.told:
-        return "the model hears no captions, or the data have none"
+    if not shared.captioned:
+        return "the model takes no captions, or the data have none"
     unread = shared.reader.scores is None and not shared.reader.classes.any()
     return "nobody reads what its captions say" if unread else ""
 
@@ -46,7 +46,7 @@ def _no_rest(shared: Shared) -> str:
 
 
 def _no_clip(shared: Shared) -> str:
-    if not shared.told:
+    if not shared.captioned:
         return _no_captions(shared)
     return "" if shared.clip is not None else "no CLIP: expected --features clip:DIR"
 

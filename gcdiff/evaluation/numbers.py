@@ -47,16 +47,16 @@ class Featured(NamedTuple):
 class Shared(NamedTuple):
     """What both sides are measured with.
 
-    names: of the classes. rest: held-out examples of which nothing is drawn. told: whether there are captions, and the
-    model hears them. features: None without an extractor; reference: those of the training examples. clip: CLIP's
-    towers for images and for texts, or None.
+    names: of the classes. rest: held-out examples of which nothing is drawn. captioned: whether the data have captions
+    and the model takes them. features: None without an extractor; reference: those of the training examples. clip:
+    CLIP's towers for images and for texts, or None.
     """
 
     names: tuple[str, ...]
     reader: Reader
     train: Examples
     rest: Examples
-    told: bool
+    captioned: bool
     features: Callable[[Seen], Featured] | None
     reference: Featured | None
     clip: tuple[Any, Any] | None
@@ -71,10 +71,11 @@ def featured(values: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any],
 
 
 def segmentation(side: Side, shared: Shared) -> Numbers:
-    found = {"miou": agreement.miou(side.segmented.confusion), "accuracy": agreement.accuracy(side.segmented.confusion)}
+    sums = side.segmented.confusion
+    numbers = {"miou": agreement.miou(sums), "accuracy": agreement.accuracy(sums)}
     if side.segmented.reliability is not None:
-        found |= calibration(side.segmented.reliability)._asdict()
-    return found
+        numbers |= calibration(side.segmented.reliability)._asdict()
+    return numbers
 
 
 def agreement_sums(seen: Seen, shared: Shared) -> Sums:
@@ -95,11 +96,11 @@ def fidelity(side: Side, shared: Shared) -> Numbers:
     banks = [mine.bank, reference.bank]
     if mine.standardised:
         banks = [_centred(standardised(bank, reference.bank), reference.bank) for bank in banks]
-    found = {
+    numbers = {
         "frechet": frechet(mine.moments, reference.moments, mine.standardised),
         "kid": kernel_distance(*banks),
     }
-    return found | manifold(*banks)._asdict()
+    return numbers | manifold(*banks)._asdict()
 
 
 def _centred(bank: Bank, reference: Bank) -> Bank:
@@ -118,18 +119,18 @@ def layouts(side: Side, shared: Shared) -> Numbers:
 
 
 def captions(side: Side, shared: Shared) -> Numbers:
-    found: dict[str, Measure] = {}
+    numbers: dict[str, Measure] = {}
     captions, reader = side.pairs.examples.captions, shared.reader
     if reader.scores is not None:
         for name, value in reader.scores(side.pairs.reading, captions).items():
             if value.examples:
-                found[name] = _measure(value, {"reader": reader.name})
+                numbers[name] = _measure(value, {"reader": reader.name})
     if reader.classes.any():
         sums = asked_sums(side.pairs, shared)
         means = semantic_scores(sums)._asdict()
         paper = semantic_scores(asked_sums(side.pairs, shared, 1)).recall
-        found |= {f"class_{name}": value for name, value in means.items()} | {"class_recall_any": paper}
-    return {name: value for name, value in found.items() if not np.isnan(value.value)}
+        numbers |= {f"class_{name}": value for name, value in means.items()} | {"class_recall_any": paper}
+    return {name: value for name, value in numbers.items() if not np.isnan(value.value)}
 
 
 def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
@@ -146,27 +147,27 @@ def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
 def diversity(side: Side, shared: Shared) -> Numbers:
     count = len(side.again.layout)
     pixels = PixelFeatures()
-    told = {**convention_of(pixels, side.again.image[:, 0]), "distance": "root mean square, values in 0 to 1"}
+    settings = {**convention_of(pixels, side.again.image[:, 0]), "distance": "root mean square, values in 0 to 1"}
     flat = np.stack([pixels(one) for one in side.again.image])
     return {
         "layouts": mean_distance(layout_diversity_sums(side.again.layout, np.arange(count), len(shared.names))),
-        "images": mean_distance(diversity_sums(flat, np.arange(count), told)),
+        "images": mean_distance(diversity_sums(flat, np.arange(count), settings)),
     }
 
 
 def memorisation(side: Side, shared: Shared) -> Numbers:
-    found = {}
+    numbers = {}
     for name in ("images", "layouts"):
         samples, train, rest = (_bank(e, name) for e in (side.pairs.examples, shared.train, shared.rest))
         seen = audit(samples, train, rest, disagreement if name == "layouts" else euclidean, LEVEL)
-        found |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
-    return found
+        numbers |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
+    return numbers
 
 
 def _bank(examples: Examples, side: str) -> Bank:
     if side == "layouts":
-        told = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
-        return make_bank(examples.ids, examples.layouts, told)
+        convention = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
+        return make_bank(examples.ids, examples.layouts, convention)
     pixels = PixelFeatures()
     return make_bank(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
 
@@ -180,25 +181,25 @@ def clip(side: Side, shared: Shared) -> Numbers:
 def likelihood(side: Side, shared: Shared) -> Numbers:
     bounds = side.likelihood.bounds
     start = f"the last step begins at log-SNR {bounds.log_snr_max:g}" if bounds.grid is None else f"{bounds.grid} steps"
-    told = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
+    convention = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
 
     def measure(estimate: Estimate, units: str) -> Measure:
         off = 1.96 * estimate.error
         value = float(estimate.value)
         return Measure(
-            value, value - off, value + off, {"examples": side.likelihood.examples}, {**told, "units": units}
+            value, value - off, value + off, {"examples": side.likelihood.examples}, {**convention, "units": units}
         )
 
     units = {"image": "bits per image value", "layout": "bits per labelled pixel"}
-    found = {}
+    numbers = {}
     for leg, sides in bounds.legs.items():
         for name, summary in sides._asdict().items():
             if summary is not None:
-                found[f"{leg}_{name}"] = measure(summary.total, units[name])
-    found |= {f"path_{name}": measure(e, "bits per example") for name, e in bounds.paths.items()}
-    return found | {f"gap_{name}": measure(e, "bits per example") for name, e in bounds.gaps.items()}
+                numbers[f"{leg}_{name}"] = measure(summary.total, units[name])
+    numbers |= {f"path_{name}": measure(e, "bits per example") for name, e in bounds.paths.items()}
+    return numbers | {f"gap_{name}": measure(e, "bits per example") for name, e in bounds.gaps.items()}
 
 
 def _measure(value: Score, convention: Mapping[str, Any]) -> Measure:
-    told = {**convention, "interval": "95 %, bootstrap over examples"}
-    return Measure(value.value, value.low, value.high, {"examples": value.examples}, told)
+    convention = {**convention, "interval": "95 %, bootstrap over examples"}
+    return Measure(value.value, value.low, value.high, {"examples": value.examples}, convention)

@@ -69,12 +69,12 @@ class TorchFeatures:
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             try:
                 with self._torch.no_grad():
-                    found = self.module(self._torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))))
+                    features = self.module(self._torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))))
             except RuntimeError as fault:
                 raise ValueError(f"{self.path}: it does not take images of {self.size}: {_line(fault)}") from None
-            if not isinstance(found, self._torch.Tensor):
-                raise ValueError(f"{self.path}: it returns a {type(found).__name__}, expected one tensor")
-            parts.append(feature_matrix(found.float().numpy(), len(batch), str(self.path)))
+            if not isinstance(features, self._torch.Tensor):
+                raise ValueError(f"{self.path}: it returns a {type(features).__name__}, expected one tensor")
+            parts.append(feature_matrix(features.float().numpy(), len(batch), str(self.path)))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
@@ -107,7 +107,7 @@ class TransformersSegmenter:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (N, H, W, 3) -> labels int32 (N, H, W) with VOID where it sees none of the classes."""
-        found = np.empty(check_images(images).shape[:3], np.int32)
+        labels = np.empty(check_images(images).shape[:3], np.int32)
         for i in range(0, len(images), BATCH):
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             with self._torch.no_grad():
@@ -116,8 +116,8 @@ class TransformersSegmenter:
                 logits = self._torch.nn.functional.interpolate(
                     logits, size=images.shape[1:3], mode="bilinear", align_corners=False
                 )
-            found[i : i + BATCH] = self.table[logits.argmax(1).numpy()]
-        return found
+            labels[i : i + BATCH] = self.table[logits.argmax(1).numpy()]
+        return labels
 
 
 def matched(

@@ -48,5 +48,5 @@ def plain_reader(
     def asked(captions: Sequence[str]) -> np.ndarray:
         return named_classes(captions, names, nouns)
 
-    told = np.array([noun is not None for noun in nouns or names])
-    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, told, truth)
+    counted = np.array([noun is not None for noun in nouns or names])
+    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, counted, truth)

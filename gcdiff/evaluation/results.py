@@ -1,4 +1,4 @@
-"""What an evaluation found: rows of numbers beside their ceilings, tables, cases, sweeps; as JSON and for a console."""
+"""The results of an evaluation: numbers beside their ceilings, tables, cases, sweeps; as JSON and for a console."""
 
 from __future__ import annotations
 
@@ -86,24 +86,24 @@ class Findings(NamedTuple):
     made: Mapping[str, Any]
 
 
-def to_dict(found: Findings) -> dict:
+def to_dict(findings: Findings) -> dict:
     """Plain values for JSON: no pictures, and None for numbers that are not finite."""
     galleries = {
         g.name: {"score": g.score, "cases": [plain(c._replace(pictures=())._asdict()) for c in g.cases]}
-        for g in found.galleries
+        for g in findings.galleries
     }
     for gallery in galleries.values():
         for case in gallery["cases"]:
             del case["pictures"]
     return {
-        "made": plain(found.made),
-        "rows": [plain(row) for row in found.rows],
-        "left_out": plain(found.left_out),
-        "classes": [plain(row) for row in found.classes],
-        "confusion": plain(found.confusion),
-        "reliability": plain(found.reliability),
+        "made": plain(findings.made),
+        "rows": [plain(row) for row in findings.rows],
+        "left_out": plain(findings.left_out),
+        "classes": [plain(row) for row in findings.classes],
+        "confusion": plain(findings.confusion),
+        "reliability": plain(findings.reliability),
         "cases": galleries,
-        "sweeps": [plain(sweep) for sweep in found.sweeps],
+        "sweeps": [plain(sweep) for sweep in findings.sweeps],
     }
 
 

@@ -97,9 +97,9 @@ def class_scores(sums: Sums, names: Sequence[str]) -> dict[str, Retrieval]:
             counts = total[6 + 3 * k : 9 + 3 * k]
             return ratio(np.array([hits * counts[0], counts @ weights]))
 
-        found = sums.measure(rate, SHARE, mean="counts over all samples")
+        measure = sums.measure(rate, SHARE, mean="counts over all samples")
         asked = sums.total[6 + 3 * k] + sums.total[8 + 3 * k]
-        return found._replace(counts={**found.counts, "asked for": int(asked)})
+        return measure._replace(counts={**measure.counts, "asked for": int(asked)})
 
     return {
         name: Retrieval(of(k, 1, (1, 0, 1)), of(k, 1, (1, 1, 0)), of(k, 2, (2, 1, 1))) for k, name in enumerate(names)

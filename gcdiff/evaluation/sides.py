@@ -47,14 +47,14 @@ class Subject(NamedTuple):
     sample: (captions or None, number, seed, dials such as {"guidance": 2.0}) -> Pair
     synthesize: (layouts, captions or None, seed) -> images
     likelihood: Examples -> its bounds
-    told: whether it hears captions
+    captioned: whether it draws from captions: it takes them, and the data have some
     """
 
     segment: Callable[[np.ndarray, int], Sequence[np.ndarray]] | None
     sample: Callable[[Sequence[str] | None, int, int, Mapping[str, float]], Pair] | None
     synthesize: Callable[[np.ndarray, Sequence[str] | None, int], np.ndarray] | None
     likelihood: Callable[[Examples], Bounds] | None
-    told: bool
+    captioned: bool
     why: Mapping[str, str]
 
 
@@ -103,7 +103,7 @@ def model_side(
 ) -> Side:
     """The model's side: of all held-out examples, of the first `drawn`, and bounds of the first `bounded`."""
     few, parts = heldout.part(slice(drawn)), {}
-    captions = few.captions if subject.told else None
+    captions = few.captions if subject.captioned else None
     if "segmented" in needs and subject.segment is not None:
         parts["segmented"] = segmented(subject.segment, heldout, len(reader.classes))
     if needs & {"pairs", "again"} and subject.sample is not None:

@@ -40,18 +40,18 @@ def of_reader(reader: Reader, labels: LabelSpec) -> Reader:
 
 def of_subject(subject: Subject, labels: LabelSpec) -> Subject:
     """A model that takes and gives layouts without the class void; its class probabilities are those of all classes."""
-    found = subject
+    changed = subject
     if (sample := subject.sample) is not None:
 
         def drawn(*asked):
             pair = sample(*asked)
             return pair._replace(layout=void_left_out(pair.layout, labels))
 
-        found = found._replace(sample=drawn)
+        changed = changed._replace(sample=drawn)
     if (synthesize := subject.synthesize) is not None:
-        found = found._replace(synthesize=lambda layouts, *asked: synthesize(put_back(layouts, labels), *asked))
+        changed = changed._replace(synthesize=lambda layouts, *asked: synthesize(put_back(layouts, labels), *asked))
     if (likelihood := subject.likelihood) is not None:
-        found = found._replace(
+        changed = changed._replace(
             likelihood=lambda some: likelihood(some._replace(layouts=put_back(some.layouts, labels)))
         )
-    return found
+    return changed

@@ -65,12 +65,12 @@ class Balanced:
     """Drawn with weights: see `rare_weights`."""
 
     def __init__(self, shows: np.ndarray, captions: Sequence[tuple[str, ...]], seed: int):
-        told = np.array([bool(c) for c in captions])
-        if not (shows.any(axis=1) & told).any():
+        captioned = np.array([bool(c) for c in captions])
+        if not (shows.any(axis=1) & captioned).any():
             raise ValueError("--balance rare: no caption with a known class, expected captions and layouts, or names")
         self._captions, self._seed = captions, seed
-        self._ends = np.cumsum(rare_weights(shows) * told)
-        self.said = f"{int(told.sum())} captions drawn by the rarest of their classes"
+        self._ends = np.cumsum(rare_weights(shows) * captioned)
+        self.said = f"{int(captioned.sum())} captions drawn by the rarest of their classes"
 
     def __call__(self, number: int) -> str:
         rng = np.random.default_rng((self._seed, number))
@@ -104,13 +104,13 @@ def evenly(num: int, most: int) -> list[int]:
 
 def pool(train: Dataset, captions: bool) -> Pool:
     """At most POOL training examples that have a layout; without their captions unless asked for. Void is no class."""
-    shows, told, num_classes = [], [], train.labels.labelled.num_classes
+    shows, texts, num_classes = [], [], train.labels.labelled.num_classes
     for i in evenly(len(train), POOL):
         example = train[i]
         if (example.layout >= 0).any():
             shows.append(shown(example.layout, num_classes))
-            told.append(example.captions if captions else ())
-    return Pool(np.array(shows, bool).reshape(-1, num_classes), told)
+            texts.append(example.captions if captions else ())
+    return Pool(np.array(shows, bool).reshape(-1, num_classes), texts)
 
 
 def _captions(train: Dataset, index: int) -> tuple[str, ...]:

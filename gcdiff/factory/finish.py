@@ -56,11 +56,11 @@ def _labels(labels: LabelSpec, licence: str) -> dict:
 
 def areas(rows: Sequence[Row], labels: LabelSpec) -> np.ndarray:
     """The pixels of each class but void, int (N, K)."""
-    found = np.zeros((len(rows), labels.labelled.num_classes), int)
+    counts = np.zeros((len(rows), labels.labelled.num_classes), int)
     for i, row in enumerate(rows):
         for label, area, *_ in row.segments:
-            found[i, label] = area
-    return found
+            counts[i, label] = area
+    return counts
 
 
 def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
@@ -81,23 +81,23 @@ def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
 def _report(rows, kept, labels: LabelSpec, size, request, training: np.ndarray | None, audit: Audit | None) -> dict:
     counts = {name: sum(row.verdict == name for row in rows) for name in (DISAGREES, IMAGE, LAYOUT)}
     shows = present(areas(kept, labels), size[0] * size[1]).mean(axis=0)
-    found = dict(request) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
-    found["acceptance"] = round(len(kept) / len(rows), 6)
-    found["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
-    found["confidence"] = _mean(kept, "confidence")
-    found["classes"] = {
+    report = dict(request) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
+    report["acceptance"] = round(len(kept) / len(rows), 6)
+    report["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
+    report["confidence"] = _mean(kept, "confidence")
+    report["classes"] = {
         name: {"generated": round(float(shows[k]), 6)}
         | ({} if training is None else {"training": round(float(training[k]), 6)})
         for k, name in enumerate(labels.labelled.names)
     }
     if audit is not None:
-        found["audit"] = {
+        report["audit"] = {
             "training_examples": audit.train.counts._asdict(),
             "heldout_examples": audit.heldout.counts.image,
             "quantile": audit.quantile,
             "limits": {side: round(limit, 6) for side, limit in audit.limits._asdict().items()},
         }
-    return found
+    return report
 
 
 def _mean(rows: Sequence[Row], field: str) -> float | None:

@@ -50,8 +50,8 @@ class Audit:
             raise ValueError(f"--audit: {len(whole)} held-out examples have image and layout, expected 2 or more")
         gate = cls(Neighbours(train), Neighbours(whole), Pair(0.0, 0.0), quantile)
         themselves = Pair(np.stack([e.image for e in whole]), np.stack([e.layout for e in whole]))
-        found = gate.ratios(themselves, np.arange(len(whole)))
-        limits = Pair(*(float(np.quantile(np.minimum(side, 1.0), quantile, method="lower")) for side in found))
+        ratios = gate.ratios(themselves, np.arange(len(whole)))
+        limits = Pair(*(float(np.quantile(np.minimum(side, 1.0), quantile, method="lower")) for side in ratios))
         return dataclasses.replace(gate, limits=limits)
 
     def ratios(self, pair: Pair, own: np.ndarray | None = None) -> Pair:
@@ -74,16 +74,16 @@ class Judge:
     def __call__(self, pair: Pair, probabilities: np.ndarray | None) -> list[Judged]:
         """Verdicts on pairs (uint8 (N, H, W, C), int32 (N, H, W)) with the class probabilities (N, H, W, K) that the
         model gives for the images. Pairs that disagree are not compared with the training set."""
-        found = [Judged(KEPT)] * len(pair.layout)
+        judged = [Judged(KEPT)] * len(pair.layout)
         if probabilities is not None:
-            found = [self._agreement(*one) for one in zip(pair.layout, probabilities, strict=True)]
-        left = [i for i, one in enumerate(found) if one.verdict == KEPT]
+            judged = [self._agreement(*one) for one in zip(pair.layout, probabilities, strict=True)]
+        left = [i for i, one in enumerate(judged) if one.verdict == KEPT]
         if self.audit is not None and left:
             ratios = self.audit.ratios(Pair(pair.image[left], pair.layout[left]))
             for i, verdict, *both in zip(left, self.audit.verdicts(ratios), *ratios, strict=True):
                 image, layout = (round(float(r), 6) if np.isfinite(r) else None for r in both)
-                found[i] = found[i]._replace(verdict=verdict, ratios=(image, layout))
-        return found
+                judged[i] = judged[i]._replace(verdict=verdict, ratios=(image, layout))
+        return judged
 
     def _agreement(self, layout: np.ndarray, p: np.ndarray) -> Judged:
         agreement = round(mean_iou(confusion(layout, p.argmax(axis=-1), p.shape[-1])), 6)

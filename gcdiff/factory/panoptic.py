@@ -39,12 +39,12 @@ def panoptic_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
 
 def segments(layout: np.ndarray, labels: LabelSpec) -> list[Segment]:
     """The segments of a layout int32 (H, W), by class."""
-    found = []
+    by_class = []
     for label in np.unique(layout[(layout != VOID) & (layout < labels.labelled.num_classes)]).tolist():
         rows, columns = np.nonzero(layout == label)
         (x, y), (right, bottom) = ((int(f(columns)), int(f(rows))) for f in (np.min, np.max))
-        found.append((label, len(rows), x, y, right - x + 1, bottom - y + 1))
-    return found
+        by_class.append((label, len(rows), x, y, right - x + 1, bottom - y + 1))
+    return by_class
 
 
 def panoptic_json(
@@ -60,7 +60,7 @@ def panoptic_json(
         {"id": number, "file_name": file_name(number), "width": width, "height": height, "license": 1}
         for number, _ in examples
     ]
-    found = [
+    annotations = [
         {
             "image_id": number,
             "file_name": file_name(number),
@@ -73,7 +73,7 @@ def panoptic_json(
     ]
     info = {"description": "image-layout pairs drawn by gcdiff"}
     licences = [{"id": 1, "name": licence, "url": ""}]
-    return {"info": info, "licenses": licences, "images": images, "annotations": found, "categories": categories}
+    return {"info": info, "licenses": licences, "images": images, "annotations": annotations, "categories": categories}
 
 
 def file_name(number: int) -> str:

@@ -63,9 +63,9 @@ class Likelihood:
 
     def predict(self, params: Any, noisy: Pair, levels: Pair, condition: Condition) -> Pair:
         """The clean prediction: image estimate and leave-one-out log-probabilities."""
-        found = self.process.predictor(self.process.denoiser(self.apply_fn, params))(noisy, levels, condition)
-        clips = self.clip and found.image is not None
-        return found._replace(image=jnp.clip(found.image, -1.0, 1.0)) if clips else found
+        prediction = self.process.predictor(self.process.denoiser(self.apply_fn, params))(noisy, levels, condition)
+        clips = self.clip and prediction.image is not None
+        return prediction._replace(image=jnp.clip(prediction.image, -1.0, 1.0)) if clips else prediction
 
     @jax.jit(static_argnums=0)
     def term(self, params, clean: Pair, keys: Array, number: Array, s: Pair, t: Pair, rate: Array, condition) -> Pair:

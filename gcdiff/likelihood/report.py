@@ -166,8 +166,8 @@ class Report(NamedTuple):
         for leg, sides in self.legs.items():
             legs[leg] = {name: plain(side._asdict()) for name, side in sides._asdict().items() if side is not None}
         paths, gaps = plain(self.paths), plain(self.gaps)
-        found = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
-        return {**found, "log_snr_max": self.log_snr_max, "grid": self.grid}
+        estimates = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
+        return {**estimates, "log_snr_max": self.log_snr_max, "grid": self.grid}
 
 
 def report(bounds: Mapping[str, Bound], log_snr_max: float | None, grid: int | None = None) -> Report:

@@ -62,7 +62,7 @@ def term(
       s, t: levels, Pair of float32 (B,), s <= t; a side with s = t costs nothing. Void pixels are at level 1.
       rate: bool scalar, may be traced. False is the step from t to s, (1) to (4); True is the rate at t of the sides
         with s < t, (5) and (6).
-      condition: what else the predictor is told.
+      condition: the other inputs of the predictor, such as text.
     """
     s, t = maps(clean, s), maps(clean, t)
     asked = process.clip_levels(t)

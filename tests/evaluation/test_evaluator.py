@@ -93,12 +93,12 @@ def test_without_an_oracle_the_model_reads_and_training_examples_are_its_ceiling
 
 def test_what_is_not_there_is_left_out_and_said(heldout, train):
     said = []
-    mute = subject(heldout, told=False, sample="the path joint was not trained", likelihood="no bounds")
+    mute = subject(heldout, captioned=False, sample="the path joint was not trained", likelihood="no bounds")
     found = evaluate(mute, material(heldout, train), plan(*METRICS, drawn=30), {}, said.append)
     assert {row.metric for row in found.rows} == {"segmentation", "synthesis"}
     assert set(found.left_out) == set(METRICS) - {"segmentation", "synthesis"}
     assert found.left_out["pairs"] == "the path joint was not trained" and found.left_out["likelihood"] == "no bounds"
-    assert "hears no captions" in found.left_out["captions"] and "larger --num" in found.left_out["memorisation"]
+    assert "takes no captions" in found.left_out["captions"] and "larger --num" in found.left_out["memorisation"]
     for name, why in found.left_out.items():
         assert f"{name} is left out: {why}" in said
 
