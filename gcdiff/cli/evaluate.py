@@ -12,6 +12,7 @@ from gcdiff.cli.bars import bar
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
+from gcdiff.cli.subject import takes_captions
 
 DRAWS = 8
 """Random levels per example and bound."""
@@ -84,8 +85,7 @@ def _captioned(config, model, batch):
     from gcdiff.types import Pair
 
     captioned = [i for i, caption in enumerate(batch.captions) if caption]
-    ignored = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
-    if not captioned or ignored:
+    if not captioned or not takes_captions(model):
         return Pair(batch.image, batch.layout), None
     captions = [batch.captions[i] for i in captioned]
     stored = configs.embeddings(config) if model.encoder is None else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gcdiff.cli.draw import load_model
 from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.subject import takes_captions
 
 AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
 """With how many training examples pairs are compared by default, how many held-out ones set the limits at most, and how
@@ -111,7 +112,7 @@ def _data(arguments, model):
     from gcdiff import config as configs
 
     needed = arguments.audit is not None or arguments.root is not None
-    needed |= arguments.captions is None and not _deaf(model)
+    needed |= arguments.captions is None and takes_captions(model)
     config = model.config.copy_and_resolve_references()
     config.data.heldout = HELDOUT
     if arguments.root is not None:
@@ -126,12 +127,6 @@ def _data(arguments, model):
         return None
 
 
-def _deaf(model) -> bool:
-    """Whether captions mean nothing to a model, or are encoded by none that is here."""
-    encoder = model.config.text.encoder
-    return encoder == "none" or (encoder == "given" and model.encoder is None)
-
-
 def _captions(arguments, model, data, candidates):
     """The captions of the examples, None for none, and what makes of captions what the model takes."""
     from gcdiff import config as configs
@@ -139,10 +134,10 @@ def _captions(arguments, model, data, candidates):
     from gcdiff.factory.captions import Balanced, Cycled, OfTraining
 
     text, seed = model.config.text, arguments.seed
-    if _deaf(model) and (arguments.captions is not None or arguments.balance is not None):
+    if not takes_captions(model) and (arguments.captions is not None or arguments.balance is not None):
         reason = "was trained without text" if text.encoder == "none" else "takes captions encoded: expected --encoder"
         raise ValueError(f"--{'captions' if arguments.captions else 'balance'}: {arguments.workdir} {reason}")
-    if _deaf(model):
+    if not takes_captions(model):
         return None, None
     if arguments.captions is not None:
         lines = read_lines(arguments.captions)

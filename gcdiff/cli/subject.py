@@ -7,12 +7,17 @@ from collections.abc import Callable
 from gcdiff.cli.bars import bar
 
 
+def takes_captions(model) -> bool:
+    """Whether text is an input of the model, and an encoder of captions is at hand where it needs one."""
+    encoder = model.config.text.encoder
+    return encoder != "none" and (encoder != "given" or model.encoder is not None)
+
+
 def caption_input(config, model, heldout) -> tuple[bool, Callable]:
     """Whether the model takes captions and the data have some, and the function that makes its input of captions."""
     from gcdiff import config as configs
 
-    ignored = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
-    if ignored or not any(heldout.captions):
+    if not takes_captions(model) or not any(heldout.captions):
         return False, lambda captions: None
     stored = configs.embeddings(config) if model.encoder is None else None
     length = config.text.length
