@@ -18,7 +18,7 @@ KINDS = ("best", "median", "worst")
 
 
 def select_cases(scores: Sequence[float], each: int = PER_KIND) -> list[tuple[str, int]]:
-    """(kind, index) of up to `each` best, median and worst scores; no index twice, nan left out."""
+    """Select up to `each` best, median and worst scores, as (kind, index); no index twice, nan left out."""
     order = [int(i) for i in np.argsort(-np.asarray(scores), kind="stable") if not np.isnan(scores[i])]
     each = min(each, -(-len(order) // 3))
     best, rest = order[:each], order[each:]
@@ -29,7 +29,10 @@ def select_cases(scores: Sequence[float], each: int = PER_KIND) -> list[tuple[st
 
 
 def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> tuple[Gallery, ...]:
-    """The galleries of a model's side. `show` makes pictures of images (h, w, C), `colors` of layouts (H, W)."""
+    """The galleries of a model's segmentations, drawn pairs and synthesized images, sorted by mIoU.
+
+    `show` makes pictures of images (h, w, C), `colors` of layouts (H, W).
+    """
     k, entries = len(shared.names), []
 
     def add(name: str, title: str, score: str, examples: Examples, layouts, predictions, pictures) -> None:
@@ -75,7 +78,7 @@ def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> t
 
 
 def class_rows(model: Side, real: Side, shared: Shared, palette) -> tuple[ClassRow, ...]:
-    """The numbers of each class on both sides: IoUs, frequencies, recall and precision of the classes captions name."""
+    """The numbers of each class, of the model and of real examples: IoUs, frequencies, recall and precision in captions."""
     sides = [_by_class(side, shared) for side in (model, real)]
     names = list(sides[0] | sides[1])
     missing = np.full(len(shared.names), np.nan)

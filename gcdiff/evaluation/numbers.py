@@ -1,4 +1,4 @@
-"""The numbers of each metric: functions of one side (`gcdiff.evaluation.sides`) and of what both sides share.
+"""The functions that compute the numbers of each metric, from one side (`gcdiff.evaluation.sides`).
 
 Each is called for the real side and for the model's: a ceiling is computed by the code that it is the ceiling of.
 """
@@ -33,11 +33,11 @@ from gcdiff.likelihood.report import Estimate
 from gcdiff.types import VOID
 
 LEVEL, LEFT = 0.01, 99
-"""The share of real examples that the audit may call copied, and how many held-out ones it takes to tell it."""
+"""The share of real examples that may count as copied, and the least number of held-out examples for that level."""
 
 
 class Featured(NamedTuple):
-    """The features of a set: moments and a bank; `standardised` where they are of several units."""
+    """The features of a set of examples, as moments and as a bank; `standardised` where they have different units."""
 
     moments: GroupedMoments
     bank: Bank
@@ -45,7 +45,7 @@ class Featured(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What both sides are measured with.
+    """What the real side and the model's side are both measured with.
 
     names: of the classes. rest: held-out examples of which nothing is drawn. captioned: whether the data have captions
     and the model takes them. features: None without an extractor; reference: those of the training examples. clip:
@@ -66,7 +66,7 @@ Numbers = Mapping[str, Measure]
 
 
 def featured(values: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], standardised: bool) -> Featured:
-    """Features (N, D) of examples with ids."""
+    """The `Featured` of features (N, D) of examples with ids int (N,)."""
     return Featured(grouped_moments(ids, values, convention), make_bank(ids, values, convention), standardised)
 
 
@@ -79,7 +79,7 @@ def segmentation(side: Side, shared: Shared) -> Numbers:
 
 
 def agreement_sums(seen: Seen, shared: Shared) -> Sums:
-    """Layouts as the truth, what the reader sees in their images as the prediction."""
+    """The confusion of layouts, as the truth, with what the reader sees in their images, as the prediction."""
     e = seen.examples
     return agreement.confusion_sums(e.layouts, seen.labels, e.ids, len(shared.names), segmenter=shared.reader.name)
 
@@ -134,8 +134,10 @@ def captions(side: Side, shared: Shared) -> Numbers:
 
 
 def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
-    """Classes asked for in captions and seen in images, of those that captions always name; by default from 4 pixels
-    or 0.1 % of the image on."""
+    """The sums of classes asked for in captions and seen in images, of those that captions always name.
+
+    A class is seen from `min_area` pixels on; by default from 4, or 0.1 % of the image if that is more.
+    """
     reader, size = shared.reader, int(np.prod(seen.labels.shape[1:]))
     wanted = reader.asked(seen.examples.captions) & reader.classes
     counted = np.append(reader.classes, False)  # VOID is the last
