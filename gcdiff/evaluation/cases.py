@@ -78,7 +78,7 @@ def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> t
 
 
 def class_rows(model: Side, real: Side, shared: Shared, palette) -> tuple[ClassRow, ...]:
-    """The numbers of each class, of the model and of real examples: IoUs, frequencies, recall and precision in captions."""
+    """The numbers of each class on both sides: IoUs, frequencies, recall and precision of what captions name."""
     sides = [_by_class(side, shared) for side in (model, real)]
     names = list(sides[0] | sides[1])
     missing = np.full(len(shared.names), np.nan)

@@ -37,7 +37,10 @@ def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def root_mean_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The root mean square difference |a - b| / sqrt(D) of examples (A, ...) and (B, ...) of D values: float64 (A, B)."""
+    """The root mean square difference |a - b| / sqrt(D) of examples (A, ...) and (B, ...): float64 (A, B).
+
+    D is the number of values of an example; the distance is in their units.
+    """
     return np.sqrt(_squares(a, b) / max(np.size(a[:1]), 1))
 
 

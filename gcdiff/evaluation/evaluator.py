@@ -67,10 +67,11 @@ class Material(NamedTuple):
 def evaluate(
     subject: Subject, material: Material, plan: Plan, made: Mapping[str, Any], say: Callable[[str], None]
 ) -> Findings:
-    """Compute all numbers of a plan. `say` is called with a line about each step; `made` describes the run in the findings.
+    """Compute all numbers of a plan.
 
-    A metric that the model, the data or the plan do not allow is left out, with its reason. Void is left out of all,
-    also where it is a class of the model's (`gcdiff.evaluation.void`).
+    `say` is called with a line about each step; `made` describes the run in the findings. A metric that the model, the
+    data or the plan do not allow is left out, with its reason. Void is left out of all, also where it is a class of the
+    model's (`gcdiff.evaluation.void`).
     """
     subject, material = void.of_subject(subject, material.labels), _without_void(material)
     shared, left_out = _shared(subject, material, plan, say), {}

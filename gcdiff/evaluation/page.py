@@ -1,4 +1,4 @@
-"""A report as one page of HTML: no request goes anywhere, pictures are in it, all text is escaped."""
+"""A report as one self-contained HTML page: pictures are embedded, nothing is loaded, all text is escaped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TILES = {
     ("layouts", "fsd"): "Fréchet distance of layouts",
     ("captions", "class_recall"): "Semantic recall",
 }
-"""The numbers that stand above all, the first five that there are."""
+"""The headline numbers at the top of the page: the first five of these that were measured."""
 CURVES = {
     "pairs": ("miou",),
     "captions": ("f1", "class_recall", "class_precision"),
@@ -41,7 +41,7 @@ KINDS = {"best": "Best", "median": "In the middle", "worst": "Worst"}
 
 
 def page(findings: Findings, labels: LabelSpec) -> str:
-    """The whole page, well-formed as XML too."""
+    """The HTML page of a report, well-formed as XML too."""
     title = f"gcdiff: {findings.made.get('run', 'a model')} measured"
     parts = [
         ("cases", "Cases", "".join(map(gallery, findings.galleries))),
@@ -98,7 +98,7 @@ def _tiles(rows: Sequence[Row]) -> str:
 
 
 def summary(findings: Findings) -> str:
-    """The table of all rows, the real beside the model, and what is left out."""
+    """The HTML table of all numbers, real beside the model's, and a list of what is left out."""
     lines, metric = [], None
     for row in findings.rows:
         if row.metric != metric:
@@ -143,7 +143,7 @@ def _ends(measure: Measure) -> str:
 
 
 def gallery(content: Gallery) -> str:
-    """Cases in three columns: best, in the middle, worst."""
+    """The HTML of a gallery: its cases in three columns, best, in the middle, worst."""
     columns = []
     for kind, head in KINDS.items():
         cards = "".join(_case(case) for case in content.cases if case.kind == kind)
@@ -172,7 +172,7 @@ def _case(case) -> str:
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """A picture uint8 (H, W, 3) as a PNG within a page."""
+    """A picture uint8 (H, W, 3) as a data URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(picture)).save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -213,7 +213,7 @@ def _classes(findings: Findings) -> str:
 
 
 def sweep(result: Sweep) -> str:
-    """Curves over a dial and their table."""
+    """The HTML of a sweep: curves over the values of a setting, and a table."""
     if not result.points:
         return ""
     places, curves, lines = [p.value for p in result.points], [], []
@@ -238,7 +238,7 @@ def sweep(result: Sweep) -> str:
 
 
 def _conventions(rows: Sequence[Row]) -> str:
-    """What a number must share with another to be compared with it, metric by metric; equal ones together."""
+    """The HTML of the conventions in which comparable numbers agree, metric by metric; equal ones together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         first = row.model or row.real

@@ -19,7 +19,7 @@ from gcdiff.types import VOID
 
 
 class Score(NamedTuple):
-    """A number with its 95 % interval, and over how many examples it is; nan for none, and for the interval of one."""
+    """A number with its 95 % interval and number of examples; nan for none, and for the interval of one."""
 
     value: float
     low: float
