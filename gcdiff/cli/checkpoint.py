@@ -1,4 +1,4 @@
-"""gcdiff checkpoint: what a run has saved, listed, verified, exported and pruned."""
+"""gcdiff checkpoint: list, verify, export and prune the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("saved", "bytes", "manifest", "sha256", "metrics")
 
 
 def add_parser(commands, formatter) -> None:
-    """Enter the command, its actions and their arguments."""
+    """Add the command, its actions and their arguments to the parser."""
     text = "List, verify, export or prune what a run has saved"
     sub = commands.add_parser("checkpoint", help=text, description=f"{text}.", formatter_class=formatter)
     actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
@@ -40,7 +40,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def checkpoint(arguments) -> int:
-    """Run one action."""
+    """Run one action; returns the exit status."""
     return {"list": _list, "verify": _verify, "prune": _prune, "export": _export}[arguments.action](arguments)
 
 
@@ -117,8 +117,10 @@ def _export(arguments) -> int:
 
 
 def _saved(run: Path, more: Callable[[Path], list] = lambda _: []):
-    """What a run has saved, by the name of its folder; what `more` finds there comes after it. Raises
-    FileNotFoundError where there is nothing."""
+    """The saved folders of a run by kind (checkpoints, snapshots), those of `more` last.
+
+    Raises FileNotFoundError where there are none.
+    """
     from gcdiff.training import inventory
     from gcdiff.training.export import is_export
 

@@ -1,4 +1,4 @@
-"""gcdiff sample | segment | synthesize | outpaint: a model's answers, as PNGs."""
+"""gcdiff sample | segment | synthesize | outpaint: write a model's answers as PNGs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sample(arguments) -> int:
 
 
 def segment(arguments) -> int:
-    """The layout of every image of a folder, some at a time."""
+    """Segment every image of a folder, a round of images at a time."""
     from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
@@ -59,7 +59,7 @@ def segment(arguments) -> int:
 
 
 def _segment_steps(arguments, model) -> int:
-    """The steps of a segmentation. Raises ValueError for flags that exclude each other."""
+    """The number of steps of a segmentation. Raises ValueError for flags that exclude each other."""
     if arguments.vote is not None and (arguments.vote < 1 or arguments.windows or arguments.entropy):
         raise ValueError(f"--vote is {arguments.vote}, expected at least 1, without --windows and --entropy")
     if arguments.steps is not None:
@@ -68,7 +68,7 @@ def _segment_steps(arguments, model) -> int:
 
 
 def _segmented(arguments, models, images, progress, first: int):
-    """The layouts of some images, and their entropies as grey pictures uint8 (h, w)."""
+    """Segment some images: their layouts, and their entropies as grey pictures uint8 (h, w), or None."""
     import numpy as np
 
     from gcdiff.evaluation.calibration import entropy, vote
@@ -87,7 +87,7 @@ def _segmented(arguments, models, images, progress, first: int):
 
 
 def synthesize(arguments) -> int:
-    """An image for every layout of a folder."""
+    """Draw an image for every layout of a folder."""
     import numpy as np
 
     from gcdiff.data.reader import read_layouts
@@ -105,7 +105,7 @@ def synthesize(arguments) -> int:
 
 
 def outpaint(arguments) -> int:
-    """The unknown pixels of images, layouts or both."""
+    """Fill in the unknown pixels of images, layouts or both."""
     import numpy as np
 
     from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
@@ -144,7 +144,7 @@ def outpaint(arguments) -> int:
 
 
 def load_model(arguments):
-    """The run's model, with the fields of config.sample that the command line sets."""
+    """Load the run's model, with the fields of config.sample that the command line sets."""
     from gcdiff import config as configs
 
     model = gcdiff.load(arguments.workdir, arguments.ema, arguments.encoder)
@@ -154,7 +154,7 @@ def load_model(arguments):
 
 
 def load_stage(arguments, model):
-    """The super-resolution stage that goes on from the model's answers; None where none is asked for."""
+    """Load the super-resolution stage that upsamples the model's answers; None without --upsample."""
     level = arguments.lowres_level
     if arguments.upsample is None and level is not None:
         raise ValueError(f"--lowres-level is {level}, expected --upsample RUN beside it")
@@ -165,7 +165,7 @@ def load_stage(arguments, model):
 
 
 def _start(arguments):
-    """The model, its stage or None, and the folder in which to write, checked before anything else is done."""
+    """Load the model and its stage (or None), and check the output folder, before anything is drawn."""
     import numpy as np
 
     from gcdiff.pictures import PARTS, to_label_ids
@@ -181,8 +181,10 @@ def _start(arguments):
 
 
 def _bar(arguments, model, total: int | None = None):
-    """A progress bar over all steps of an answer, of several with `total`, after a line on words that the model has
-    never seen."""
+    """A progress bar over all steps of an answer, or of several with `total` steps.
+
+    Before it a line names the words that the model has never seen.
+    """
     from gcdiff.api.model import UNSEEN_WORDS
 
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
@@ -196,8 +198,11 @@ def _bar(arguments, model, total: int | None = None):
 
 
 def _save(arguments, model, place: Path, pairs, maps=None) -> int:
-    """Write the PNGs into a folder of their own first, and move them to --out when all are there. `maps` are grey
-    pictures by folder and name, complete once `pairs` are taken. A process that does not lead takes them alone."""
+    """Write the PNGs into a temporary folder, and move them to --out when all are there; returns the exit status.
+
+    `maps` are grey pictures by folder and name, complete once `pairs` are taken. A process that does not lead only
+    takes the pairs.
+    """
     from PIL import Image
 
     from gcdiff.pictures import save_pairs

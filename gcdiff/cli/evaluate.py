@@ -1,4 +1,4 @@
-"""gcdiff evaluate: a model's numbers on the held-out examples of its data set."""
+"""gcdiff evaluate: measure a model on the held-out examples of its data set."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ DRAWS = 8
 
 
 def evaluate(arguments) -> int:
-    """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON, by
-    the process that leads. With --metrics or --sweep a report of what they name."""
+    """Measure segmentation in one call with its calibration, and with --likelihood the bounds; returns the exit status.
+
+    The process that leads prints the numbers and writes them as JSON. With --metrics or --sweep the result is a report
+    of what they name.
+    """
     if arguments.metrics is not None or arguments.sweep:
         return measure(arguments)
     for flag in ("segmenter", "features"):
@@ -80,7 +83,7 @@ def evaluate(arguments) -> int:
 
 
 def _captioned(config, model, batch):
-    """The pairs that have a caption, and their captions as the model takes them; all of them, and None, if none has."""
+    """The pairs that have a caption, and the captions as the model's input; all pairs, and None, if none has."""
     from gcdiff import config as configs
     from gcdiff.types import Pair
 
@@ -112,7 +115,7 @@ def _write(path: Path, results: dict) -> None:
 
 
 def _plain(value):
-    """Scores as dictionaries, numbers that are not finite as null, as JSON has them."""
+    """Convert to values for JSON: scores to dictionaries, numbers that are not finite to None."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""gcdiff generate: a data set drawn by a model."""
+"""gcdiff generate: draw a data set of images and layouts by a model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.subject import takes_captions
 
 AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
-"""With how many training examples pairs are compared by default, how many held-out ones set the limits at most, and how
-many training examples are looked at to know the data set again."""
+"""The default number of training examples that pairs are compared with; the most held-out ones that set the limits; the
+most training examples in the data set's fingerprint."""
 EPILOG = """\
 what is written to --out, for every pair NAME that is kept:
   images/NAME.png, layouts/NAME.png    the image, and its layout as an index PNG; captions.jsonl, labels.json: a folder
@@ -26,7 +26,7 @@ It may be interrupted: the same command goes on, and ends with the same files.
 
 
 def add_arguments(sub) -> None:
-    """Enter the arguments of the command."""
+    """Add the arguments of the command to the parser."""
     sub.add_argument("--num", required=True, type=int, metavar="N", help="how many pairs are kept")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
     captions = "captions, one a line, taken in turn (default: drawn from the run's training data)"
@@ -48,7 +48,7 @@ def add_arguments(sub) -> None:
 
 
 def generate(arguments) -> int:
-    """Draw a data set, or go on with one."""
+    """Draw a data set, or go on with one; returns the exit status."""
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.factory.captions import pool
     from gcdiff.factory.finish import finish, table
@@ -95,7 +95,7 @@ def generate(arguments) -> int:
 
 
 def _check(arguments) -> None:
-    """Raise ValueError for numbers that cannot be."""
+    """Raise ValueError for numbers out of their range."""
     for name, low, high in (("min_agreement", 0, 1), ("audit_quantile", 0, 1)):
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -108,7 +108,7 @@ def _check(arguments) -> None:
 
 
 def _data(arguments, model):
-    """The run's data; None where they are not there and nothing but the frequencies of the classes needs them."""
+    """The run's data; None where they are missing and only the frequencies of the classes need them."""
     from gcdiff import config as configs
 
     needed = arguments.audit is not None or arguments.root is not None
@@ -128,7 +128,7 @@ def _data(arguments, model):
 
 
 def _captions(arguments, model, data, candidates):
-    """The captions of the examples, None for none, and what makes of captions what the model takes."""
+    """The captions of the examples (None without text), and the function that turns captions into the model's input."""
     from gcdiff import config as configs
     from gcdiff.data.captions import named_classes, nouns_of, read_lines
     from gcdiff.factory.captions import Balanced, Cycled, OfTraining
@@ -154,7 +154,7 @@ def _captions(arguments, model, data, candidates):
 
 
 def _audit(arguments, model, data):
-    """The gate against copies of training examples, all brought to the model's size in whole."""
+    """The audit against copies of training examples, each resized whole to the model's size."""
     from gcdiff.data.transforms import resize
     from gcdiff.factory.captions import evenly
     from gcdiff.factory.judge import Audit
@@ -168,7 +168,7 @@ def _audit(arguments, model, data):
 
 
 def _header(arguments, model, data) -> dict:
-    """What is made: another command with the same header makes the same files."""
+    """The description of the data set: commands with the same one make the same files."""
     sample = model.config.sample.to_dict()
     steps, guidance = sample.pop("steps"), sample.pop("guidance")
     digest = hashlib.sha256()
@@ -194,7 +194,7 @@ def _header(arguments, model, data) -> dict:
 
 
 def _fingerprint(dataset) -> str:
-    """What tells a data set from another of the same length: some of its layouts and captions, hashed."""
+    """A hash of some layouts and captions, which differs between data sets of the same length."""
     from gcdiff.factory.captions import evenly
 
     digest = hashlib.sha256()

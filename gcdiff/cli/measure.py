@@ -1,4 +1,4 @@
-"""gcdiff evaluate --metrics NAMES: a model beside real examples, as a report."""
+"""gcdiff evaluate --metrics NAMES: a report of a model compared with real examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gcdiff.cli.draw import load_model, load_stage
-from gcdiff.cli.extract import features
+from gcdiff.cli.extract import material_of
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.subject import caption_input, subject_of
 
@@ -25,7 +25,7 @@ DIALS = {"guidance": float, "steps": int}
 
 
 def add_arguments(sub) -> None:
-    """Enter the arguments of a report."""
+    """Add the arguments of a report to the parser."""
     names = "segmentation, pairs, synthesis, captions, clip, fidelity, layouts, diversity, memorisation, likelihood"
     metrics = f"a report of these metrics: {names}; or sets: quick, generative, full"
     sub.add_argument("--metrics", metavar="NAMES", help=metrics)
@@ -41,8 +41,10 @@ def add_arguments(sub) -> None:
 
 
 def measure(arguments) -> int:
-    """The metrics and sweeps that are asked for: printed, and written as report.json and report.html, by the process
-    that leads."""
+    """Measure the chosen metrics and sweeps; returns the exit status.
+
+    The process that leads prints them and writes report.json and report.html.
+    """
     from gcdiff import config as configs
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.data.captions import nouns_of
@@ -77,7 +79,7 @@ def measure(arguments) -> int:
     if "guidance" in plan.sweeps and not captioned:
         raise ValueError("--sweep guidance: the model takes no captions, or the data have none")
     subject = subject_of(arguments, model, stage, captioned, text)
-    material = features(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
+    material = material_of(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
     made = _made(arguments, model, stage, data, plan, heldout)
     findings = evaluate(subject, material, plan, made, _say)
     findings = findings._replace(made={**findings.made, "seconds": round(time.time() - started)})
@@ -95,7 +97,7 @@ def measure(arguments) -> int:
 
 
 def _plan(arguments):
-    """What is asked for, checked before anything is loaded."""
+    """The plan of the evaluation from the arguments, checked before anything is loaded."""
     from gcdiff.evaluation.evaluator import Plan
     from gcdiff.evaluation.metrics import GENERATIVE, METRICS, named
 
@@ -124,10 +126,11 @@ def _plan(arguments):
 
 
 def _examples(examples: list):
-    """Of several captions of an example one: the first for the first example, the second for the next, and so on.
+    """The `Examples` of a list of examples, shuffled, with one caption each.
 
-    In an order drawn once for all: files of one town or film lie beside each other, and those that are drawn from must
-    be like those that are left.
+    Of several captions the first example takes its first, the next its second, and so on. The order is random, since
+    files of one town or film lie beside each other and the examples that pairs are drawn from must be like the others;
+    it is the same in every evaluation.
     """
     from gcdiff.evaluation.sides import Examples
 
@@ -138,14 +141,14 @@ def _examples(examples: list):
 
 
 def _captioned_first(examples):
-    """Those that have a caption stand first, for pairs are drawn from the first ones."""
+    """Move the examples with a caption to the front: pairs are drawn from the first ones."""
     order = np.argsort([not caption for caption in examples.captions], kind="stable")
     images, layouts, captions, ids = examples
     return type(examples)(images[order], layouts[order], tuple(captions[i] for i in order), ids[order])
 
 
 def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
-    """How the report came about."""
+    """How the report was made, by name: run, data, seed, sampler, command, versions, device."""
     from importlib.metadata import version
 
     import jax
@@ -177,7 +180,7 @@ def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
 
 
 def _step(workdir: Path) -> int | None:
-    """The step of a run's newest checkpoint; None of an export."""
+    """The step of a run's newest checkpoint; None for an export."""
     folder = workdir / "checkpoints"
     return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=None) if folder.is_dir() else None
 

@@ -100,7 +100,7 @@ def bound(
 
 
 def _held(likelihood: Likelihood, leg: str) -> Pair:
-    """The levels of a leg, None for a side that the process does not have."""
+    """The levels of a leg (`LEGS`), None for a side that the process does not have."""
     if leg not in LEGS:
         raise ValueError(f"leg is {leg!r}, expected one of {', '.join(LEGS)}")
     for name, side, level in zip(Pair._fields, likelihood.sides, LEGS[leg], strict=True):
@@ -152,7 +152,7 @@ def grid_bound(
 
 
 def _level_of(column: np.ndarray) -> str | float:
-    """What a column of a path does: it moves, or stands still at 0 or 1."""
+    """The level of one side along a path: MOVES, or 0 or 1 where it stands still."""
     first, end = float(column[0]), float(column[-1])
     if (np.diff(column) > 0).any() or (first, end) not in ((1.0, 0.0), (0.0, 0.0), (1.0, 1.0)):
         raise ValueError(f"path has levels {column.tolist()}, expected 1 falling to 0, or 0 or 1 throughout")
