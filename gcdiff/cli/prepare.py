@@ -1,4 +1,4 @@
-"""gcdiff prepare: a data set as it is distributed, or a folder, as examples to train on."""
+"""gcdiff prepare: turn a data set as it is distributed, or a folder, into examples to train on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ It may be interrupted: the same command goes on, and writes the same bytes."""
 
 
 def add_parser(commands, formatter) -> None:
-    """Enter the command and its arguments."""
+    """Add the command and its arguments to the parser."""
     text = "Prepare a data set for training: read, check and write every example"
     sub = commands.add_parser("prepare", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
     sub.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
@@ -63,7 +63,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def prepare(arguments) -> int:
-    """Write a directory of prepared data, or go on with one."""
+    """Write a directory of prepared data, or go on with one; returns the exit status."""
     from gcdiff.data.prepare import Options, table
     from gcdiff.data.prepare import prepare as run
     from gcdiff.jobs.progress import Progress
@@ -116,16 +116,16 @@ def open_source(arguments):
 
 
 def contact_sheet(data):
-    """Some examples of a data set, evenly spread, their images over their layouts in colours: uint8 (h, w, 3)."""
+    """A picture uint8 (h, w, 3) of some examples of a data set: images above, their layouts in colours below."""
     import numpy as np
 
     from gcdiff.data.transforms import resize
     from gcdiff.pictures import colorize, sheet
 
-    found = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
-    height, width = found[0].layout.shape
+    examples = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
+    height, width = examples[0].layout.shape
     scale = min(1.0, CELL / max(height, width))
     cell = max(1, round(height * scale)), max(1, round(width * scale))
-    shown = [resize(example, cell) for example in found]
+    shown = [resize(example, cell) for example in examples]
     rows = [[e.image for e in shown], [colorize(e.layout, data.labels) for e in shown]]
     return sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))

@@ -112,15 +112,19 @@ def symmetric_root(matrix: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(gap: np.ndarray, cov: np.ndarray, root: np.ndarray) -> float:
-    """d^2 of equation (1) between Gaussians whose means are `gap` (D,) apart, with covariances C = `cov` and
-    C' = `root` @ `root`, (D, D) both; the root is the symmetric one."""
+    """The squared Fréchet distance, equation (1), of two Gaussians.
+
+    gap: the difference of their means (D,). cov: the covariance C (D, D) of one. root: the symmetric square root of the
+    covariance C' (D, D) of the other.
+    """
     shared = np.linalg.eigvalsh(root @ cov @ root)
     return float(gap @ gap + np.trace(cov) + np.sum(root**2) - 2 * np.sqrt(np.maximum(shared, 0)).sum())
 
 
 def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: bool = False) -> Measure:
-    """d^2 of equation (1) between generated and reference examples; the interval is over the generated ones alone.
+    """The squared Fréchet distance, equation (1), between generated and reference examples.
 
+    The interval is over the generated examples alone.
     `standardised` divides each feature by its standard deviation in the reference, for features in different units.
     Raises ValueError where the two sides' conventions differ, for fewer than 2 examples of either, and for a feature
     that does not vary in the reference where it is standardised.

@@ -76,14 +76,14 @@ def bound(
 
     Every `log_snr_max` gives a bound; which one is tightest depends on the network: one that is poor at little noise is
     charged for it. A draw of a leg costs two calls of the network, and one more for 'joint' where the schedules differ.
-    `progress(n)` is told after n more legs of a draw, of chunks * draws * legs. Raises ValueError for an unknown leg,
+    `progress(n)` is called after n more legs of a draw, of chunks * draws * legs. Raises ValueError for an unknown leg,
     for one along a side that the process does not have, and where `log_snr_max` is above 15.
     """
     t_min, held = least_level(likelihood.process, log_snr_max), {leg: _held(likelihood, leg) for leg in legs}
     if draws < 1:
         raise ValueError(f"draws is {draws}, expected at least 1")
     reach = pair_map(lambda side: float(noise_amount(side.log_snr(t_min))), likelihood.sides)
-    found: dict[str, list[Bound]] = {leg: [] for leg in legs}
+    bounds: dict[str, list[Bound]] = {leg: [] for leg in legs}
     for chunk in chunks:
         terms: dict[str, list] = {leg: [] for leg in legs}
         for draw in range(draws):
@@ -95,12 +95,12 @@ def bound(
                 if progress is not None:
                     progress(1)
         for leg in legs:
-            found[leg].append(collect(likelihood, chunk, held[leg], terms[leg]))
-    return {leg: join(bounds) for leg, bounds in found.items()}
+            bounds[leg].append(collect(likelihood, chunk, held[leg], terms[leg]))
+    return {leg: join(parts) for leg, parts in bounds.items()}
 
 
 def _held(likelihood: Likelihood, leg: str) -> Pair:
-    """The levels of a leg, None for a side that the process does not have."""
+    """The levels of a leg (`LEGS`), None for a side that the process does not have."""
     if leg not in LEGS:
         raise ValueError(f"leg is {leg!r}, expected one of {', '.join(LEGS)}")
     for name, side, level in zip(Pair._fields, likelihood.sides, LEGS[leg], strict=True):
@@ -137,22 +137,22 @@ def grid_bound(
     """The bound of the sampler that walks down `path` (T + 1, 2) in ancestral steps.
 
     All T steps are summed; or, of those that do not end at level 0, `steps` random ones for each example and draw,
-    weighted, each in a stratum of its own among those of all draws. `progress(n)` is told after n more steps. Raises
+    weighted, each in a stratum of its own among those of all draws. `progress(n)` is called after n more steps. Raises
     ValueError for a path on which a level rises, or goes anywhere but from 1 to 0 where it moves.
     """
     rows = np.asarray(path, np.float32)
     held = pair_map(lambda side, column: _level_of(column), likelihood.sides, Pair(*rows.T))
     if draws < 1 or (steps is not None and steps < 1):
         raise ValueError(f"draws is {draws} and steps is {steps}, expected at least 1")
-    found = []
+    bounds = []
     for chunk in chunks:
         terms = [_walk(likelihood, params, chunk, rows, (draw, draws), steps, progress) for draw in range(draws)]
-        found.append(collect(likelihood, chunk, held, terms))
-    return join(found)
+        bounds.append(collect(likelihood, chunk, held, terms))
+    return join(bounds)
 
 
 def _level_of(column: np.ndarray) -> str | float:
-    """What a column of a path does: it moves, or stands still at 0 or 1."""
+    """The level of one side along a path: MOVES, or 0 or 1 where it stands still."""
     first, end = float(column[0]), float(column[-1])
     if (np.diff(column) > 0).any() or (first, end) not in ((1.0, 0.0), (0.0, 0.0), (1.0, 1.0)):
         raise ValueError(f"path has levels {column.tolist()}, expected 1 falling to 0, or 0 or 1 throughout")

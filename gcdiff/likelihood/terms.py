@@ -62,7 +62,7 @@ def term(
       s, t: levels, Pair of float32 (B,), s <= t; a side with s = t costs nothing. Void pixels are at level 1.
       rate: bool scalar, may be traced. False is the step from t to s, (1) to (4); True is the rate at t of the sides
         with s < t, (5) and (6).
-      condition: what else the predictor is told.
+      condition: the other inputs of the predictor, such as text.
     """
     s, t = maps(clean, s), maps(clean, t)
     asked = process.clip_levels(t)
@@ -86,7 +86,7 @@ def maps(clean: Pair, levels: Pair) -> Pair:
 
 
 def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
-    """(1) to (4): the step between the level maps t and s <= t, Pair of (B,) nats. `noisy` is at t."""
+    """The step (1) to (4) from the level maps t to s <= t, Pair of (B,) nats. `noisy` is at t."""
     s, t = process.clip_levels(s), process.clip_levels(t)
     image = layout = None
     if predicted.image is not None:
@@ -105,7 +105,7 @@ def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
 
 
 def rates(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
-    """(5) and (6): the rates in v at the level maps t of the sides with s < t, Pair of (B,) nats. `noisy` is at t."""
+    """The rates in v, (5) and (6), at the level maps t of the sides with s < t, Pair of (B,) nats. `noisy` is at t."""
     image = layout = None
     if predicted.image is not None:
         # Above the highest level that the network is asked at the image stands still.
@@ -121,7 +121,7 @@ def rates(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
 
 
 def priors(process: JointProcess, clean: Pair) -> Pair:
-    """KL(q(x_1 | x_0) || prior) of each side, Pair of (B,) nats.
+    """The prior term KL(q(x_1 | x_0) || prior) of each side, Pair of (B,) nats.
 
     It is exactly 0 where the path starts at level 1. An 'eps' image starts below it (`highest_level`), at alpha = .007.
     """
@@ -154,7 +154,7 @@ def grey_log_prob(mean: Array, x: Array, std: Array) -> Array:
 
 
 def noise_amount(log_snr: ArrayLike) -> Array:
-    """v = softplus(log_snr), of log_snr's shape: 0 at level 1."""
+    """The amount of noise v = softplus(log_snr), of log_snr's shape: 0 at level 1."""
     return jax.nn.softplus(jnp.asarray(log_snr, jnp.float32))
 
 
