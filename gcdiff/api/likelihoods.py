@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gcdiff import paths
 from gcdiff.api.base import Base
-from gcdiff.api.question import Listener, Question, Texts, Watch
+from gcdiff.api.question import Listener, Question, Texts
 from gcdiff.api.runner import chunk_for, round_size
 from gcdiff.likelihood import (
     LEGS,
@@ -15,7 +15,7 @@ from gcdiff.likelihood import (
     Likelihood,
     Report,
     bound,
-    grid_bound,
+    grid_bounds,
     least_level,
     report,
     total,
@@ -70,12 +70,16 @@ class Likelihoods(Base):
         model does not have. `draws` are the random levels per example and leg. Void pixels stay unknown and are not
         counted. No guidance is applied. `log_snr_max` is where the last step begins: any gives a bound, and a network
         that is poor at little noise is charged for it; None takes the one of `LAST_STEPS` that is least for the first
-        chunk (with few examples the bound is then a little optimistic). `progress` is told n after n more legs of a
-        draw.
+        chunk (with few examples the bound is then a little optimistic).
 
         None of `grid` is continuous time; a number is the bound of ancestral sampling in so many equal steps of every
-        leg. A draw is then two steps, the last one and a random one of the others, and `progress` counts steps. On a
-        grid an exact model too lies above -log p and has gaps, which fall as 1/grid.
+        leg. A draw is then two steps, the last one and a random one of the others. On a grid an exact model too lies
+        above -log p and has gaps, which fall as 1/grid.
+
+        `progress` counts legs of draws, on a grid steps. While the best of `LAST_STEPS` is sought it hears of 0 done.
+        Where it returns False, the report is of the first examples alone, those of the chunks that are measured
+        whole; before the first chunk is whole there is no bound, and `gcdiff.likelihood.Stopped`, a RuntimeError, is
+        raised.
         """
         self.check_likelihood(log_snr_max, grid)
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
@@ -90,15 +94,16 @@ class Likelihoods(Base):
             return (Chunk(r.given.values, r.given.keys, r.condition, r.count) for r in runner.rounds(asked))
 
         if grid is not None:
-            # Each leg goes through the chunks anew.
-            bounds = {
-                leg: grid_bound(measure, params, chunks(question), paths.PATHS[leg](grid), draws, 1, watch.step)
-                for leg in legs
-            }
-            return report(bounds, None, grid)
+            walks = {leg: paths.PATHS[leg](grid) for leg in legs}
+            return report(grid_bounds(measure, params, chunks(question), walks, draws, 1, watch.step), None, grid)
         if log_snr_max is None:
-            first = next(chunks(question.but(watch=Watch())))
+            first = next(chunks(question))
             first = first._replace(count=min(first.count, self.built.defaults.chunk))  # on however many devices
-            tried = {end: bound(measure, params, [first], legs[:1], 4, end)[legs[0]] for end in LAST_STEPS}
+
+            def heard(count: int) -> bool:
+                """The search counts for nothing, and may be stopped."""
+                return watch.step(0)
+
+            tried = {end: bound(measure, params, [first], legs[:1], 4, end, heard)[legs[0]] for end in LAST_STEPS}
             log_snr_max = min(tried, key=lambda end: total(tried[end]).value)
         return report(bound(measure, params, chunks(question), legs, draws, log_snr_max, watch.step), log_snr_max)
