@@ -35,12 +35,22 @@ class Likelihoods(Base):
 
     @property
     def likelihood_legs(self) -> tuple[str, ...]:
-        """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`."""
+        """The laws whose bounds this model was trained for, by their legs in `gcdiff.likelihood.LEGS`.
+
+        >>> model.likelihood_legs
+        ('joint', 'image_only', 'image_given_layout', 'layout_only', 'layout_given_image')
+        """
         return tuple(leg for leg, share in LEG_SHARES.items() if getattr(self.built.levels, share) > 0)
 
     def check_likelihood(self, log_snr_max: float | None = None, grid: int | None = None) -> None:
         """Raise ValueError, in one line, for a model that has no likelihood, or none with a last step from there or on
-        such a grid."""
+        such a grid.
+
+        >>> model.check_likelihood(grid=50)
+        >>> stage.check_likelihood()
+        Traceback (most recent call last):
+        ValueError: a super-resolution stage has no likelihood: it is given a part of what it would measure
+        """
         if self.built.conditions.lowres is not None:
             raise ValueError("a super-resolution stage has no likelihood: it is given a part of what it would measure")
         if not self.built.codec.likelihood:
@@ -76,10 +86,16 @@ class Likelihoods(Base):
         leg. A draw is then two steps, the last one and a random one of the others. On a grid an exact model too lies
         above -log p and has gaps, which fall as 1/grid.
 
-        `progress` counts legs of draws, on a grid steps. While the best of `LAST_STEPS` is sought it hears of 0 done.
-        Where it returns False, the report is of the first examples alone, those of the chunks that are measured
+        `progress` counts legs of draws, on a grid steps. While the best of `LAST_STEPS` is sought it is called with 0
+        done. Where it returns False, the report is of the first examples alone, those of the chunks that are measured
         whole; before the first chunk is whole there is no bound, and `gcdiff.likelihood.Stopped`, a RuntimeError, is
         raised.
+
+        >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=2, log_snr_max=8.0)
+        >>> report.legs["joint"].layout.total.value > 0  # bits per labelled pixel
+        True
+        >>> report.log_snr_max, sorted(report.paths)
+        (8.0, ['diagonal', 'image_first', 'layout_first'])
         """
         self.check_likelihood(log_snr_max, grid)
         values, legs = self._checked(pair, "likelihood"), self.likelihood_legs
@@ -100,10 +116,13 @@ class Likelihoods(Base):
             first = next(chunks(question))
             first = first._replace(count=min(first.count, self.built.defaults.chunk))  # on however many devices
 
-            def heard(count: int) -> bool:
-                """The search counts for nothing, and may be stopped."""
+            def progress_of_search(pieces: int) -> bool:
+                """The search is not counted in the progress, and may be stopped."""
                 return watch.step(0)
 
-            tried = {end: bound(measure, params, [first], legs[:1], 4, end, heard)[legs[0]] for end in LAST_STEPS}
+            tried = {
+                end: bound(measure, params, [first], legs[:1], 4, end, progress_of_search)[legs[0]]
+                for end in LAST_STEPS
+            }
             log_snr_max = min(tried, key=lambda end: total(tried[end]).value)
         return report(bound(measure, params, chunks(question), legs, draws, log_snr_max, watch.step), log_snr_max)

@@ -33,13 +33,19 @@ PATHS = tuple(NEEDS)
 
 
 class Model(Segments, Fills, Likelihoods):
-    """A trained model. `labels` and `image` say what its layouts and images mean; `size` is (height, width).
+    """A trained model. `labels` and `image` describe its layouts and images; `size` is (height, width).
 
     Wherever a method takes them: `text` is one caption for all, one for each, or None for no text. `steps` and
     `guidance` are the run's recommended values where None; `guidance` is one scale of the text (1 is none), two of
     them, for the image and for the layout, or a whole `gcdiff.Guidance`. Example i depends on `seed` (0 to 2^32 - 1)
     and i alone. All devices work, a chunk on each; what is drawn does not depend on how many they are. Of several
-    processes (`jax.distributed`) all must ask the same question, and all get the whole answer.
+    processes (`jax.distributed`) all must call the method with the same arguments, and all get the whole answer.
+
+    >>> model = gcdiff.load("runs/demo")
+    >>> model.size, model.labels.num_classes
+    ((32, 64), 10)
+    >>> model.segment(images).shape
+    (2, 32, 64)
     """
 
     def sample(
@@ -59,6 +65,15 @@ class Model(Segments, Fills, Likelihoods):
         again at the stage's size, and `size` is of what comes back.
 
         The first one is example `first_id` of `seed`: 0 with `start`, `size` or `upsample`.
+
+        >>> pair = model.sample("a foggy street with two red cars", num=2, seed=1)
+        >>> pair.image.shape, pair.layout.shape
+        ((2, 32, 64, 3), (2, 32, 64))
+        >>> night = model.sample("a nighttime street", start=pair, strength=(0.8, 0))  # the layouts stay
+        >>> np.array_equal(night.layout, pair.layout)
+        True
+        >>> model.sample("a nighttime street", size=(32, 96)).image.shape
+        (1, 32, 96, 3)
         """
         if first_id and (start is not None or size is not None or upsample is not None):
             raise ValueError(f"first_id is {first_id}: expected neither start nor size nor upsample beside it")
@@ -117,8 +132,11 @@ class Model(Segments, Fills, Likelihoods):
 
         `pair` is (uint8 (N, h, w, 3), int (N, h, w), or shares of the classes float (N, h, w, K) of which one label is
         drawn for each pixel), of `lowres_size` or larger; noise of the level config.sample.lowres_level is put on it.
-        `given` and `known` say which pixels of the high resolution are known, as in `outpaint`: they come back bit for
-        bit.
+        `given` and `known` are pairs of the high resolution and masks of their known pixels, as in `outpaint`: those
+        come back bit for bit.
+
+        >>> stage.upsample(gcdiff.Pair(images, layouts), "a foggy street").image.shape
+        (2, 64, 128, 3)
         """
         if (given is None) != (known is None):
             raise ValueError("upsample: given and known say together what is known, expected both or neither")
@@ -155,20 +173,27 @@ class Model(Segments, Fills, Likelihoods):
         """The same model with other fields of config.sample: `model.sampling(image_step="dpm++", path="layout_first")`.
 
         Raises ValueError for a field that does not exist or a value that cannot be.
+
+        >>> model.sampling(steps=5, path="layout_first").sample("a nighttime street").layout.shape
+        (1, 32, 64)
         """
         config = configs.with_fields(self.config, {f"sample.{name}": value for name, value in fields.items()})
         return dataclasses.replace(self, config=config, built=configs.resampled(self.built, config, self.specs))
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:
-    """The model of a run directory, with its averaged (EMA) weights, or of an export: a `Model`, or what another task
-    than the joint one says.
+    """The model of a run directory, with its averaged (EMA) weights, or of an export: a `Model`, or the class that the
+    run's task names.
 
     `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
     `encoder` is the directory or hub id of the pretrained text encoder, where it is not the one the run remembers; it
     is read when the first caption is asked for.
     Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
+
+    >>> model = gcdiff.load("runs/demo")
+    >>> model.size, model.labels.num_classes
+    ((32, 64), 10)
     """
     config, _ = configs.load_run(Path(workdir))
     return configs.model_class(config).restored(workdir, ema, encoder)

@@ -48,7 +48,14 @@ Progress = Callable[[int], bool | None] | None
 
 
 class Stopped(RuntimeError):
-    """An evaluation was stopped before the first chunk of examples was measured."""
+    """An evaluation was stopped before the first chunk of examples was measured.
+
+    >>> from gcdiff.likelihood import Stopped
+    >>> try:
+    ...     report = model.likelihood(gcdiff.Pair(images, layouts), progress=lambda progress: False)
+    ... except Stopped:
+    ...     report = None
+    """
 
 
 class _Pieces:
