@@ -28,9 +28,14 @@ LOG_FLOOR = -30.0
 
 
 class Guidance(NamedTuple):
-    """Scales; 1 is no guidance. `text` has one for the image's and one for the layout's output, `layout` is
+    """Guidance scales; 1 is no guidance. `text` has one for the image's and one for the layout's output, `layout` is
     layout-to-image (on the image's output), `image` image-to-layout (on the layout's). They hold for levels in
-    `interval` = (low, high), both included. All may be traced."""
+    `interval` = (low, high), both included. All may be traced.
+
+    >>> scales = gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), interval=(0.1, 0.9))
+    >>> model.sample("a foggy street with two red cars", guidance=scales).image.shape
+    (1, 32, 64, 3)
+    """
 
     text: Any = Pair(1.0, 1.0)
     layout: Any = 1.0
@@ -38,7 +43,12 @@ class Guidance(NamedTuple):
     interval: Any = (0.0, 1.0)
 
     def branches(self) -> tuple[str, ...]:
-        """Which predictions without something are needed: those that a scale other than 1 asks for."""
+        """The names in BRANCHES of the predictions that are needed, beside the full one: those with a scale other than
+        1.
+
+        >>> gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), layout=1.5).branches()
+        ('text', 'layout')
+        """
         return tuple(name for name, b in BRANCHES.items() if any(s not in (None, 1.0) for s in b.scales(self)))
 
 

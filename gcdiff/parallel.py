@@ -51,7 +51,12 @@ def chunk_mesh(devices: Sequence[Any] | None = None) -> Mesh | None:
 
 def cut_axis(shape: Sequence[int], parts: int) -> int | None:
     """The axis along which an array is cut into `parts`: its longest that divides, the last of several; None for an
-    array that is `SMALL` or has no such axis."""
+    array that is `SMALL` or has no such axis.
+
+    >>> from gcdiff.parallel import cut_axis
+    >>> cut_axis((3, 3, 128, 256), parts=8), cut_axis((128,), parts=8)
+    (3, None)
+    """
     fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
     if parts == 1 or math.prod(shape) < SMALL or not fitting:
         return None

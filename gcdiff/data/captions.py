@@ -66,6 +66,10 @@ def named_classes(captions: Sequence[str], names: Sequence[str], nouns: Sequence
 
     A class is named by its own name, and by its noun where `nouns` (K) has one, as whole words of any case, in the
     singular or the plural. Where several matches begin the longest counts: "traffic light" does not name "light".
+
+    >>> from gcdiff.data.captions import named_classes
+    >>> named_classes(["two cars on a road"], names=("car", "road", "sky")).tolist()
+    [[True, True, False]]
     """
     class_of = {_spaced(name): k for k, name in enumerate(names)}
     for k, (name, noun) in enumerate(zip(names, nouns or [None] * len(names), strict=True)):

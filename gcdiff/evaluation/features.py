@@ -47,7 +47,12 @@ class FeatureExtractor(Protocol):
 
 
 def convention(extractor: FeatureExtractor, images: np.ndarray) -> dict[str, Any]:
-    """The convention of an extractor's features of images uint8 (N, H, W, 3); comparable features agree in it."""
+    """The convention of an extractor's features of images uint8 (N, H, W, 3): features compared must agree in it.
+
+    >>> from gcdiff.evaluation.features import PixelFeatures, convention
+    >>> convention(PixelFeatures(size=(8, 8)), images)
+    {'extractor': 'pixels', 'resolution': '32x64', 'input': '8x8', 'resize': 'Pillow bicubic, antialiased, float32'}
+    """
     height, width = images.shape[1:3]
     input_size = f"{extractor.size[0]}x{extractor.size[1]}" if extractor.size else "as it is"
     return {
@@ -173,7 +178,15 @@ class Features(NamedTuple):
 
 
 def save_features(path: Path, features: Features) -> None:
-    """Write a .npz with the arrays features, ids and convention (as JSON)."""
+    """Write a .npz with the arrays features, ids and convention (as JSON).
+
+    >>> from pathlib import Path
+    >>> from gcdiff.evaluation.features import Features, load_features, save_features
+    >>> values = np.zeros((2, 8), np.float32)
+    >>> save_features(Path("features.npz"), Features(np.arange(2), values, {"extractor": "mine"}))
+    >>> load_features(Path("features.npz")).values.shape
+    (2, 8)
+    """
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         text = np.array(json.dumps(dict(features.convention)))

@@ -40,6 +40,14 @@ class TorchFeatures:
     std; a std of 1/255 with a mean of 0 gives values in 0 to 255. The name has the file's sha256. Raises
     FileNotFoundError or ValueError, in one line, for a file that is missing or no TorchScript; a file of code runs what
     it holds: take it from where you would take a program.
+
+    >>> import torch
+    >>> from pathlib import Path
+    >>> from gcdiff.evaluation.pytorch import TorchFeatures
+    >>> network = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten())
+    >>> torch.jit.trace(network, torch.zeros(2, 3, 8, 8)).save("mean.pt")
+    >>> TorchFeatures(Path("mean.pt"), size=(8, 8))(images).shape
+    (2, 3)
     """
 
     resize, standardised = RESIZE, False

@@ -129,6 +129,10 @@ class Report(NamedTuple):
     legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example. Of bounds in
     continuous time log_snr_max says where the last step begins, of those on a finite grid `grid` how many steps a leg
     has; the other is None.
+
+    >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+    >>> report.paths["diagonal"].value > 0  # bits per example
+    True
     """
 
     legs: dict[str, Pair]
@@ -138,7 +142,16 @@ class Report(NamedTuple):
     grid: int | None = None
 
     def table(self) -> str:
-        """The report as lines of text."""
+        """The report as lines of text.
+
+        >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+        >>> print(report.table())
+        upper bound on              prior   diffusion      last    in all       +-
+        -log p(x, y)  bits/dim of x ...
+        -log p(x, y) bits/pixel of y ...
+        ...
+        in continuous time; the last step begins at log-SNR 8
+        """
         lines = [f"{'upper bound on':24}{'prior':>10}{'diffusion':>12}{'last':>10}{'in all':>10}{'+-':>9}"]
         for leg, sides in self.legs.items():
             for unit, side in zip(("bits/dim of x", "bits/pixel of y"), sides, strict=True):
@@ -157,7 +170,12 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
-        """The report as plain dictionaries of {value, error}."""
+        """Plain dictionaries of {value, error}, for JSON.
+
+        >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+        >>> sorted(report.to_dict()["legs"]["layout_only"]["layout"]["total"])
+        ['error', 'value']
+        """
 
         def plain(estimates) -> dict:
             return {name: e._asdict() for name, e in estimates.items()}

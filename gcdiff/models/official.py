@@ -155,6 +155,11 @@ def convert(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tup
     super-resolution network `condition.lowres`, whose level is the log-SNR of the augmentation.
 
     Raises ValueError, naming the parameter, for one that is missing, too many, or of another shape.
+
+    >>> from gcdiff.models.official import convert
+    >>> module, params = convert(weights, config)  # arrays under their PyTorch names, the constructor's arguments
+    >>> module.num_classes == config["num_classes"]
+    True
     """
     module = network(config)
     text = config.get("text_embed_dim", DEFAULTS["text_embed_dim"]) if config.get("cond_on_text", True) else None
