@@ -21,8 +21,8 @@ def check_images(images: Sequence[np.ndarray], channels: int) -> list[np.ndarray
         raise ValueError("images: there are none, expected at least one")
     for image in images:
         if image.ndim != 3 or image.shape[-1] != channels or image.dtype != np.uint8:
-            found = f"one has shape {image.shape} and type {image.dtype}"
-            raise ValueError(f"images: {found}, expected uint8 (H, W, {channels}) for each of them")
+            actual = f"one has shape {image.shape} and type {image.dtype}"
+            raise ValueError(f"images: {actual}, expected uint8 (H, W, {channels}) for each of them")
     return images
 
 

@@ -61,7 +61,7 @@ def build_specs(config: ConfigDict, train: Dataset) -> Specs:
     if config.text.encoder == "learned":
         captions = sorted(set(_captions(train)))
         vocabulary = Vocabulary.build(captions, config.text.length)
-        vocabulary.encode(captions)  # one that is too long is found now, not when a batch draws it
+        vocabulary.encode(captions)  # one that is too long is an error now, not when a batch draws it
     return Specs(train.image, train.labels, vocabulary, train.licence, encoder)
 
 
@@ -79,18 +79,18 @@ def embeddings(config: ConfigDict) -> Embeddings | None:
     """The captions' features that a config reads. Raises ValueError where they are wider or longer than it says."""
     if not config.data.embeddings:
         return None
-    found = Embeddings(config.data.embeddings)
-    if found.encoder.features != config.text.features:
+    stored = Embeddings(config.data.embeddings)
+    if stored.encoder.features != config.text.features:
         raise ValueError(
-            f"config.text.features is {config.text.features}, expected {found.encoder.features}, those of "
-            f"{found.encoder.model} in {config.data.embeddings}"
+            f"config.text.features is {config.text.features}, expected {stored.encoder.features}, those of "
+            f"{stored.encoder.model} in {config.data.embeddings}"
         )
-    if found.longest > config.text.length:
+    if stored.longest > config.text.length:
         raise ValueError(
-            f"config.text.length is {config.text.length} tokens, expected at least {found.longest}, those of the "
+            f"config.text.length is {config.text.length} tokens, expected at least {stored.longest}, those of the "
             f"longest caption in {config.data.embeddings}"
         )
-    return found
+    return stored
 
 
 def _world(config: ConfigDict) -> Splits:
@@ -118,8 +118,8 @@ def _prepared(config: ConfigDict) -> Splits:
     if split == "train":
         said = f"{config.data.root} has no layouts that are held out: held-out numbers are of training examples"
         warnings.warn(said, stacklevel=2)
-    found = train.spec.splits["train"]
-    without = found.examples - found.images, found.examples - found.layouts
+    counts = train.spec.splits["train"]
+    without = counts.examples - counts.images, counts.examples - counts.layouts
     if any(without) and config.network.level_inputs == "image":
         said = f"{config.data.root}: {without[0]} training examples have no image and {without[1]} no layout"
         warnings.warn(f"{said}, which config.network.level_inputs=image cannot tell: expected both", stacklevel=2)
@@ -163,23 +163,23 @@ def _augment(config: ConfigDict, labels: LabelSpec, captions: ClassCaptions | No
 def examples(data: Splits, num: int):
     """At most `num` held-out examples, evenly spread, those without an image left out: images uint8 (N, h, w, C),
     layouts int32 (N, H, W), captions ("" for none)."""
-    found = gathered(data, "heldout", num)
+    chosen = gathered(data, "heldout", num)
     return Example(
-        np.stack([e.image for e in found]),
-        np.stack([e.layout for e in found]),
-        tuple(e.captions[0] if e.captions else "" for e in found),
+        np.stack([e.image for e in chosen]),
+        np.stack([e.layout for e in chosen]),
+        tuple(e.captions[0] if e.captions else "" for e in chosen),
     )
 
 
 def gathered(data: Splits, split: str, num: int) -> list[Example]:
     """At most `num` examples of a split, 'train' or 'heldout', evenly spread, whole and at the network's size. Those
     without an image are left out."""
-    dataset, found = getattr(data, split), []
+    dataset, chosen = getattr(data, split), []
     for i in np.unique(np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)):
         example = dataset[int(i)]
         if example.has_image:
-            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
-    if not found:
+            chosen.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    if not chosen:
         which = "held-out" if split == "heldout" else "training"
         raise ValueError(f"{dataset.name}: none of the {which} examples has an image, expected some that have")
-    return found
+    return chosen

@@ -100,8 +100,8 @@ def default() -> ConfigDict:
 
 def _defaults(cls) -> dict[str, Any]:
     """The defaults of a dataclass; those that are None take numbers."""
-    found = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
-    return {name: placeholder(float) if value is None else value for name, value in found.items()}
+    defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    return {name: placeholder(float) if value is None else value for name, value in defaults.items()}
 
 
 def leaves(config: ConfigDict) -> dict[str, Any]:

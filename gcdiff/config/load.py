@@ -97,13 +97,13 @@ def _reason(error: Exception) -> str:
         said = said.args[0]
     text = " ".join(str(said).split())
     node = _refuser(error)
-    if node is not None and (found := re.match(r"""Key "(.+?)" does not exist|'(\w+)'""", text)):
-        field = _section(node) + (found[1] or found[2])
+    if node is not None and (match := re.match(r"""Key "(.+?)" does not exist|'(\w+)'""", text)):
+        field = _section(node) + (match[1] or match[2])
         return f"config.{field}: {unknown(field)}"
-    if node is not None and (found := re.match(r"Could not override field '(.+?)' \(reference\)\. (.*) is of", text)):
-        field = _section(node) + found[1]
+    if node is not None and (match := re.match(r"Could not override field '(.+?)' \(reference\)\. (.*) is of", text)):
+        field = _section(node) + match[1]
         if field in FIELDS:
-            return f"config.{field}={found[2]}: expected {expected(FIELDS[field], FIELDS[field])}"
+            return f"config.{field}={match[2]}: expected {expected(FIELDS[field], FIELDS[field])}"
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
@@ -115,6 +115,6 @@ def _refuser(error: Exception) -> ConfigDict | None:
 
 
 def _section(node: ConfigDict) -> str:
-    """The dotted prefix of a section's fields; sections are told apart by them."""
+    """The dotted prefix of the section that has exactly the fields of `node`; '' for none."""
     sections = default().items()
     return next((f"{name}." for name, s in sections if isinstance(s, ConfigDict) and set(s) == set(node)), "")

@@ -224,7 +224,7 @@ def _make(job: Job, folder: JobFolder, progress: Report, engine: Engine) -> list
 
 
 def _lead(job: Job, numbers: Iterable[int]) -> Results:
-    """`in_place`, the others told of every batch as soon as it is read."""
+    """`in_place` on the first process, which announces every batch to the others as soon as it is read."""
 
     def announced() -> Iterator[int]:
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Being told to stop: signals are collected, and long calls are left as soon as one comes."""
+"""Stopping on SIGINT and SIGTERM: a signal is remembered, and long calls are abandoned as soon as one arrives."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ POSITIONS = 512
 def levels_and_text(net: Any, log_snr: Pair, condition: Condition) -> tuple[Array, Context | None]:
     """The global embedding (B, D) of levels and text, and what attention reads.
 
-    Makes its parameters in the network that calls it and reads its fields. With `level_inputs` 'image' the image's
-    level alone is told. What tells the layout's apart starts at zero beside learned features of the image's.
+    Makes its parameters in the network that calls it and reads its fields. With `level_inputs` 'image' it
+    reads the image's level alone. With learned features, the weights of the layout's level start at zero.
     """
     width = net.embedding * net.dim
     maps = [log_snr[i] for i, side in enumerate(Pair._fields) if side in net.inputs]

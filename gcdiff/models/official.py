@@ -166,13 +166,13 @@ def convert(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tup
         raise ValueError(f"the weights lack {_some(missing)}, which this network has")
     flat = {}
     for name, (path, bring) in names.items():
-        found = np.asarray(weights[name], np.float32)
+        weight = np.asarray(weights[name], np.float32)
         try:
-            value = bring(found)
+            value = bring(weight)
         except (ValueError, IndexError):
-            value = found
+            value = weight
         if value.shape != expected[path].shape:
-            raise ValueError(f"weight {name} has shape {found.shape}, which does not fit {expected[path].shape}")
+            raise ValueError(f"weight {name} has shape {weight.shape}, which does not fit {expected[path].shape}")
         flat[path] = value
     return module, unflatten_dict(flat)
 
@@ -185,7 +185,7 @@ def _some(names: list[str], limit: int = 3) -> str:
 def infer(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The constructor's configuration of weights under their PyTorch names, from their names and shapes.
 
-    Raises ValueError, naming a parameter without which it cannot be told.
+    Raises ValueError, naming the first parameter that is missing.
     """
 
     def shape(name: str) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ class LayoutProcess(Protocol):
         ...
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """log(keep / (1 - keep)) at level t: what the network is told."""
+        """log(keep / (1 - keep)) at level t, as the network reads it."""
         ...
 
     def keep(self, t: ArrayLike) -> Array:

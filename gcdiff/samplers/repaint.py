@@ -3,8 +3,8 @@
 Every pixel stands at the path's level. After each step the known pixels are replaced by their true values noised to
 the new level; then, n - 1 times, the whole pair is noised back by the step and the step is taken again, so that the
 unknown pixels get to know the known ones. It stays biased on a finite grid however large n is. Noising back has the
-variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2; the difference of the standard deviations, as is found in released
-code, is a fraction of it and loses diversity. The last step, to level 0, is taken once.
+variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2; the difference of the standard deviations, as in released code,
+is a fraction of it and loses diversity. The last step, to level 0, is taken once.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Checkpointer:
         path = self.directory / str(step)
         if path.exists():
             raise FileExistsError(f"{path}: there is a checkpoint of this step already")
-        documents = json.loads(json.dumps(documents))  # what cannot be told in JSON is no fault of the disk
+        documents = json.loads(json.dumps(documents))  # first: a value that JSON cannot hold is no fault of the disk
         items = _items(state)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args |= {name: ocp.args.JsonSave(document) for name, document in documents.items()}
@@ -126,9 +126,9 @@ class Checkpointer:
         args = {name: ocp.args.StandardRestore(manifest.abstract(item)) for name, item in items.items()}
         args |= {name: ocp.args.JsonRestore() for name in documents}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            found = reader.restore(path, args=ocp.args.Composite(**args))
-        fields = {**found["state"], **{name: found[name] for name in APART if name in items}}
-        return dataclasses.replace(target, **fields), {name: found[name] for name in documents}
+            stored = reader.restore(path, args=ocp.args.Composite(**args))
+        fields = {**stored["state"], **{name: stored[name] for name in APART if name in items}}
+        return dataclasses.replace(target, **fields), {name: stored[name] for name in documents}
 
     def close(self) -> None:
         """Wait for what this process still writes, and for no other process, so that it may be called on any way out.

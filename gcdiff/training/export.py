@@ -33,8 +33,8 @@ def is_export(directory: Path) -> bool:
 
 def check_place(out: Path) -> None:
     """Raise ValueError unless `out` is new, empty or an export, which alone is written over."""
-    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    other = sorted(found - {*FILES, MADE_ANEW} if WEIGHTS in found else found)
+    present = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    other = sorted(present - {*FILES, MADE_ANEW} if WEIGHTS in present else present)
     if other:
         raise ValueError(f"{out} holds {other[0]}: expected a new or an empty folder, or an export to write over")
 

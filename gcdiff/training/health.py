@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: counted, told, and, after too many in a row, acted upon."""
+"""Detection of steps whose loss or gradient is not finite, and of too many of them in a row."""
 
 from __future__ import annotations
 

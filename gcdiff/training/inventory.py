@@ -51,17 +51,17 @@ def surplus(directory: Path, keep: Keep) -> list[Saved]:
 
 def metrics(workdir: Path) -> dict[int, dict[str, float]]:
     """The loss and the held-out numbers that metrics.jsonl has of each step; nothing of lines that cannot be read."""
-    found: dict[int, dict[str, float]] = {}
+    by_step: dict[int, dict[str, float]] = {}
     file = workdir / "metrics.jsonl"
     for line in file.read_text(errors="replace").splitlines() if file.is_file() else []:
         try:
             fields = json.loads(line)
             shown = {k: v for k, v in fields.items() if k == "train/loss" or k.startswith("eval/")}
             numbers = {k.split("/", 1)[1]: v for k, v in shown.items() if isinstance(v, int | float)}
-            found.setdefault(fields["step"], {}).update(numbers)
+            by_step.setdefault(fields["step"], {}).update(numbers)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return found
+    return by_step
 
 
 def _look_at(path: Path) -> Saved:

@@ -99,7 +99,7 @@ class _Run:
         )
         self.unread: list[tuple[int, Mapping[str, jax.Array]]] = []
         self.agreed = 0.0, False  # of the last step that was read: the share that is done, and whether to stop
-        self.numbers: dict[int, dict[str, float]] = {}  # what the last evaluation found
+        self.numbers: dict[int, dict[str, float]] = {}  # of the last evaluation, by its step
 
     def go(self) -> TrainState:
         """Train to the end."""

@@ -1,7 +1,7 @@
 """What makes a folder of saved arrays trustworthy: a list of its files and arrays, written last.
 
 `manifest.json` holds the sha256 of every file, since flipped bytes inside array data are otherwise restored without a
-word; the shape of every array, since a changed configuration must be told apart from damage; the held-out numbers of
+word; the shape of every array, since a changed configuration is not damage; the held-out numbers of
 the step; and the sha256 of all this. A folder is written beside its place under a name that ends in `.partial` and
 moved there with its manifest, so that a step is whole or not there. What is damaged is set aside as `<step>.damaged`.
 """
@@ -61,7 +61,7 @@ def remove(path: Path) -> None:
 def set_aside(path: Path) -> Path:
     """Rename a damaged folder so that it is no step any more, and return where it is."""
     names = itertools.chain([".damaged"], (f".damaged-{n}" for n in itertools.count(2)))
-    place = next(found for name in names if not (found := path.with_name(path.name + name)).exists())
+    place = next(free for name in names if not (free := path.with_name(path.name + name)).exists())
     return path.rename(place)
 
 
@@ -88,13 +88,13 @@ def newest_first(directory: Path) -> Iterator[tuple[int, str | None]]:
 
 def finished(directory: Path) -> dict[int, dict[str, float]]:
     """The steps whose manifest is there and whole, with their held-out numbers. Their files are not looked at."""
-    found = {}
+    by_step = {}
     for step in sorted(steps(directory)):
         try:
-            found[step] = _read(directory / str(step)).get("numbers", {})
+            by_step[step] = _read(directory / str(step)).get("numbers", {})
         except (OSError, ValueError):
             continue
-    return found
+    return by_step
 
 
 def damage(path: Path) -> str | None:
@@ -106,14 +106,14 @@ def damage(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return str(error) if isinstance(error, ValueError) else f"{MANIFEST} cannot be read ({error.strerror})"
     try:
-        found = _checksums(path)
+        actual = _checksums(path)
     except OSError as error:
         return f"{error.filename} cannot be read ({error.strerror})"
-    bad = sorted(name for name in wanted if found.get(name) != wanted[name])
+    bad = sorted(name for name in wanted if actual.get(name) != wanted[name])
     if not bad:
         return None
     more = f", and {len(bad) - 1} more" if bad[1:] else ""
-    return f"{bad[0]} is {'changed' if bad[0] in found else 'missing'}{more}"
+    return f"{bad[0]} is {'changed' if bad[0] in actual else 'missing'}{more}"
 
 
 def check_fit(path: Path, item: str, target: Any) -> None:
@@ -131,7 +131,7 @@ def check_arrays(place: Path, stored: Mapping[str, str], target: Any) -> None:
     wanted = shapes(target)
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
-            have, want = (found.get(name, "nothing") for found in (stored, wanted))
+            have, want = (side.get(name, "nothing") for side in (stored, wanted))
             raise ValueError(f"{place}: holds {have} for {name}, the configuration expects {want}")
 
 

@@ -140,14 +140,14 @@ class Meter:
         self._restart()
         if not steps or seconds <= 0:
             return {}
-        found = {
+        numbers = {
             "time/step": seconds / steps,
             "time/examples_per_second": self._examples * steps / seconds,
             "time/waiting": waited / seconds,
         }
         if self._flops and self._peak:
-            found["time/peak_share"] = self._flops * steps / seconds / self._peak
-        return found
+            numbers["time/peak_share"] = self._flops * steps / seconds / self._peak
+        return numbers
 
 
 def _size(count: float) -> str:

@@ -36,9 +36,9 @@ class Snapshots:
     def __init__(self, directory: str | Path, step: int = 0):
         self.directory = Path(directory).absolute()
         if jax.process_index() == 0:
-            for found in manifest.steps(self.directory):
-                if found > step:
-                    manifest.remove(self.directory / str(found))
+            for saved in manifest.steps(self.directory):
+                if saved > step:
+                    manifest.remove(self.directory / str(saved))
 
     def save(self, step: int, averages: tuple) -> None:
         """Save a tuple of pytrees as `step`; returns when all is on disk. Raises OSError if it cannot be written."""

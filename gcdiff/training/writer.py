@@ -100,7 +100,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def has_numbers(workdir: Path, step: int) -> bool:
-    """Whether a run has written what it found on held-out data at a step."""
+    """Whether a run has written its held-out numbers at a step."""
     file = workdir / "metrics.jsonl"
     lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
     return any('"eval/' in line and _step_of(line) == step for line in lines)
