@@ -18,9 +18,9 @@ from gcdiff.types import ImageSpec
 class Codec(Protocol):
     """Images uint8 (..., H, W, C) <-> states float32 (..., h, w, c). Frozen and hashable.
 
-    bounded: clean states lie in [-1, 1], so that a sampler clips its estimates of them; std: the spread of clean
-    states, about; likelihood: whether a likelihood of the state is one of the 8-bit image; weights: float32 (c,), one
-    for each channel of the state in the loss.
+    bounded: clean states lie in [-1, 1], so that a sampler clips its estimates of them; std: the standard
+    deviation of clean states, about, which the image process has as its own; likelihood: whether a likelihood of the
+    state is one of the 8-bit image; weights: float32 (c,), one for each channel of the state in the loss.
     """
 
     @property

@@ -84,7 +84,8 @@ def build(
         raise ValueError(
             f"config.data.codec={c.data.codec} gives {grid[0]}x{grid[1]} states, expected data.size {size}"
         )
-    image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
+    schedule = Schedule(c.process.image_schedule, c.process.image_shift)
+    image = GaussianProcess(schedule, c.process.output, codec.std)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
     process = JointProcess(image, layout)

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gcdiff.processes.categorical import posterior_kl
-from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
+from gcdiff.processes.gaussian import DATA_STD, GaussianProcess, from_clean, to_clean
 from gcdiff.processes.layout import LayoutLikelihood, LayoutProcess
 from gcdiff.types import VOID
 
@@ -48,13 +48,13 @@ _CLIP = 15.0
 _MOST_ELBO = 100.0
 
 
-def image_weight(name: str, kind: str, log_snr: Array) -> Array:
-    """The weight of the squared error of an output of `kind`, at a log-SNR (any shape)."""
+def image_weight(name: str, kind: str, log_snr: Array, std: float = DATA_STD) -> Array:
+    """The weight of the squared error of an output of `kind`, at a log-SNR (any shape). `std` is that of the data."""
     if name == "none":
         return jnp.ones_like(log_snr)
     snr = jnp.clip(log_snr, -_CLIP, _CLIP)
     of_eps = EPS_WEIGHTS[name](snr)
-    scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error
+    scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr, std)  # clean error = scale * output error
     return of_eps * jnp.exp(snr) * scale**2
 
 
@@ -74,10 +74,10 @@ def image_loss(
     """
     levels = jnp.where(known, 0.5, levels)
     log_snr = process.log_snr(levels)
-    error = jnp.square(output - from_clean(process.kind, clean, noisy, log_snr[..., None]))
+    error = jnp.square(output - from_clean(process.kind, clean, noisy, log_snr[..., None], process.std))
     if channels is not None:
         error = error * channels
-    per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr))
+    per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr, process.std))
     return per_pixel.mean(axis=(1, 2))
 
 
