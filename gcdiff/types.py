@@ -44,7 +44,7 @@ class Text(NamedTuple):
     mask: Any
 
     def without(self, examples: Any = True) -> Text:
-        """The same with no text for `examples`, bool (B,), or for all."""
+        """The text removed for `examples`, bool (B,), or for all."""
         keep = jnp.logical_not(jnp.asarray(examples))
         return self._replace(mask=self.mask & jnp.broadcast_to(keep, self.mask.shape[:1])[:, None])
 

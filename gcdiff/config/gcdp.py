@@ -24,7 +24,7 @@ STAGE = {**BASE, "layer_attns": False, "layer_cross_attns": (False, False, False
 
 
 def gcdp(settings: Mapping[str, Any], size: tuple[int, int]) -> ConfigDict:
-    """A config with the network that the released constructor makes of `settings`, for images of (height, width).
+    """The paper's config for images of (height, width), with the network of the released constructor's `settings`.
 
     Both modalities share one noise level, which the network reads once, and it predicts eps; 300,000 steps of 8
     examples; 100 ancestral steps with dynamic thresholding, text guidance 3 for a base. The data set is not named.

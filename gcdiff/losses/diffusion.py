@@ -1,5 +1,7 @@
-"""Training losses, per example. Sums over pixels are divided by the constant number of pixels of the grid, never by
-a count: known, void and missing pixels carry no loss, and a large batch is the mean of small ones.
+"""The training losses of images and layouts, per example.
+
+Sums over pixels are divided by the constant number of pixels of the grid, never by a count: known, void and missing
+pixels carry no loss, and a large batch is the mean of small ones.
 
 Image: squared error of the network's own output (eps, x0, v or preconditioned), times a weight of the log-SNR
 clipped to +-15. The named weights are given, as in their papers, as factors of the eps error:
@@ -68,7 +70,7 @@ def image_loss(
     weight: str = "none",
     channels: np.ndarray | None = None,
 ) -> Array:
-    """Output, clean and noisy (B, h, w, C), levels and known (B, h, w) -> loss (B,), in squared units of the output.
+    """The image loss (B,), in squared units of the output: output, clean, noisy (B, h, w, C), levels, known (B, h, w).
 
     Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
     """
@@ -101,9 +103,9 @@ def layout_loss(
     weight: str = "root",
     kappa: Array | float = 1.0,
 ) -> Array:
-    """Head's output (B, H, W, .), label (with VOID) (B, H, W), noisy state, levels and known (B, H, W) -> (B,), in the
-    units of the process's loss per pixel: nats, or squared bits.
+    """The layout loss (B,), in units of the process's loss per pixel: nats, or squared bits.
 
+    output: (B, H, W, .) of the head; label: (B, H, W), with VOID; noisy: the state; levels, known: (B, H, W).
     `kappa` is the label's own precision: 1 for a true label, 0 for none (no gradient).
     """
     if weight == "kl":

@@ -155,7 +155,7 @@ class JointUNet(nn.Module):
         return self._heads(x, pixels, maps, lowres, embedding, table)
 
     def _stage(self, x, level: int, name: str, conditioning, condition: Condition, skips: list | None = None):
-        """The blocks of one level; an encoder's returns its skips, a decoder's takes them from `skips`."""
+        """Run the blocks of one level: (features, skips). Those of a decoder read, and remove, the last of `skips`."""
         embedding, context, areas = conditioning
         features, outs = self.dim * self.mults[level], []
         remat = nn.remat if self.remat[level % len(self.remat)] else lambda m: m
@@ -188,7 +188,7 @@ class JointUNet(nn.Module):
         return Attention(heads, head_dim, self.control, self.dtype, False, name=name)
 
     def _stem(self, pixels: Array, maps: Array | None, embedding: Array) -> Array:
-        """From the pixels to the grid of the first level."""
+        """The stem: pixels -> features on the grid of the first level."""
         first = pixels if self.full_resolution else unshuffle(pixels, self.stem)
         if len(self.stem_kernels) > 1:
             x = CrossEmbed(self.dim, self.stem_kernels, self.dtype, name="stem")(first)
@@ -220,7 +220,7 @@ class JointUNet(nn.Module):
         return block(1)(x, *conditioning)
 
     def _maps(self, maps: Array, features: int, name: str) -> Array:
-        """Level maps enter through weights that start at zero."""
+        """A 1x1 convolution of the level maps, whose weights start at zero."""
         zero = nn.initializers.zeros
         return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
 
@@ -242,7 +242,7 @@ class JointUNet(nn.Module):
         return x + conv(features)
 
     def _heads(self, x: Array, pixels: Array, maps: Array | None, lowres: Array | None, embedding, table) -> Pair:
-        """A convolution per head, beside the pixels themselves; at full resolution beside the low-resolution pair."""
+        """Apply the heads, a convolution each, to features and pixels, at full resolution to a low-resolution pair."""
         if self.full_resolution:
             x = self._final(x, embedding, self.gates)
             x = x if lowres is None else jnp.concatenate([x, lowres.astype(x.dtype)], axis=-1)

@@ -80,7 +80,7 @@ def ddim(
 
 
 def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike, std: float = DATA_STD) -> Array:
-    """The clean image that a network's output of `kind` means, of x_t's shape.
+    """The clean image, of x_t's shape, from a network's output of `kind`.
 
     'eps' says nothing about the clean image at alpha = 0: it is undefined there, and 0 is returned
     (`GaussianProcess.highest_level` keeps away from it). float32, whatever the network's own type.
@@ -96,7 +96,7 @@ def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike, std: fl
 
 
 def from_clean(kind: str, x0: Array, x_t: Array, log_snr_t: ArrayLike, std: float = DATA_STD) -> Array:
-    """The output of `kind` that means x0, the inverse of `to_clean`: what a network is trained towards.
+    """The output of `kind` for the clean image x0, the inverse of `to_clean`: the training target of a network.
 
     Every kind but 'x0' is undefined at sigma = 0, where x_t is the clean image whatever the output; 0 is returned.
     """
@@ -163,7 +163,7 @@ class GaussianProcess:
 
     @functools.cached_property
     def highest_level(self) -> float:
-        """The noisiest level that a network is trained and asked at: 1, or where the log-SNR is -10 for 'eps'.
+        """The highest level at which the network is trained and called: 1, or for 'eps' where the log-SNR is -10.
 
         An output of 'eps' says nothing about the clean image at level 1. Noise of level 1 is taken for noise of this
         level instead, from which it differs by alpha = .007.
@@ -180,7 +180,7 @@ class GaussianProcess:
         return self.schedule.log_snr(t)
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Images at level 1: standard normal, of `shape`."""
+        """Draw images at level 1: standard normal, of `shape`."""
         return jax.random.normal(key, shape)
 
     def corrupt(self, key: Array, x0: Array, t: ArrayLike) -> Array:
@@ -208,11 +208,11 @@ class GaussianProcess:
         return ddim(x0hat, xt, self._levels(s), self._levels(t), key, eta)
 
     def to_clean(self, output: Array, xt: Array, t: ArrayLike) -> Array:
-        """The clean image that a network's output means."""
+        """The clean image from a network's output."""
         return to_clean(self.kind, output, xt, self._levels(t), self.std)
 
     def from_clean(self, x0: Array, xt: Array, t: ArrayLike) -> Array:
-        """The output that means x0."""
+        """The network's output for the clean image x0."""
         return from_clean(self.kind, x0, xt, self._levels(t), self.std)
 
     def _levels(self, t: ArrayLike) -> Array:
