@@ -55,7 +55,7 @@ class Text(NamedTuple):
     mask: Any
 
     def without(self, examples: Any = True) -> Text:
-        """The same with no text for `examples`, bool (B,), or for all.
+        """The text removed for `examples`, bool (B,), or for all.
 
         >>> text = gcdiff.Text(np.zeros((2, 5, 16), np.float32), np.ones((2, 5), bool))
         >>> text.without([True, False]).mask.any(axis=1).tolist()

@@ -1,4 +1,4 @@
-"""The folder of a job: what it was begun for, and which of its items are finished.
+"""The folder of a job: its header, which says what is being made, and the log of its finished items.
 
 The log has one line of JSON for every finished item, written after the files of that item. What a line names is there;
 what no line names is made again. The header, which says what is being made, is the first line of the log, or a file of
@@ -20,7 +20,7 @@ from typing import Any
 from gcdiff.jobs.lock import hold
 
 UNFINISHED = ".gcdiff-"
-"""How the names of files and folders begin that are not finished."""
+"""The prefix of the names of unfinished files and folders."""
 
 Entry = dict[str, Any]
 """A line of the log, as JSON gives it back: the key of the item, and what the job says of it."""
@@ -28,7 +28,7 @@ Entry = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How the folder of a command looks.
+    """The names of the files and fields in the folder of a command.
 
     command: who writes it, for messages.
     log: the file with one line for every finished item.
@@ -78,12 +78,12 @@ class JobFolder:
             part.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, in one step."""
+        """Write a text file atomically."""
         with self.writing(name) as part:
             part.write_text(text, encoding="utf-8")
 
     def add(self, key: Any, fields: Mapping[str, Any]) -> Entry:
-        """Say in the log that an item is finished. Its files must be in their places."""
+        """Append an item to the log as finished. Its files must be in their places."""
         line = json.dumps({self._form.key: key, **fields})
         try:
             with (self.path / self._form.log).open("a", encoding="utf-8") as log:
@@ -94,7 +94,7 @@ class JobFolder:
         return self.entries[key]
 
     def sort(self, keys: Sequence[Any]) -> None:
-        """Bring the lines of the log into the order of the keys."""
+        """Sort the lines of the log in the order of the keys."""
         ordered = {key: self.entries[key] for key in keys if key in self.entries}
         if list(self.entries)[: len(ordered)] != list(ordered):
             self.entries = ordered | self.entries
@@ -116,7 +116,7 @@ class JobFolder:
         self._write_log()
 
     def _go_on(self, header: Mapping[str, Any], whole: Callable[[JobFolder, Entry], bool]) -> None:
-        """Read the entries that are whole, after the header was compared."""
+        """Compare the header, and read the entries whose files are there."""
         log, form = self.path / self._form.log, self._form
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         lines = text.splitlines(keepends=True)
@@ -134,7 +134,7 @@ class JobFolder:
         self._write_log()
 
     def _compare(self, file: Path, text: str, header: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming the first field that differs, unless the folder was begun for the same."""
+        """Raise ValueError, naming the first field that differs, unless the header is that of the folder."""
         form, now = self._form, json.loads(json.dumps(header))
         try:
             begun = dict(json.loads(text))
@@ -149,12 +149,12 @@ class JobFolder:
                 )
 
     def _clear_unfinished(self) -> None:
-        """Remove what a process that was killed has left half written."""
+        """Remove the unfinished files of a process that was killed."""
         for path in self.path.glob(f"{UNFINISHED}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _clear(self) -> None:
-        """Remove all that was made here. What else may be in the folder stays."""
+        """Remove all files of the job. Other files in the folder stay."""
         for name in {*self._made, self._form.log, ".lock"}:
             path = self.path / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ class JobFolder:
 def opened(
     path: Path, form: Format, header: Mapping[str, Any], whole: Callable[[JobFolder, Entry], bool]
 ) -> Iterator[JobFolder]:
-    """Begin a folder, or go on with one, and hold it until the block ends.
+    """A context that begins a folder, or goes on with one, and holds it until the block ends.
 
     `entries` are those that the log names and `whole(folder, entry)` accepts; a KeyError, TypeError or ValueError that
     it raises means no. Where the block fails before any item is finished, nothing of a folder that was begun is left.

@@ -8,8 +8,8 @@ With D = ||x_0 - clean estimate||^2 and SNR = exp(l), a step from t to s < t cos
 and a last step to s = 0, where the SNR is infinite, instead
 
     (3)  image   -log of a Gaussian around the clean estimate, discretised to the 256 grey values of [-1, 1], of which
-                 the outermost two are open; its standard deviation is d / sqrt(1 + d^2 SNR_t) with d = .5, what the
-                 noise leaves open of Gaussian data of that deviation (sigma/alpha at a high SNR)
+                 the outermost two are open; its standard deviation is d / sqrt(1 + d^2 SNR_t), what the
+                 noise leaves open of Gaussian data of deviation d (sigma/alpha at a high SNR)
     (4)  layout  the cross-entropy of p(y_0 | everything), which is (2) at s = 0.
 
 An infinitesimal step is measured in v = -log(sigma^2) = softplus(l) of the image and v = -log(1 - keep) of the layout,
@@ -34,7 +34,6 @@ from jax import lax
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, ArrayLike
 
-from gcdiff.processes.gaussian import DATA_STD
 from gcdiff.processes.joint import JointProcess, Predictor
 from gcdiff.processes.layout import LayoutLikelihood
 from gcdiff.types import VOID, Condition, Pair, pair_map
@@ -95,7 +94,7 @@ def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
         error = jnp.square(predicted.image - clean.image).sum(axis=-1)
         snr_s, snr_t = (jnp.exp(process.image.log_snr(jnp.where(at > 0, at, 1.0))) for at in (s.image, t.image))
         step = 0.5 * (snr_s - snr_t) * error
-        std = DATA_STD / jnp.sqrt(1.0 + DATA_STD**2 * snr_t)
+        std = process.image.std / jnp.sqrt(1.0 + process.image.std**2 * snr_t)
         decoded = -grey_log_prob(predicted.image, clean.image, std[..., None]).sum(axis=-1)
         image = jnp.where(s.image < t.image, jnp.where(last, decoded, step), 0.0).sum(axis=(1, 2))
     if predicted.layout is not None:

@@ -1,4 +1,4 @@
-"""The oracle of any world as a segmenter and as an extractor of features; and what the worlds' scores share."""
+"""The oracle of any world as a segmenter and as an extractor of features, and scores that all worlds share."""
 
 from __future__ import annotations
 
@@ -49,14 +49,16 @@ class OracleFeatures:
 
 
 def _filled(labels: np.ndarray) -> np.ndarray:
-    """Labels int (H, W) with the commonest in the place of VOID."""
+    """Labels int (H, W) with VOID replaced by the most frequent class."""
     counts = np.bincount(labels[labels != VOID], minlength=1)
     return np.where(labels == VOID, counts.argmax(), labels)
 
 
 def label_agreement(labels: np.ndarray, layouts: np.ndarray, num_classes: int, seed: int) -> Score:
-    """mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix. Pixels
-    that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's samples.
+    """The mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix.
+
+    Pixels that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's
+    samples.
     """
     pairs = zip(layouts, labels, strict=True)
     return score(np.stack([confusion(*pair, num_classes) for pair in pairs]), mean_iou, seed)
