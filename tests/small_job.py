@@ -1,6 +1,7 @@
 """A job of seven items without a model, and a process that does it and is killed at a moment.
 
-Its arguments are a folder, a name of FORMS and a moment. A moment is a name of MOMENTS and the number of an item, as in `half-a-file:4`; or `waits:4`, which says so and waits.
+Its arguments are a folder, a name of FORMS and a moment. A moment is a name of MOMENTS, with the
+number of an item as in `half-a-file:4`; or `waits:4`, which says so and waits.
 """
 
 from __future__ import annotations
