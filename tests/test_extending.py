@@ -1,4 +1,4 @@
-"""docs/extending.md, followed to the letter in a copy of the package: what it adds works, and is refused where it must be."""
+"""docs/extending.md, followed to the letter in a copy of the package: what it adds works, and refuses what it must."""
 
 from __future__ import annotations
 
