@@ -6,15 +6,10 @@ import contextlib
 from pathlib import Path
 
 from gcdiff.cli.files import writable
+from gcdiff.data.builders.table import BUILDERS
 
-DATASETS = ("mm_celeba_hq", "cityscapes", "coco_stuff", "camvid", "folder")
-OF = {  # options of some data sets alone
-    "captions": ("mm_celeba_hq", "cityscapes"),
-    "split_by": ("mm_celeba_hq",),
-    "void": ("cityscapes",),
-    "train_val": ("cityscapes",),
-    "heldout": ("folder",),
-}
+OWN = ("captions", "split_by", "void", "train_val", "heldout")
+"""Options of some data sets alone."""
 SHOWN, CELL = 8, 128
 """How many examples the contact sheet shows, and how large at most."""
 EPILOG = """\
@@ -32,7 +27,7 @@ def add_parser(commands, formatter) -> None:
     """Add the command and its arguments to the parser."""
     text = "Prepare a data set for training: read, check and write every example"
     sub = commands.add_parser("prepare", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
-    sub.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
+    sub.add_argument("name", metavar="NAME", choices=tuple(BUILDERS), help=", ".join(BUILDERS))
     sub.add_argument("--source", required=True, type=Path, metavar="DIR", help="the folder with the files as they come")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
     sub.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="bring all to a size (default: their own)")
@@ -93,26 +88,17 @@ def prepare(arguments) -> int:
 
 def open_source(arguments):
     """The source of a data set. Raises ValueError for options of another one."""
-    given = {option: value for option in OF if (value := getattr(arguments, option)) not in (None, False)}
+    builder = BUILDERS[arguments.name]
+    given = {option: value for option in OWN if (value := getattr(arguments, option)) not in (None, False)}
     for option in given:
-        if arguments.name not in OF[option]:
-            flag = f"--{option.replace('_', '-')}"
-            raise ValueError(f"{flag} is of {' and '.join(OF[option])}, expected none for {arguments.name}")
+        if option not in builder.options:
+            flag, takers = f"--{option.replace('_', '-')}", (n for n, b in BUILDERS.items() if option in b.options)
+            raise ValueError(f"{flag} is of {' and '.join(takers)}, expected none for {arguments.name}")
     if not arguments.source.is_dir():
         raise ValueError(f"{arguments.source}: no such folder")
-    if arguments.name == "mm_celeba_hq":
-        from gcdiff.data.builders.mm_celeba_hq import MMCelebAHQ as Builder
-    elif arguments.name == "cityscapes":
-        from gcdiff.data.builders.cityscapes import Cityscapes as Builder
-    elif arguments.name == "coco_stuff":
-        from gcdiff.data.builders.coco_stuff import CocoStuff as Builder
-    elif arguments.name == "camvid":
-        from gcdiff.data.builders.camvid import CamVidSource as Builder
-    else:
-        from gcdiff.data.builders.folder import Folder as Builder
-
+    if "seed" in builder.options:
         given["seed"] = arguments.seed
-    return Builder(arguments.source, **given)
+    return builder.open(arguments.source, **given)
 
 
 def contact_sheet(data):

@@ -1,7 +1,8 @@
 """The folder of a job: its header, which says what is being made, and the log of its finished items.
 
-The log has one line of JSON for every finished item, written after the files of that item. What a line names is there;
-what no line names is made again. The header, which says what is being made, is the first line of the log, or a file of
+The log has one line of JSON for every finished item, written after the files of that item. What no line names is made.
+An item whose files are gone or damaged is made again; until then its line stays, and then the new one stands in its
+place. The header, which says what is being made, is the first line of the log, or a file of
 its own. Every file is written under another name, which begins with `.gcdiff-`, and renamed when it is whole. A kill
 at any moment therefore leaves whole files, at most one torn line at the end of the log, and leftovers whose names tell
 them apart; the next command removes both.
@@ -55,8 +56,11 @@ class JobFolder:
     def __init__(self, path: Path, form: Format):
         self.path, self.entries = path, {}
         self._form, self._head, self._made, self._whole = form, "", set(), True
+        self._lines = {}
 
     entries: dict[Any, Entry]
+    _lines: dict[Any, str]
+    """The lines of the log below the header, by key: those of the entries, and of items that are to be made again."""
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -83,30 +87,34 @@ class JobFolder:
             part.write_text(text, encoding="utf-8")
 
     def add(self, key: Any, fields: Mapping[str, Any]) -> Entry:
-        """Append an item to the log as finished. Its files must be in their places."""
-        line = json.dumps({self._form.key: key, **fields})
+        """Write an item to the log as finished. Its files must be in their places."""
+        line = json.dumps({self._form.key: key, **fields}) + "\n"
+        again, self._lines[key] = key in self._lines, line
         try:
-            with (self.path / self._form.log).open("a", encoding="utf-8") as log:
-                log.write(line + "\n")
+            if again:
+                self._write_log()
+            else:
+                with (self.path / self._form.log).open("a", encoding="utf-8") as log:
+                    log.write(line)
         except OSError as error:
             raise OSError(f"{self.path / self._form.log}: cannot be written ({error.strerror or error})") from None
         self.entries[key] = json.loads(line)
         return self.entries[key]
 
     def sort(self, keys: Sequence[Any]) -> None:
-        """Sort the lines of the log in the order of the keys."""
-        ordered = {key: self.entries[key] for key in keys if key in self.entries}
-        if list(self.entries)[: len(ordered)] != list(ordered):
-            self.entries = ordered | self.entries
+        """Bring the lines of the log into the order of the keys."""
+        ordered = {key: self._lines[key] for key in keys if key in self._lines}
+        if list(self._lines)[: len(ordered)] != list(ordered):
+            self._lines = ordered | self._lines
             self._write_log()
 
+    def _head_and_lines(self) -> str:
+        return (self._head if self._form.header is None else "") + "".join(self._lines.values())
+
     def _write_log(self) -> None:
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.entries.values())
-        path, text = self.path / self._form.log, (self._head if self._form.header is None else "") + lines
-        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-            part = self.path / f"{UNFINISHED}{path.name}"
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+        part = self.path / f"{UNFINISHED}{self._form.log}"
+        part.write_text(self._head_and_lines(), encoding="utf-8")
+        part.replace(self.path / self._form.log)
 
     def _begin(self, header: Mapping[str, Any]) -> None:
         """Write the header and an empty log."""
@@ -116,7 +124,7 @@ class JobFolder:
         self._write_log()
 
     def _go_on(self, header: Mapping[str, Any], whole: Callable[[JobFolder, Entry], bool]) -> None:
-        """Compare the header, and read the entries whose files are there."""
+        """Read the log, and which of its entries are whole, after the header was compared."""
         log, form = self.path / self._form.log, self._form
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         lines = text.splitlines(keepends=True)
@@ -129,9 +137,14 @@ class JobFolder:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the line that was being written, above all
                 entry = json.loads(line)
+                self._lines[entry[form.key]] = json.dumps(entry) + "\n"
+        for key, line in self._lines.items():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # which means no
+                entry = json.loads(line)
                 if whole(self, entry):
-                    self.entries[entry[form.key]] = entry
-        self._write_log()
+                    self.entries[key] = entry
+        if not log.exists() or self._head_and_lines() != text:
+            self._write_log()
 
     def _compare(self, file: Path, text: str, header: Mapping[str, Any]) -> None:
         """Raise ValueError, naming the first field that differs, unless the header is that of the folder."""
@@ -154,8 +167,8 @@ class JobFolder:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _clear(self) -> None:
-        """Remove all files of the job. Other files in the folder stay."""
-        for name in {*self._made, self._form.log, ".lock"}:
+        """Remove all that was made here. What else may be in the folder stays."""
+        for name in (*self._made, self._form.log, ".lock"):  # the lock last: without it another process may begin
             path = self.path / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -173,11 +186,10 @@ def opened(
     that differs, that is damaged, and for one that another process holds.
     """
     created = not path.exists()
-    new = created or all(file.name.startswith(".") for file in path.iterdir())
-    if not new and not (path / (form.header or form.log)).is_file():
-        raise ValueError(f"{path} is not empty and was not written by {form.command}, expected an empty folder")
+    _is_new(path, form)
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
+        new = _is_new(path, form)  # asked again: another process may have begun it and ended in between
         folder = JobFolder(path, form)
         try:
             folder._begin(header) if new else folder._go_on(header, whole)
@@ -190,3 +202,12 @@ def opened(
                     with contextlib.suppress(OSError):  # somebody else has put a file there
                         path.rmdir()
             raise
+
+
+def _is_new(path: Path, form: Format) -> bool:
+    """Whether nothing has been written to a folder. Raises ValueError for one that holds something else."""
+    if not path.exists() or all(file.name.startswith(".") for file in path.iterdir()):
+        return True
+    if not (path / (form.header or form.log)).is_file():
+        raise ValueError(f"{path} is not empty and was not written by {form.command}, expected an empty folder")
+    return False
