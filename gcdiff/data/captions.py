@@ -127,7 +127,19 @@ def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str,
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """The captions of a text file, one per line. Raises ValueError for an empty file."""
+    """The captions of a text file, one per line; of a file that ends in .jsonl as `read_jsonl` has them, in its order.
+
+    Raises ValueError for an empty file, and for a line of a .jsonl file that is wrong.
+    """
+    if path.suffix.lower() == ".jsonl":
+
+        def refuse(message: str) -> None:
+            raise ValueError(message)
+
+        texts = tuple(text for texts in read_jsonl(path, refuse).values() for text in texts)
+        if not texts:
+            raise ValueError(f"{path}: empty, expected captions")
+        return texts
     lines = tuple(line.strip() for line in _lines(path) if line.strip())
     if not lines:
         raise ValueError(f"{path}: empty, expected one caption per line")
