@@ -48,7 +48,8 @@ PAIRED = 0.1
 
 
 class Folder:
-    """A folder as a `Source`. `heldout` is the share of examples held out where the folder defines no splits.
+    """A folder as a `Source`. `heldout` is the share of examples held out where the folder defines no splits, at
+    least one of them, or 0 for none.
 
     Raises ValueError or FileNotFoundError for a labels.json that is missing or wrong.
     """
@@ -57,8 +58,8 @@ class Folder:
     class_captions = None
 
     def __init__(self, root: str | Path, heldout: float = HELDOUT, seed: int = 0):
-        if not 0 < heldout < 1:
-            raise ValueError(f"heldout is {heldout}, expected a share between 0 and 1")
+        if not 0 <= heldout < 1:
+            raise ValueError(f"heldout is {heldout}, expected a share from 0 (none) to below 1")
         self._root, self._heldout, self._seed = Path(root), heldout, seed
         self.labels, self._void_color, self.licence, self._colored = read_table(self._root / "labels.json")
         others = sorted(e.name for e in self._root.iterdir() if e.name not in READ and not e.name.startswith("."))
@@ -107,9 +108,11 @@ class Folder:
         if path.exists():
             return _listed(path, items, fault)
         complete = [key for key, item in items.items() if item.image and item.layout] or list(items)
-        count = max(1, round(self._heldout * len(complete)))
+        count = max(1, round(self._heldout * len(complete))) if self._heldout else 0
         if count >= len(items):
-            raise ValueError(f"{self._root}: {len(items)} example, of which none is left beside the held-out ones")
+            raise ValueError(
+                f"{self._root}: {len(items)} example, of which none is left beside the held-out ones; --heldout 0 holds none out"
+            )
         drawn = np.random.default_rng(self._seed).permutation(len(complete))[:count]
         heldout = {complete[i] for i in drawn}
         return {
