@@ -211,7 +211,8 @@ def test_a_run_is_not_written_over_by_another(field, text, change, tmp_path):
     config = default()
     override(config, field, text)
     assert refusal(save_run, tmp_path, config, SPECS) == (
-        f"{tmp_path} was trained with {change}: choose another --workdir, with --init {tmp_path} to begin with its weights"
+        f"{tmp_path} was trained with {change}: choose another --workdir, with --init {tmp_path} to begin with its "
+        "weights"
     )
     override(config, "train.steps", "9")  # may change
     override(config, "loss.image", "3")

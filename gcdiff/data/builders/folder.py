@@ -110,9 +110,8 @@ class Folder:
         complete = [key for key, item in items.items() if item.image and item.layout] or list(items)
         count = max(1, round(self._heldout * len(complete))) if self._heldout else 0
         if count >= len(items):
-            raise ValueError(
-                f"{self._root}: {len(items)} example, of which none is left beside the held-out ones; --heldout 0 holds none out"
-            )
+            said = f"{self._root}: {len(items)} example, of which none is left beside the held-out ones"
+            raise ValueError(f"{said}; --heldout 0 holds none out")
         drawn = np.random.default_rng(self._seed).permutation(len(complete))[:count]
         heldout = {complete[i] for i in drawn}
         return {
