@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -101,7 +102,7 @@ class Question:
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
-        if self.steps is not None and not self.steps >= 1:
+        if self.steps is not None and not 1 <= self.steps < math.inf:
             raise ValueError(f"steps is {self.steps}, expected at least 1")
 
     @classmethod
@@ -150,6 +151,6 @@ def two(name: str, value: Any) -> tuple[float, float]:
 
 def finite(name: str, value: Any) -> float:
     """A number as float. Raises ValueError where it is not finite in float32."""
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(float(value)) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{name} is {value}, expected a finite number")
     return float(value)
