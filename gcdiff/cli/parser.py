@@ -152,10 +152,10 @@ def make_parser() -> argparse.ArgumentParser:
     synthesize = draws("synthesize", "An image for every layout of a folder")
     outpaint = draws("outpaint", "The unknown pixels of images, layouts or both, given the known ones")
     for sub, required in ((segment, True), (outpaint, False)):
-        text = f"the images, PNG or JPEG: {INPUT.format('images')}"
+        text = f"the images, PNG, JPEG, TIFF, WebP, BMP or GIF: {INPUT.format('images')}"
         sub.add_argument("--images", type=Path, metavar="DIR", required=required, help=text)
     for sub, required in ((synthesize, True), (outpaint, False)):
-        text = f"the layouts, index or grey PNGs: {INPUT.format('layouts')}"
+        text = f"the layouts, index or grey PNGs or other files without loss: {INPUT.format('layouts')}"
         sub.add_argument("--layouts", type=Path, metavar="DIR", required=required, help=text)
     known = "masks, PNGs named like what they are for, all of one size, the model's or larger; white is known"
     outpaint.add_argument("--known", type=Path, metavar="DIR", required=True, help=known)

@@ -71,7 +71,7 @@ def read_colored_layout(path: Path, table: Table) -> np.ndarray:
             layout = classes_of(file.numbers * np.uint8(255), table.values)
         return _checked(path, file.numbers, layout, table.expected)
     by_color = _classes_of_colors(file.colors, table)
-    equal = not np.diff(file.colors.astype(int)).any()
+    equal = _is_grey(file.colors)
     if equal and (file.format == "WEBP" or table.ids is not None):
         by_number = classes_of(file.colors[..., 0], table.values)
         for layout in (by_color, by_number) if table.colored else (by_number, by_color):
@@ -115,7 +115,7 @@ def read_label_file(path: Path) -> LabelFile:
             raise ValueError(f"{path}: mode {mode} with transparent pixels, expected {_INDEX}")
         mode, pixels = mode[:-1], pixels[..., 0] if mode != "RGBA" else pixels[..., :3]
     if mode == "RGB" and bits == 8:
-        equal = form == "WEBP" and not np.diff(pixels.astype(int)).any()
+        equal = form == "WEBP" and _is_grey(pixels)
         return LabelFile(pixels[..., 0] if equal else None, pixels, None, form)
     if mode == "P":
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -140,7 +140,11 @@ def classes_of(numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def grey_of(colors: np.ndarray) -> np.ndarray | None:
     """The grey uint8 (n,) of colours uint8 (n, 3); None where one of them is no grey."""
-    return colors[:, 0] if (colors == colors[:, :1]).all() else None
+    return colors[:, 0] if _is_grey(colors) else None
+
+
+def _is_grey(colors: np.ndarray) -> bool:
+    return bool((colors == colors[..., :1]).all())
 
 
 def _classes_of_colors(colors: np.ndarray, table: Table) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from pathlib import Path
 
 import miniatures
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from gcdiff import cli
 from gcdiff.data.builders.folder import Folder
+from gcdiff.data.label_table import make_table
 from gcdiff.data.prepared import Prepared
 from gcdiff.data.reader import files_by_name
 from gcdiff.data.source import refuse
@@ -143,6 +145,26 @@ def test_names_that_never_pair_name_the_way(tmp_path):
     assert message(found, root).endswith("not xA.png and Xa.png; they differ in upper and lower case")
 
 
+def test_a_side_that_lies_in_a_folder_of_another_name_is_not_missing(tmp_path):
+    root = pairs(tmp_path / "a", layout="gt/{}.png")
+    assert message(found, root).startswith(
+        f"{root}: there are no layouts, but gt/ holds pictures and is not read; expected"
+    )
+    root = pairs(tmp_path / "b", image="photos/{}.png")
+    assert message(found, root).startswith(f"{root}: there are no images, but photos/ holds pictures and is not read")
+    root = pairs(tmp_path / "c", image="images/{}.png", layout="images/{}_gt.png")
+    said = f"{root}/images: no layout, expected names ending in _mask before the ending"
+    assert message(found, root, layout_suffix="_mask") == said
+
+
+def test_the_tables_of_the_documentation_are_tables():
+    lines = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8").split("\n")
+    tables = [json.loads(line) for line in lines if line.startswith('{"names"') and line.endswith("}")]
+    assert len(tables) == 3
+    for table in map(make_table, tables):
+        assert table.ids and set(table.ids.values()) <= set(range(VOID, table.labels.num_classes))
+
+
 def test_examples_whose_files_are_wrong_are_left_out_and_not_halved(tmp_path):
     """With --skip-bad: an image does not become one without a layout because its layout is wrong."""
     names = tuple("abcdefgh")
@@ -189,6 +211,18 @@ def test_masks_are_mended_in_the_table_and_the_same_command_goes_on(tmp_path, ca
     miniatures.text(root / "labels.json", json.dumps(table | {"ids": {"0": "lesion", "255": "background"}}))
     status, _, wrong = run(capsys, *words)
     assert status == 2 and "was begun with ids {'0': 0, '255': 1}, now it is {'0': 1, '255': 0}" in wrong
+
+
+def test_masks_of_a_single_class_are_black_and_white_too(tmp_path, capsys):
+    root = pairs(tmp_path / "source", table={"names": ["lesion"]}, values=255 * LAYOUT)
+    status, _, wrong = run(capsys, "--source", root, "--out", tmp_path / "out")
+    assert status == 2 and 'masks of lesion write "ids": {"0": "void", "255": "lesion"} in labels.json' in wrong
+    for black, white in (("void", "lesion"), ("lesion", "void")):
+        ids = {"0": black, "255": white}
+        miniatures.text(root / "labels.json", json.dumps({"names": ["lesion"], "ids": ids}))
+        assert run(capsys, "--source", root, "--out", tmp_path / black)[0] == 0
+        expected = np.where((black == "void") == LAYOUT, 0, VOID)
+        np.testing.assert_array_equal(Prepared(tmp_path / black)[0].layout, expected)
 
 
 def test_tables_of_well_known_data_sets(tmp_path, capsys):

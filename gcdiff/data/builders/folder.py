@@ -21,7 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gcdiff.data.builders.folder_files import BESIDE, SPLITS, find_places, key_of, list_sides, pairs_or_refuse
+from gcdiff.data.builders.folder_files import (
+    BESIDE,
+    SPLITS,
+    find_places,
+    key_of,
+    list_sides,
+    pairs_or_refuse,
+    refuse_missing_side,
+)
 from gcdiff.data.captions import read_jsonl
 from gcdiff.data.label_maps import read_colored_layout
 from gcdiff.data.label_table import open_table, read_table
@@ -85,6 +93,7 @@ class Folder:
             where = " or ".join(f"{place.name}/" for place in dict.fromkeys(self._places[:2]))
             raise FileNotFoundError(f"{self._root}: expected files in {where}")
         found = {split: members for split, members in self._split(items, bad, fault).items() if members}
+        refuse_missing_side(self._root, self._places, images, layouts)
         pairs_or_refuse(self._root, images, layouts, PAIRED)
         return found
 

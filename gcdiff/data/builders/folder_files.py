@@ -185,3 +185,14 @@ def pairs_or_refuse(root: Path, images: Mapping[str, Path], layouts: Mapping[str
         said = f"{root}: {pairs} of {len(images)} images and {len(layouts)} layouts are pairs, expected"
         said += f" the same name before the ending, not {image.name} and {layout.name}"
         raise ValueError(said + way_to_pair(images, layouts))
+
+
+def refuse_missing_side(root: Path, places: Places, images: Mapping[str, Path], layouts: Mapping[str, Path]) -> None:
+    """Raise ValueError where a side has no file, but a folder that is not read holds pictures or a suffix was given."""
+    if places.suffix and not layouts:
+        raise ValueError(f"{places.layouts}: no layout, expected names ending in {places.suffix} before the ending")
+    for side, files in (("layouts", layouts), ("images", images)):
+        unread = [root / name for name in places.not_read(root)] if not files else []
+        for folder in (entry for entry in unread if entry.is_dir() and _holds_pictures(entry)):
+            said = f"{root}: there are no {side}, but {folder.name}/ holds pictures and is not read"
+            raise ValueError(f"{said}; expected a folder of {side} to be called {side}, and others to lie elsewhere")

@@ -93,10 +93,12 @@ def _check_values(source: Source, tallies: list[Tally]) -> None:
         total.add(tally)
     void, first, *others = total.pixels.tolist()
     meant = (labels.void, labels.void_id) != ("missing", 255) or "255" in (source.options.get("ids") or {})
-    if others and void and first and not any(others) and not meant:
+    if void and first and not any(others) and not meant:
         said = f"all layouts of {source.name} hold 0 and 255 alone, which are {labels.names[0]} and void"
-        ids = f'"ids": {{"0": "{labels.names[0]}", "255": "{labels.names[1]}"}} in labels.json'
-        raise ValueError(f"{said}: for black and white masks of {labels.names[1]} write {ids}, or save them with 1")
+        black, white = labels.names[:2] if others else ("void", labels.names[0])
+        ids = f'"ids": {{"0": "{black}", "255": "{white}"}} in labels.json'
+        other = "save them with 1" if others else f'"ids": {{"0": "{white}", "255": "void"}} where 255 is unknown'
+        raise ValueError(f"{said}: for black and white masks of {white} write {ids}, or {other}")
 
 
 def _remove(out: Path, entries: dict[str, Entry], created: bool) -> None:
