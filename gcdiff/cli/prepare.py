@@ -73,7 +73,6 @@ def prepare(arguments) -> int:
     """Write a directory of prepared data, or go on with one; returns the exit status."""
     from gcdiff.data.prepare import Options, table
     from gcdiff.data.prepare import prepare as run
-    from gcdiff.jobs.progress import Progress
 
     options = Options(
         size=None if arguments.size is None else tuple(arguments.size),
@@ -81,21 +80,28 @@ def prepare(arguments) -> int:
     )
     writable(arguments.out)
     source = open_source(arguments)
-    progress = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal progress
-        progress = progress or shown.enter_context(contextlib.closing(Progress(total, "example")))
-        progress.update(done, {})
-
     try:
         with contextlib.ExitStack() as shown:
-            report = run(source, arguments.out, options, arguments.skip_bad, show, contact_sheet)
+            report = run(source, arguments.out, options, arguments.skip_bad, _bar(shown, "example"), contact_sheet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on from the shards that are finished") from None
     print(table(report))
     print(f"written to {arguments.out}: look at {arguments.out / 'contact_sheet.png'}")
     return 0
+
+
+def _bar(shown: contextlib.ExitStack, unit: str):
+    """A function of (done, total) that shows the progress of a work; `shown` closes it."""
+    from gcdiff.jobs.progress import Progress
+
+    progress = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal progress
+        progress = progress or shown.enter_context(contextlib.closing(Progress(total, unit)))
+        progress.update(done, {})
+
+    return show
 
 
 def open_source(arguments):
@@ -123,7 +129,9 @@ def find_labels(arguments) -> Path:
     from gcdiff.data.source import refuse
 
     fault = (lambda message: None) if arguments.skip_bad else refuse  # the source names them again
-    path, lines = find(arguments.source, arguments.out, arguments.layout_suffix or "", fault)
+    with contextlib.ExitStack() as shown:
+        suffix = arguments.layout_suffix or ""
+        path, lines = find(arguments.source, arguments.out, suffix, fault, _bar(shown, "layout"))
     for line in lines:
         print(line)
     return path

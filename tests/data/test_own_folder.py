@@ -11,6 +11,7 @@ from PIL import Image
 
 from gcdiff import cli
 from gcdiff.data.builders.folder import Folder
+from gcdiff.data.builders.label_maker import make_fields
 from gcdiff.data.label_table import make_table
 from gcdiff.data.prepared import Prepared
 from gcdiff.data.reader import files_by_name
@@ -150,6 +151,8 @@ def test_a_side_that_lies_in_a_folder_of_another_name_is_not_missing(tmp_path):
     assert message(found, root).startswith(
         f"{root}: there are no layouts, but gt/ holds pictures and is not read; expected"
     )
+    (root / "labels.json").unlink()
+    assert "gt/ holds pictures and is not read" in message(make_fields, root, "", refuse)
     root = pairs(tmp_path / "b", image="photos/{}.png")
     assert message(found, root).startswith(f"{root}: there are no images, but photos/ holds pictures and is not read")
     root = pairs(tmp_path / "c", image="images/{}.png", layout="images/{}_gt.png")

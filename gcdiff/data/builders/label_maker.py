@@ -13,46 +13,34 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gcdiff.data.builders.folder_files import FOR_LABELS, find_places, list_sides
-from gcdiff.data.label_maps import LabelFile, grey_of, read_label_file
+from gcdiff.data.builders.folder_files import FOR_LABELS, find_places, list_sides, refuse_missing_side
+from gcdiff.data.builders.label_survey import Found, Report, survey
+from gcdiff.data.label_maps import grey_of
 from gcdiff.data.label_table import make_table
 from gcdiff.data.source import Fault
 
-MOST = 255
-"""The most classes."""
 SHOWN = 20
 """How many classes are listed on the screen."""
-THREADS = 4
-Color = tuple[int, int, int]
 
 
-class Found(NamedTuple):
-    """The pixels of each number and of each colour in layouts, and the colour of each number in their palettes (None:
-    they have none)."""
-
-    numbers: Counter[int]
-    colors: Counter[Color]
-    palette: dict[int, Color] | None
-
-
-def find_labels(root: Path, out: Path, suffix: str, fault: Fault) -> tuple[Path, list[str]]:
+def find_labels(
+    root: Path, out: Path, suffix: str, fault: Fault, progress: Report = lambda done, total: None
+) -> tuple[Path, list[str]]:
     """The labels.json of a folder: its own, or one that was or is now made for it, and the lines that say so.
 
-    A made one is written into the folder, or into `out` where the folder is read only. Raises ValueError where no table
-    follows from what the folder holds, and FileNotFoundError where it has no layouts.
+    A made one is written into the folder, or into `out` where the folder is read only. `progress(done, total)` is called
+    after every layout that is looked at. Raises ValueError where no table follows from what the folder holds, and
+    FileNotFoundError where it has no layouts.
     """
     for place in (root, out):
         if (place / "labels.json").is_file():
             return place / "labels.json", []
-    fields, origin, listed = make_fields(root, suffix, fault)
+    fields, origin, listed = make_fields(root, suffix, fault, progress)
     make_table(fields)
     content = json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
     try:
@@ -65,21 +53,25 @@ def find_labels(root: Path, out: Path, suffix: str, fault: Fault) -> tuple[Path,
     return path, [said, *(f"  {line}" for line in listed[:SHOWN]), *more]
 
 
-def make_fields(root: Path, suffix: str, fault: Fault) -> tuple[dict[str, Any], str, list[str]]:
+def make_fields(
+    root: Path, suffix: str, fault: Fault, progress: Report = lambda done, total: None
+) -> tuple[dict[str, Any], str, list[str]]:
     """The fields of a labels.json for a folder, what they are made of, and a line for each class."""
-    layouts = list(list_sides(find_places(root, suffix), fault)[1].files.values())
-    if not layouts:
+    places = find_places(root, suffix)
+    images, found_layouts = (side.files for side in list_sides(places, fault))
+    if not (layouts := list(found_layouts.values())):
+        refuse_missing_side(root, places, images, found_layouts)
         raise FileNotFoundError(f"{root}/labels.json: no such file, expected a table that names the classes")
     table, names = (root / name for name in FOR_LABELS)
     if table.is_file():
         fields = _from_csv(table)
         greys = grey_of(np.array(fields["colors"]))
-        numbers = set() if greys is None else set(_survey(layouts, fault).numbers)
+        numbers = set() if greys is None else set(survey(layouts, fault, progress).numbers)
         if not numbers <= set(range(len(fields["names"]))) and numbers <= {*greys.tolist(), 255}:
             fields["ids"] = dict(zip(map(str, greys.tolist()), fields["names"], strict=True))  # masks of one channel
         pairs = zip(fields["names"], fields["colors"], strict=True)
         return fields, table.name, [f"colour {tuple(color)}: {name}" for name, color in pairs]
-    found = _survey(layouts, fault)
+    found = survey(layouts, fault, progress)
     origin = f"the {'colours' if found.colors else 'numbers'} in {len(layouts)} layouts"
     if found.palette:
         origin += " and their palette"
@@ -176,98 +168,6 @@ def _from_csv(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return fields
-
-
-class _Content(NamedTuple):
-    """What one layout holds: its file, pixels by number and by colour, the colours of its numbers; one bit or more."""
-
-    path: Path
-    numbers: dict[int, int]
-    colors: dict[Color, int]
-    palette: dict[int, Color]
-    bilevel: bool
-
-
-def _survey(layouts: Sequence[Path], fault: Fault) -> Found:
-    """What layouts hold. Raises ValueError where that is no set of classes: numbers here and colours there, palettes
-    that contradict each other, more values than classes, or soft edges."""
-    numbers, colors, palette, white = Counter(), Counter(), {}, 0
-    first: dict[str, Path] = {}
-    plain = False
-    with ThreadPoolExecutor(THREADS) as pool:
-        for content in pool.map(_content, layouts):
-            if isinstance(content, str):
-                fault(content)
-                continue
-            first.setdefault("colours" if content.colors else "numbers", content.path)
-            if len(first) == 2:
-                said = f"{first['numbers']} holds numbers and {first['colours']} colours"
-                raise ValueError(f"{said}, expected one of the two, or a labels.json")
-            plain |= bool(content.numbers and not content.palette)
-            for number, color in content.palette.items():
-                if palette.setdefault(number, color) != color:
-                    said = f"{content.path}: the palette gives {number} the colour {color}, and other layouts give it"
-                    raise ValueError(f"{said} {palette[number]}, expected one palette, or RGB files to go by colour")
-            white += content.numbers.get(1, 0) if content.bilevel else 0
-            numbers.update({n: k for n, k in content.numbers.items() if not (content.bilevel and n)})
-            colors.update(content.colors)
-            _refuse_pictures(content.path.parent, colors or numbers)
-    if white:  # of files of one bit: 255, where others have that for white
-        numbers[255 if 255 in numbers and 1 not in numbers else 1] += white
-    if not (numbers or colors):
-        raise ValueError(f"{layouts[0].parent}: no layout is readable")
-    return Found(numbers, colors, None if plain or not palette else palette)
-
-
-def _content(path: Path) -> _Content | str:
-    """What a layout holds, or the message about one that is not readable."""
-    try:
-        file = read_label_file(path)
-    except (ValueError, OSError) as error:
-        return str(error)
-    if file.palette is not None:
-        return _palette_content(path, file)
-    if file.numbers is not None:
-        return _Content(path, _counts(file.numbers), {}, {}, file.bilevel)
-    pixels = file.colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    counts = _counts(pixels)
-    return _Content(path, {}, {(c >> 16, (c >> 8) & 255, c & 255): k for c, k in counts.items()}, {}, False)
-
-
-def _palette_content(path: Path, file: LabelFile) -> _Content:
-    """What a file with a palette holds: numbers with colours; in a GIF greys or colours alone."""
-    counts = _counts(file.numbers)
-    colors = {n: _color(file.palette[n]) if n < len(file.palette) else (0, 0, 0) for n in counts}
-    if file.format != "GIF":
-        return _Content(path, counts, {}, colors, False)
-    by_color = Counter()
-    for number, count in counts.items():
-        by_color[colors[number]] += count
-    if grey_of(np.array(list(by_color))) is None:
-        return _Content(path, {}, dict(by_color), {}, False)
-    return _Content(path, {color[0]: count for color, count in by_color.items()}, {}, {}, False)
-
-
-def _counts(values: np.ndarray) -> dict[int, int]:
-    found, counts = np.unique(values, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _color(values: np.ndarray) -> Color:
-    red, green, blue = values.tolist()
-    return red, green, blue
-
-
-def _refuse_pictures(folder: Path, counts: Counter) -> None:
-    """Raise ValueError for values as photographs, depth maps and soft edges have them."""
-    if len(counts) > MOST:
-        said = f"more than {MOST} {'colours' if isinstance(next(iter(counts)), tuple) else 'numbers'} in layouts"
-        raise ValueError(f"{folder}: {said}, as in photographs, or in label files that were resized or lossy")
-    extremes = counts[0] + counts[255] if 0 in counts and 255 in counts else 0
-    others = sorted(set(counts) - {0, 255}) if extremes else []
-    if len(others) > 2 and others[-1] - others[0] >= 2 * len(others) and extremes > 0.8 * counts.total():
-        said = f"black and white masks with {len(others)} values between 0 and 255, as of soft edges"
-        raise ValueError(f'{folder}: {said}; expected two values, or a labels.json with "ids"')
 
 
 def _write(folder: Path, content: str) -> Path:
