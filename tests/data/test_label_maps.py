@@ -85,6 +85,8 @@ def test_numbers_above_255(ending, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / f"x.{ending}", grey(small, np.uint16), NAMES), LAYOUT)
     said = message(read, tmp_path / f"x.{ending}", grey(numbers, np.uint16), NAMES)
     assert "label 300 at row 0, column 1" in said and '"ids" of labels.json' in said
+    big = Image.fromarray(numbers.astype(np.uint16).astype(">u2"))
+    np.testing.assert_array_equal(read(tmp_path / "x.tif", big, fields, compression="tiff_lzw"), LAYOUT)
     path = tmp_path / "x.tif"  # 32 bits
     np.testing.assert_array_equal(read(path, grey(numbers, np.int32), fields), LAYOUT)
     assert "label 70000 at row 0, column 0" in message(read, path, grey([[70000]], np.int32), fields)

@@ -240,6 +240,12 @@ def test_tables_of_well_known_data_sets(tmp_path, capsys):
     )
     assert "train: all are 1x3 (HxW); 33.3 % of the pixels of layouts are void; no pixel of aeroplane, bicycle" in said
     assert Prepared(tmp_path / "v", "val")[0].layout.tolist() == [[0, 15, VOID]]
+    miniatures.save(root / "JPEGImages" / "d.jpg", np.zeros((1, 3, 3), np.uint8))  # as most of VOC are: in no list
+    common = ("--source", root, "--out", tmp_path / "w", "--labels", "voc")
+    assert "splits.json: d is in no split" in run(capsys, *common)[2]
+    status, said, _ = run(capsys, *common, "--skip-bad")
+    assert status == 0 and f"left out: {root}/splits.json: d is in no split" in said
+    assert len(Prepared(tmp_path / "w")) == 2
     root = tmp_path / "ade"
     for split in ("training", "validation"):
         names = f"images/{split}/{{}}.jpg", f"annotations/{split}/{{}}.png"
@@ -268,6 +274,13 @@ def test_a_table_that_is_made_is_shown_and_used_again(tmp_path, capsys):
     assert Prepared(tmp_path / "out")[0].layout.tolist() == LAYOUT.tolist()
     status, said, _ = run(capsys, *words)
     assert status == 0 and "has no labels.json" not in said
+    other = tmp_path / "other"  # as it is where the source is read only
+    other.mkdir()
+    (root / "labels.json").rename(other / "labels.json")
+    for _ in range(2):
+        status, said, _ = run(capsys, *words[:3], other, *words[4:])
+        assert status == 0 and "has no labels.json" not in said and (other / "labels.json").exists()
+    assert Prepared(other)[0].layout.tolist() == LAYOUT.tolist()
 
 
 def test_the_contact_sheet_has_a_legend(tmp_path, capsys):

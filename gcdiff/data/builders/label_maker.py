@@ -33,9 +33,9 @@ def find_labels(
 ) -> tuple[Path, list[str]]:
     """The labels.json of a folder: its own, or one that was or is now made for it, and the lines that say so.
 
-    A made one is written into the folder, or into `out` where the folder is read only. `progress(done, total)` is called
-    after every layout that is looked at. Raises ValueError where no table follows from what the folder holds, and
-    FileNotFoundError where it has no layouts.
+    A made one is written into the folder, or into `out` where the folder is read only. `progress(done, total)` is
+    called after every layout that is looked at. Raises ValueError where no table follows from what the folder holds,
+    and FileNotFoundError where it has no layouts.
     """
     for place in (root, out):
         if (place / "labels.json").is_file():
