@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gcdiff
 from gcdiff.cli.bars import bar
-from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.files import cache_compilations, images_in, leads, writable
 
 
 def sample(arguments) -> int:
@@ -27,10 +27,10 @@ def sample(arguments) -> int:
 def segment(arguments) -> int:
     """Segment every image of a folder, a round of images at a time."""
     from gcdiff.api.windows import cover
-    from gcdiff.data.reader import image_files, read_image
+    from gcdiff.data.reader import read_image
 
     model, stage, place = _start(arguments)
-    files = list(image_files(arguments.images).items())
+    files = list(images_in(arguments.images).items())
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file fails here, before anything is drawn
     steps, num = _segment_steps(arguments, model), len(files)  # the bar's; the model has its own default
     size = -(-num // -(-num // model.round_size))  # rounds of one size, so that they take one program
@@ -108,7 +108,7 @@ def outpaint(arguments) -> int:
     """Fill in the unknown pixels of images, layouts or both."""
     import numpy as np
 
-    from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
+    from gcdiff.data.reader import read_image, read_layouts, read_masks
     from gcdiff.types import Pair
 
     if arguments.images is None and arguments.layouts is None:
@@ -118,7 +118,7 @@ def outpaint(arguments) -> int:
     masks = read_masks(arguments.known)
     sides, first = {}, next(iter(masks))
     if arguments.images is not None:
-        files = image_files(arguments.images)
+        files = images_in(arguments.images)
         sides["image"] = {name: read_image(file) for name, file in files.items() if name in masks}
     if arguments.layouts is not None:
         sides["layout"] = read_layouts(arguments.layouts, model.labels)

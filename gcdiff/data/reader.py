@@ -154,6 +154,13 @@ def image_files(folder: Path) -> dict[str, Path]:
     return _by_name(folder, "images", IMAGE_SUFFIXES)
 
 
+def other_pictures(folder: Path) -> list[str]:
+    """The names of the files beside those of `image_files` that are pictures by their endings, sorted."""
+    inner, known = folder / "images", Image.registered_extensions()
+    files = (inner if inner.is_dir() else folder).iterdir()
+    return sorted(f.name for f in files if f.suffix.lower() in known and f.suffix.lower() not in IMAGE_SUFFIXES)
+
+
 def read_layouts(folder: Path, labels: LabelSpec, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     """The label PNGs of a folder, or of `layouts` in it, by name without the ending: int32 (H, W), void as VOID.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gcdiff.cli.files import images_in
 from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
 from gcdiff.types import VOID, LabelSpec
 
@@ -132,6 +133,17 @@ def test_masks_that_could_mean_two_things_are_refused(tmp_path):
             np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)
     write(tmp_path / "m.png", np.dstack([half, half, half, np.full((2, 2), 255, np.uint8)]))
     np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)  # its alpha says nothing
+
+
+def test_pictures_of_other_endings_are_named(tmp_path, capsys):
+    for name in ("a.png", "b.tif", "c.WEBP"):
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "captions.jsonl").write_text("")
+    assert list(images_in(tmp_path)) == ["a"]
+    assert capsys.readouterr().err == "not read: b.tif, c.WEBP; expected .png, .jpg, .jpeg\n"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "images" / "a.png")
+    assert list(images_in(tmp_path)) == ["a"] and capsys.readouterr().err == ""
 
 
 def test_a_picture_that_is_too_large_and_a_file_in_place_of_a_folder(tmp_path, monkeypatch):

@@ -202,6 +202,17 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, capsys):
     assert skipped == {5: 0, 10: 1, 12: 0}
 
 
+def test_pictures_that_cannot_be_drawn_cost_no_training(whole, tmp_path, capsys):
+    class Blind(Regression):
+        def sample(self, params, step):
+            raise ValueError("operands could not be\nbroadcast together")
+
+    assert_equal(train(Blind(), batches, tmp_path, config()), whole[1])
+    said = capsys.readouterr().err
+    assert "step 6: pictures could not be drawn (operands could not be broadcast together)\n" in said
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["12", "8"]
+
+
 def test_after_skipped_steps_in_a_row_other_batches_are_tried_once(tmp_path, capsys):
     """From the last checkpoint; a run that was stopped remembers it."""
 
