@@ -3,7 +3,7 @@
     gcdiff train --config configs/streets_sr.py --workdir runs/streets_sr             # 20 minutes on two CPU cores
     gcdiff sample --workdir runs/streets --upsample runs/streets_sr --text "a foggy street with two red cars" --out out
 
-A scene of the same seed is the same scene at both sizes. The network is smaller than the base's, because it is told
+A scene of the same seed is the same scene at both sizes. The network is smaller than the base's, because it reads
 where things stand, and it reads that at the full resolution in its last block; a forward pass of 16 scenes is 15 GFLOP
 (the base's: 10). Reached behind the demo's base of half an hour: pair agreement .86 (.79 without). experiments/cascade
 measures base and stage together.

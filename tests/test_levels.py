@@ -24,7 +24,7 @@ def drawn():
 def test_base_pairs_come_in_their_shares(drawn):
     x, y = drawn.levels.image[:, 5, 5], drawn.levels.layout[:, 5, 5]
     inside = (x > 0) & (x < 1)
-    for found, share in (
+    for chosen, share in (
         (inside & (x == y), 0.35),
         (inside & (y == 0), 0.15),
         ((x == 1) & (y < 1), 0.15),
@@ -33,7 +33,7 @@ def test_base_pairs_come_in_their_shares(drawn):
         (inside & (y == 1), 0.08),
         (inside & (x != y) & (y > 0) & (y < 1), 0.15),
     ):
-        assert found.mean() == pytest.approx(share, abs=0.02)
+        assert chosen.mean() == pytest.approx(share, abs=0.02)
 
 
 def test_levels_are_constant_over_an_example_without_regions(drawn):

@@ -140,9 +140,9 @@ def test_numbers_and_pictures_of_a_stage_are_given_the_pairs_of_the_data():
     params, batch = {"network": {}}, task.heldout
     small = majority(batch.layout, 2)
     np.testing.assert_array_equal(segment(task, params, batch), enlarge(small, 2, (1, 2)))
-    found = task.evaluate(params, 0)
-    assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in found.values())
-    numbers, distributions = split_numbers(found)
+    values = task.evaluate(params, 0)
+    assert 0.5 < values["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in values.values())
+    numbers, distributions = split_numbers(values)
     assert len(distributions) == 8 and not distributions.keys() & numbers.keys()
     for name, each in distributions.items():
         assert each.shape == (len(batch.image),) and numbers[name.removeprefix("losses/")] == pytest.approx(each.mean())

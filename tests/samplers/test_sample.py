@@ -1,4 +1,4 @@
-"""Where sampling starts, what it is told on the way, and that no sample knows of another."""
+"""Where sampling starts, what it is given on the way, and that no sample depends on another."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_known_pixels_come_back_bit_for_bit_whatever_the_steps_and_a_corrector_d
     settings = Settings(dials=Dials(psi=3.0, corrector=3.0))
 
     def filled(layout, known):
-        told = given_values(example_keys(0, np.arange(B)), Pair(image, layout), known)
-        return run(sampler, None, paths.joint(12), told, Condition(), settings)
+        fixed = given_values(example_keys(0, np.arange(B)), Pair(image, layout), known)
+        return run(sampler, None, paths.joint(12), fixed, Condition(), settings)
 
     out, held = filled(layout, known), known.layout & (layout != VOID)
     np.testing.assert_array_equal(out.image[known.image], image[known.image])
@@ -97,14 +97,14 @@ def test_known_pixels_come_back_bit_for_bit_whatever_the_steps_and_a_corrector_d
 
 def test_void_is_unknown_wherever_a_path_starts():
     """Void labels start uniform and at level 1: after one step all the labels follow the model's law at its level."""
-    told = given(layout=VOID, known=(True, True))
-    assert (told.caps.layout == 1).all()
+    fixed = given(layout=VOID, known=(True, True))
+    assert (fixed.caps.layout == 1).all()
     path = paths.partial(4, image=0.0, layout=0.5)
-    np.testing.assert_allclose(shares(SAMPLER.begin(told, jnp.asarray(path[0])).state.layout), 1 / 3, atol=0.02)
+    np.testing.assert_allclose(shares(SAMPLER.begin(fixed, jnp.asarray(path[0])).state.layout), 1 / 3, atol=0.02)
     for stop in (1, 4):
         keep = LAYOUT.keep(path[stop, 1])
         law = keep * np.array([0, 0.25, 0.75]) + (1 - keep) / K
-        state = run(SAMPLER, None, path[: stop + 1], told, Condition())
+        state = run(SAMPLER, None, path[: stop + 1], fixed, Condition())
         np.testing.assert_allclose(shares(state.layout), law, atol=0.02)
 
 

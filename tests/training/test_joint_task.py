@@ -99,7 +99,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(balanced):
     class Linear:
         """Every output is a weight times what stands there, so that each example has a gradient of its own."""
 
-        def apply(self, variables, noisy, log_snr, told, rngs=None):
+        def apply(self, variables, noisy, log_snr, condition, rngs=None):
             p, shown = variables["params"], jax.nn.one_hot(noisy.layout, 10)
             level = jnp.clip(log_snr.layout, -5, 5)[..., None]
             return Pair(noisy.image * p["image"], shown @ p["layout"] + level * p["level"])
@@ -144,18 +144,18 @@ def test_classes_are_found_by_name_and_the_mask_with_them():
 
 def test_imprecise_labels_are_noised_from_their_own_level():
     """A network that always says p learns the clean law from labels that are right with probability .6, at every level;
-    labels below their own level ask nothing, and the network is told their level."""
+    labels below their own level ask nothing, and the network reads their level."""
     task = dataclasses.replace(tiny("uniform"), label_precision=0.6)
     clean = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05, 0, 0, 0, 0], np.float32)
     keys, shape = jax.random.split(jax.random.key(0), 2), (64, 16, 32)
     label = np.random.default_rng(0).choice(10, shape, p=clean / clean.sum()).astype(np.int32)
     renoise = jax.jit(UniformProcess(10, Schedule("cosine")).renoise)
     seen = renoise(keys[0], label, 0.0, task.process.layout.schedule.level(0.6))
-    told: list = []
+    lowest: list = []
 
     class Says:
         def apply(self, variables, noisy, log_snr, condition):
-            told.append(jnp.min(log_snr.layout))
+            lowest.append(jnp.min(log_snr.layout))
             return Pair(noisy.image, jnp.broadcast_to(variables["params"], (*noisy.layout.shape, 10)))
 
     task = dataclasses.replace(task, network=Says(), conditions=Conditions())
@@ -165,12 +165,12 @@ def test_imprecise_labels_are_noised_from_their_own_level():
     def loss(logits, level):
         levels = Pair(jnp.full(shape, 0.5), jnp.full(shape, level))
         drawn = Drawn(batch, levels, nothing, task.noised(batch, levels, keys[1]), {})
-        return task.losses({"network": logits}, drawn).layout.mean(), told.pop()
+        return task.losses({"network": logits}, drawn).layout.mean(), lowest.pop()
 
-    found = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    slope_of = jax.jit(jax.value_and_grad(loss, has_aux=True))
     for level in (0.7, 1.0):
-        slopes = [found(jnp.log(law + 1e-6), level)[1] for law in (clean, 0.6 * clean + 0.04)]
+        slopes = [slope_of(jnp.log(law + 1e-6), level)[1] for law in (clean, 0.6 * clean + 0.04)]
         assert np.abs(slopes[0]).max() < 0.012 < 0.02 < np.abs(slopes[1]).max()
-    (value, least), _ = found(jnp.log(clean + 1e-6), 0.2)
+    (value, least), _ = slope_of(jnp.log(clean + 1e-6), 0.2)
     assert value == 0
     np.testing.assert_allclose(jax.nn.sigmoid(least), 0.6, atol=1e-3)

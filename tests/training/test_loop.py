@@ -70,9 +70,9 @@ def config(steps=12, **fields):
 
 
 def lines(workdir):
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [
-        {name: value for name, value in line.items() if name != "seconds" and "time/" not in name} for line in found
+        {name: value for name, value in line.items() if name != "seconds" and "time/" not in name} for line in logged
     ]
 
 
@@ -122,8 +122,8 @@ def test_what_a_run_leaves(whole):
     assert_equal(restore_ema(workdir / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0))), state.ema)
     shapes = jax.eval_shape(Regression().init, jax.random.key(0))
     for length, average in zip((0.05, 0.1), state.profiles, strict=True):
-        found = average_of(workdir / "snapshots", shapes, (0.05, 0.1), length)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, average)
+        combined = average_of(workdir / "snapshots", shapes, (0.05, 0.1), length)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), combined, average)
 
 
 @pytest.mark.parametrize("step", [3, 6])

@@ -33,8 +33,8 @@ def task():
     c.network.update(dim=8, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,), final_dim=8)
     c.process.output = "x0"
     data = configs.splits(c)
-    found = configs.build_task(c, configs.build_specs(c, data.train), data)
-    return dataclasses.replace(found, network=Says(), conditions=Conditions())
+    task = configs.build_task(c, configs.build_specs(c, data.train), data)
+    return dataclasses.replace(task, network=Says(), conditions=Conditions())
 
 
 def test_what_is_missing_is_not_looked_at_and_has_no_loss():
