@@ -133,8 +133,8 @@ class Schedule:
         missed = np.abs(found - keep) > np.minimum(_KEEP_MISS, 0.01 * (1 - keep)) + 1e-6
         if missed.any():
             raise ValueError(
-                f"keep is {keep[missed].flat[0]:g}, which no level of the schedule {self.name} with shift {self.shift:g} "
-                f"has: expected {ends[0]:.3g} to {ends[1]:.6g}, or exactly 0 or 1"
+                f"keep is {keep[missed].flat[0]:g}, which no level of the schedule {self.name} with shift "
+                f"{self.shift:g} has: expected {ends[0]:.3g} to {ends[1]:.6g}, or exactly 0 or 1"
             )
         return level
 

@@ -101,8 +101,8 @@ def guided_laws(keep, scale):
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.7, 1.0])
 def test_guided_labels_are_the_law_that_the_page_names(keep):
-    """p(y_i, others' noisy labels given text)^s p(...)^(1-s), y_i clean: not the sharpened law of the noisy labels, which
-    noised predictions differ from at every keep but 0 and 1."""
+    """p(y_i, others' noisy labels given text)^s p(...)^(1-s), y_i clean: not the sharpened law of all noisy labels,
+    from which noised predictions differ at every keep but 0 and 1."""
     found = guided_laws(keep, 2.5).reshape(3, 3, 2, 3)
     for i, keeps in enumerate(((1, keep), (keep, 1))):
         with_text, without = (noised(law, keeps) for law in LAWS)
