@@ -1,7 +1,7 @@
 """Noise levels drawn in training, in layers, so that every question asked in sampling was trained.
 
 1. A base pair of levels for (image, layout):
-   diagonal (t, t); (t, 0) an image for a layout; (1, t) a layout from text; (0, t) a segmentation, a third of it
+   diagonal (t, t); (t, 0) an image for a layout; (1, t) a layout from text; (0, t) a segmentation, half of it
    exactly (0, 1); (t, 1) an image alone; independent (t, t').
    With probability `start` it is exactly (1, 1) instead, from where every path of both sides starts.
 2. With probability `known`, a region is given (level 0) in the image, the layout or both, and with probability
@@ -126,7 +126,7 @@ def draw(
     t = _stratified(k_t, batch)
     there = Pair(jnp.ones((batch,), bool) if has_image is None else has_image, (layout != VOID).any(axis=(1, 2)))
     base = jax.vmap(lambda k, t, there: _base(k, t, shares, there))(jax.random.split(k_base, batch), t, there)
-    image, lay, known = jax.vmap(lambda k, b, y: _regions(k, *b, y, shares))(
+    image, lay, known = jax.vmap(lambda k, b, y: _regions(k, b, y, shares))(
         jax.random.split(k_rest, batch), base, layout
     )
     image, lay = jnp.where(there.image[:, None, None], image, 1.0), jnp.where(layout == VOID, 1.0, lay)
@@ -169,9 +169,9 @@ def _base(key: Array, t: Array, shares: LevelShares, there: Pair) -> tuple[Pair,
     return Pair(image, layout), sides
 
 
-def _regions(key: Array, base: Pair, alone: Pair, layout: Array, shares: LevelShares) -> tuple[Array, Array, Pair]:
-    """Level maps (H, W) of one example and the known-masks, from its base pair; where a side is `alone` a region of it
-    is given, and nothing else."""
+def _regions(key: Array, drawn: tuple[Pair, Pair], layout: Array, shares: LevelShares) -> tuple[Array, Array, Pair]:
+    """Level maps (H, W) of one example and the known-masks, from what `_base` has drawn."""
+    base, alone = drawn
     k_do, k_mask, k_other, k_where, k_piece, k_level, k_do_piece = jax.random.split(key, 7)
     region, other = random_region(k_mask, layout), random_region(k_other, layout)
     where = jax.random.randint(k_where, (), 0, 4)  # image, layout, both alike, both differently
