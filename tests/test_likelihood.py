@@ -126,6 +126,20 @@ def test_with_the_true_reverse_the_bound_is_the_entropy_on_any_grid():
     np.testing.assert_allclose(values, entropy(law), atol=1e-6)
 
 
+def test_the_first_jump_of_a_curve_that_stops_short_of_level_1_costs_what_the_step_does():
+    """The rate at level 1 times the v that the curve leaves out is the step from level 1 to the curve's end."""
+    process = JointProcess(GaussianProcess(Schedule("linear", 6.0), "x0"), None)
+    last = np.float32(1 - 2**-24)
+    left_out = float(np.log1p(np.exp(float(process.image.log_snr(last)))))
+    share = np.float32([0.5 * left_out / float(jax.nn.softplus(process.image.log_snr(0.2)))])
+    assert float(LEVELS(process, share, np.float32(0.2)).image[0]) == 1.0
+    clean, found = (Pair(np.full((1, 1, 1, 1), x, np.float32), None) for x in (0.5, -0.3))
+    zero, end, one = (Pair(np.full((1, 1, 1), x, np.float32), None) for x in (0.0, last, 1.0))
+    rate = float(rates(process, found, clean, clean, zero, one).image[0])
+    step = float(steps(process, found, clean, clean, end, one).image[0])
+    assert left_out > 0.01 and rate * left_out == pytest.approx(step, rel=1e-5)
+
+
 def test_in_continuous_time_the_bound_is_the_entropy():
     """The integral of the rate in v = -log(1 - keep), by quadrature, and the last step."""
     law, process = np.array([0.7, 0.05, 0.25]), labels_only(3)

@@ -300,12 +300,14 @@ def test_a_model_refuses_what_it_was_not_trained_for(model):
         trained(model, one_call=0.0).segment(IMAGES[:1])
     trained(model, one_call=0.0).segment(IMAGES[:1], steps=2)
     with refusal("joint"):
-        trained(model, joint=0.0, independent=0.5).outpaint(Pair(IMAGES[:1], None), known)
+        trained(model, joint=0.0, independent=0.41).outpaint(Pair(IMAGES[:1], None), known)
     with refusal("layout_given_image"):
         trained(model, **DIAGONAL).segment(IMAGES[:1], samples=2)
     for call in (
         lambda m: m.segment(IMAGES[:1], probabilities=True),
         lambda m: m.synthesize(LAYOUTS[:1], confidence=0.5),
+        lambda m: m.sample(guidance=gcdiff.Guidance(layout=2.0)),
+        lambda m: m.sample(guidance=gcdiff.Guidance(image=2.0)),
     ):
         with pytest.raises(ValueError, match="trained on the diagonal only"), warnings.catch_warnings():
             warnings.simplefilter("ignore")

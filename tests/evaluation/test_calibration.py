@@ -30,6 +30,15 @@ def world(sharpness=1.0):
     return probabilities / probabilities.sum(axis=1, keepdims=True), labels, p
 
 
+def test_the_likelihood_of_an_improbable_label_is_what_float32_holds():
+    """A confident mistake costs its nats down to the smallest probability of float32, and one of 0 that of this one."""
+    for nats in (20.0, 40.0, 80.0):
+        p = np.array([[1.0, np.exp(-nats)]], np.float32)
+        assert negative_log_likelihood(reliability(p, np.array([1]))) == pytest.approx(nats, rel=1e-5)
+    impossible = reliability(np.array([[1.0, 0.0]], np.float32), np.array([1]))
+    assert negative_log_likelihood(impossible) == pytest.approx(87.34, abs=0.01)
+
+
 def test_true_probabilities_are_calibrated_and_sharper_ones_are_not():
     probabilities, labels, _ = world()
     sums = reliability(probabilities, labels)
