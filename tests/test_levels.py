@@ -28,7 +28,7 @@ def drawn():
 def test_base_pairs_come_in_their_shares(drawn):
     x, y = drawn.levels.image[:, 5, 5], drawn.levels.layout[:, 5, 5]
     inside = (x > 0) & (x < 1)
-    for found, share in (
+    for chosen, share in (
         (inside & (x == y), 0.97 * 0.3),
         (inside & (y == 0), 0.97 * 0.15),
         ((x == 1) & (y < 1), 0.97 * 0.15),
@@ -116,7 +116,7 @@ def test_the_shares_of_the_questions_are_those_of_the_draws():
     a, b = one_x[:, 0, 0], one_y[:, 0, 0]
     moves = (a > 0) & (a < 1)
     regions = of_all((x == one_x) | known.image) & of_all((y == one_y) | known.layout)
-    found = [
+    chosen = [
         flat & moves & (a == b),
         flat & (a == 1) & (b == 1),
         flat & (a == 0) & (b == 1),
@@ -129,11 +129,11 @@ def test_the_shares_of_the_questions_are_those_of_the_draws():
         regions & (a == 1) & (b > 0) & (b < 1) & part_y & ~part_x,
     ]
     rows = trained(LevelShares(), 0.2, 0.75)
-    assert len(rows) == len(found)
-    for row, where in zip(rows[:8], found, strict=False):
+    assert len(rows) == len(chosen)
+    for row, where in zip(rows[:8], chosen, strict=False):
         assert where.mean() == pytest.approx(row.with_text + row.without_text, abs=0.013), row.question
     # Questions that stand at (t, 1) or (1, t) anyway may have such a region too: there are at least so many.
-    for row, where in zip(rows[8:], found[8:], strict=True):
+    for row, where in zip(rows[8:], chosen[8:], strict=True):
         assert where.mean() > row.with_text + row.without_text - 0.013, row.question
 
 
