@@ -3,9 +3,9 @@
     python tools/mutate.py                    # all faults of tools/faults/*.toml
     python tools/mutate.py guidance levels    # those whose name or file holds one of these words
 
-A fault is a table in a file of tools/faults: the file that it is in, a text that stands there exactly once (`old`), what
-is put in its place (`new`), and the tests of which at least one must then fail. In a copy without a fault they must all
-pass, so that they are run there first. Tests marked slow do not count: `make test` has to catch every fault.
+A fault is a table in a file of tools/faults: the file that it is in, a text that stands there exactly once (`old`),
+what is put in its place (`new`), and the tests of which at least one must then fail. In a copy without a fault they
+must all pass, so that they are run there first. Tests marked slow do not count: `make test` has to catch every fault.
 
 It prints a line for each fault, and ends with status 1 if one is not caught, if its `old` is not found exactly once, or
 if the tests could not be run. Programs that JAX compiles are kept in the cache of the tests.
