@@ -27,7 +27,6 @@ import numpy as np
 import gcdiff
 from gcdiff import config as configs
 from gcdiff.api import runner
-from gcdiff.cli.files import cache_compilations
 from gcdiff.worlds.streets.data import Streets
 
 CHUNKS = (16, 4, 1)
@@ -92,7 +91,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "latency.json", metavar="FILE")
     options = parser.parse_args()
-    cache_compilations()
     model = untrained() if options.workdir is None else gcdiff.load(options.workdir)
     questions = measure(model, options.repeats)
     for name, row in questions.items():

@@ -1,4 +1,4 @@
-"""python -m gcdiff is the command gcdiff."""
+"""Runs the command line: `python -m gcdiff` does what the command `gcdiff` does."""
 
 import sys
 

@@ -16,11 +16,11 @@ from gcdiff.types import ImageSpec
 
 
 class Codec(Protocol):
-    """Images uint8 (..., H, W, C) <-> states float32 (..., h, w, c). Frozen and hashable.
+    """A map between images uint8 (..., H, W, C) and states float32 (..., h, w, c). Frozen and hashable.
 
-    bounded: clean states lie in [-1, 1], so that a sampler clips its estimates of them; std: the spread of clean
-    states, about; likelihood: whether a likelihood of the state is one of the 8-bit image; weights: float32 (c,), one
-    for each channel of the state in the loss.
+    bounded: clean states lie in [-1, 1], so that a sampler clips its estimates of them; std: the standard
+    deviation of clean states, about, which the image process has as its own; likelihood: whether a likelihood of the
+    state is one of the 8-bit image; weights: float32 (c,), one for each channel of the state in the loss.
     """
 
     @property
@@ -36,21 +36,21 @@ class Codec(Protocol):
     def weights(self) -> np.ndarray: ...
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """(h, w, c) of the state of images of `size` (H, W)."""
+        """The shape (h, w, c) of the state of an image of `size` (H, W)."""
         ...
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """The states of images."""
+        """The states of images: uint8 (..., H, W, C) -> float32 (..., h, w, c)."""
         ...
 
     def decode(self, states: np.ndarray) -> np.ndarray:
-        """The images of states; those that are no state of an image go to the nearest."""
+        """The images of states, float32 (..., h, w, c) -> uint8 (..., H, W, C): the nearest for any other state."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """The image itself, its 256 values from -1 to 1."""
+    """The codec whose state is the image itself, its 256 values scaled to [-1, 1]."""
 
     image: ImageSpec = ImageSpec()
 
@@ -78,10 +78,10 @@ CODECS: Mapping[str, Callable[[ImageSpec], Codec]] = {"pixels": Pixels}
 
 
 def to_state(image: np.ndarray) -> np.ndarray:
-    """uint8 (..., C) -> float32 in [-1, 1]."""
+    """Scale an image uint8 (..., C) to float32 in [-1, 1]."""
     return image.astype(np.float32) / 127.5 - 1.0
 
 
 def to_uint8(state: np.ndarray) -> np.ndarray:
-    """float in [-1, 1] -> uint8, rounded to the nearest value."""
+    """Scale a state float in [-1, 1] back to uint8, rounded to the nearest value."""
     return np.clip(np.rint((np.asarray(state) + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""From a pair to its low-resolution pair, by an integer factor: what a super-resolution stage is given.
+"""Reduction of images and layouts by an integer factor, as the input of a super-resolution stage is made.
 
 Every block of factor x factor pixels becomes one. Colours are averaged by area. Labels are those of the majority, as
 `gcdiff.data.transforms.resize` makes a base's training layouts: void counts as a label of its own, of labels with
@@ -17,7 +17,9 @@ from gcdiff.types import VOID
 
 
 def blocks(x: Any, factor: int) -> Any:
-    """(..., H, W) -> (..., H/factor, W/factor, factor^2), row by row. Raises ValueError where it does not divide."""
+    """The pixels of every block, row by row: (..., H, W) -> (..., H/factor, W/factor, factor^2).
+
+    Raises ValueError unless the factor divides H and W."""
     *lead, height, width = x.shape
     if height % factor or width % factor:
         raise ValueError(f"size {height}x{width} is not divisible by the factor {factor}")
@@ -26,13 +28,13 @@ def blocks(x: Any, factor: int) -> Any:
 
 
 def area(image: Any, factor: int) -> Any:
-    """Images float (..., H, W, C) by area averaging: (..., H/factor, W/factor, C)."""
+    """The mean colour of every block: images float (..., H, W, C) -> (..., H/factor, W/factor, C)."""
     channels_first = image.__array_namespace__().moveaxis(image, -1, -3)
     return image.__array_namespace__().moveaxis(blocks(channels_first, factor).mean(axis=-1), -3, -1)
 
 
 def majority(layout: Any, factor: int) -> Any:
-    """Layouts int (..., H, W) by class majority: (..., H/factor, W/factor)."""
+    """The most frequent class of every block: layouts int (..., H, W) -> (..., H/factor, W/factor)."""
     xp, cells = layout.__array_namespace__(), blocks(layout, factor)
     votes = (cells[..., :, None] == cells[..., None, :]).sum(axis=-1)
     most = votes == votes.max(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Guidance wraps a predictor; no sampler knows about it.
+"""Guidance by text, layout and image: a wrapper around a predictor, which samplers call like any other.
 
 With c the prediction that was asked for, and "c without j" the prediction where j is unknown (the text dropped, or
 that modality at level 1),
@@ -28,9 +28,15 @@ LOG_FLOOR = -30.0
 
 
 class Guidance(NamedTuple):
-    """Scales; 1 is no guidance. `text` has one for the image's and one for the layout's output, `layout` is
-    layout-to-image (on the image's output), `image` image-to-layout (on the layout's). They hold for levels in
-    `interval` = (low, high), both included. All may be traced."""
+    """The guidance scales; 1 is no guidance. All may be traced.
+
+    `text` has a scale for the image's and one for the layout's output, `layout` is layout-to-image (on the image's
+    output), `image` image-to-layout (on the layout's). They hold for levels in `interval` = (low, high), both included.
+
+    >>> scales = gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), interval=(0.1, 0.9))
+    >>> model.sample("a foggy street with two red cars", guidance=scales).image.shape
+    (1, 32, 64, 3)
+    """
 
     text: Any = Pair(1.0, 1.0)
     layout: Any = 1.0
@@ -38,15 +44,19 @@ class Guidance(NamedTuple):
     interval: Any = (0.0, 1.0)
 
     def branches(self) -> tuple[str, ...]:
-        """Which predictions without something are needed: those that a scale other than 1 asks for."""
+        """The names in BRANCHES of the predictions that these scales need: those with a scale other than 1.
+
+        >>> gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), layout=1.5).branches()
+        ('text', 'layout')
+        """
         return tuple(name for name, b in BRANCHES.items() if any(s not in (None, 1.0) for s in b.scales(self)))
 
 
 class Branch(NamedTuple):
-    """A prediction without something: what it is asked with instead, and what it guides.
+    """A prediction with one input removed (the text, the layout or the image): how it is removed, and what it guides.
 
-    without: (levels, condition) -> (levels, condition) that say nothing of it; scales: of the image's and of the
-    layout's output, None for one that it does not guide.
+    without: (levels, condition) -> (levels, condition) in which the input is unknown; scales: the guidance scales of
+    the image's and of the layout's output, None for an output that it does not guide.
     """
 
     without: Callable[[Pair, Condition], tuple[Pair, Condition]]
@@ -54,7 +64,7 @@ class Branch(NamedTuple):
 
 
 def _unknown(side: str) -> Callable[[Pair, Condition], tuple[Pair, Condition]]:
-    """That modality at level 1."""
+    """The function that puts a modality at level 1, where it is pure noise."""
     return lambda levels, condition: (levels._replace(**{side: jnp.ones_like(getattr(levels, side))}), condition)
 
 
@@ -63,19 +73,19 @@ BRANCHES = {
     "layout": Branch(_unknown("layout"), lambda scales: Pair(scales.layout, None)),
     "image": Branch(_unknown("image"), lambda scales: Pair(None, scales.image)),
 }
-"""What it means to be without something, by name. A conditioning that guides enters a line here."""
+"""The inputs that guidance can remove, by name. A conditioning that guides enters a line here."""
 
 NO_GUIDANCE = Guidance()
 Clean = Callable[[Array, Array, Array], Array]
 
 
 def log_law(mixed: Array, noisy: Array, levels: Array) -> Array:
-    """Log-probabilities, normalised."""
+    """Mixed log-probabilities (..., K), normalised: `clean` of a layout process without one of its own."""
     return jax.nn.log_softmax(mixed, axis=-1)
 
 
 def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean: Clean = log_law) -> Predictor:
-    """A guided predictor: one call of 1 + len(branches) times the batch.
+    """The guided predictor of a predictor: one call of 1 + len(branches) times the batch.
 
     Only the named branches are run, whatever the scales. Where text is dropped anyway, and where a modality is at level
     1 already, a branch equals the prediction itself and its scale changes nothing. `clean(mixed,
@@ -90,7 +100,7 @@ def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean
         parts = [jax.tree.map(lambda a, i=i: jnp.split(a, len(asked))[i], out) for i in range(len(asked))]
 
         def mixed(side: str, floor: float | None = None) -> Array:
-            """The guided prediction of a side."""
+            """The guided prediction of a modality ('image' or 'layout'), log-probabilities cut at `floor`."""
             low, high = scales.interval
             level = getattr(levels, side)
             active = ((level >= low) & (level <= high))[..., None]

@@ -1,4 +1,4 @@
-"""Noise levels drawn in training, in layers, so that every question asked in sampling was trained.
+"""Random noise levels for training, such that every question that sampling can ask is trained.
 
 1. A base pair of levels for (image, layout):
    diagonal (t, t); (t, 0) an image for a layout; (1, t) a layout from text; (0, t) a segmentation, a third of it
@@ -58,7 +58,7 @@ class LevelShares:
 
 
 class Levels(NamedTuple):
-    """levels: Pair of (B, H, W) in [0, 1]; known: Pair of bool (B, H, W), True where given (no loss there)."""
+    """Noise levels of a batch: Pair of (B, H, W) in [0, 1], and masks of its known pixels, Pair of bool (B, H, W)."""
 
     levels: Pair
     known: Pair
@@ -67,8 +67,10 @@ class Levels(NamedTuple):
 def draw(
     key: Array, shares: LevelShares, layout: Array, image_size: tuple[int, int], has_image: Array | None = None
 ) -> Levels:
-    """Levels for a batch of clean layouts int32 (B, H, W), whose grid is a multiple of `image_size`; a layout of VOID
-    alone is missing, and where `has_image` bool (B,) is False the image is."""
+    """Draw the levels of a batch of clean layouts int32 (B, H, W), whose grid is a multiple of `image_size`.
+
+    A layout of VOID alone is missing, and where `has_image` bool (B,) is False the image is.
+    """
     batch, height, width = layout.shape
     factor = height // image_size[0]
     k_base, k_t, k_rest = jax.random.split(key, 3)
@@ -97,7 +99,7 @@ _WITHOUT_LAYOUT = tuple(name in ("joint", "image_given_layout", "image", "indepe
 
 
 def _base(key: Array, t: Array, shares: LevelShares, there: Pair) -> Pair:
-    """One pair of scalar levels, for an example of which these sides are there."""
+    """Draw the pair of scalar levels of one example; `there` says which of its modalities are not missing."""
     k_which, k_other, k_one = jax.random.split(key, 3)
     says = (there.image | jnp.asarray(_WITHOUT_IMAGE)) & (there.layout | jnp.asarray(_WITHOUT_LAYOUT))
     weights = jnp.asarray(shares.base())
@@ -112,7 +114,7 @@ def _base(key: Array, t: Array, shares: LevelShares, there: Pair) -> Pair:
 
 
 def _regions(key: Array, base: Pair, layout: Array, shares: LevelShares) -> tuple[Array, Array, Pair]:
-    """Level maps (H, W) of one example and the known-masks, from its base pair."""
+    """Draw the level maps (H, W) of one example and its masks of known pixels, from its pair of scalar levels."""
     k_do, k_mask, k_other, k_where, k_piece, k_level, k_do_piece = jax.random.split(key, 7)
     region, other = random_region(k_mask, layout), random_region(k_other, layout)
     where = jax.random.randint(k_where, (), 0, 4)  # image, layout, both alike, both differently
@@ -128,7 +130,7 @@ def _regions(key: Array, base: Pair, layout: Array, shares: LevelShares) -> tupl
 
 
 def random_region(key: Array, layout: Array) -> Array:
-    """A bool mask (H, W): a rectangle, a half plane, a strip, brush strokes or whole segments; or its complement."""
+    """Draw a mask bool (H, W): a rectangle, half plane, strip, brush strokes or whole segments, or a complement."""
     height, width = layout.shape
     k_kind, k_flip, k_shape, k_points, k_classes = jax.random.split(key, 5)
     rows, cols = jnp.linspace(0, 1, height)[:, None], jnp.linspace(0, 1, width)[None]

@@ -1,4 +1,4 @@
-"""Devices: a mesh with the axes data and fsdp, what is cut over it and what is whole, with one process or many.
+"""Several devices: the mesh with the axes data and fsdp, and how batches and states are cut over it.
 
 A batch is cut along its first axis over all devices. Parameters, optimiser state and averages are whole on every device
 along `data` and cut along `fsdp`, each array along one axis (`cut_axis`: the one rule). Devices stand in the order of
@@ -30,7 +30,7 @@ SMALL = 4096
 
 
 def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh of `data` x `fsdp` devices, of all there are by default; a size of 0 is what the other leaves.
+    """The mesh of `data` x `fsdp` devices, by default of all; one size may be 0 and follows from the other.
 
     Raises ValueError, with the numbers, unless the product is the number of devices.
     """
@@ -44,14 +44,20 @@ def device_mesh(data: int = 0, fsdp: int = 1, devices: Sequence[Any] | None = No
 
 
 def chunk_mesh(devices: Sequence[Any] | None = None) -> Mesh | None:
-    """The devices, all there are by default, to draw and to measure on; None for a single one, where nothing is cut."""
+    """The mesh for sampling and evaluation, by default of all devices; None for a single one, where nothing is cut."""
     mesh = device_mesh(devices=devices)
     return mesh if mesh.size > 1 else None
 
 
 def cut_axis(shape: Sequence[int], parts: int) -> int | None:
-    """The axis along which an array is cut into `parts`: its longest that divides, the last of several; None for an
-    array that is `SMALL` or has no such axis."""
+    """The axis along which an array is cut into `parts`; None for an array that is `SMALL` or has no such axis.
+
+    It is the longest axis that `parts` divides, and the last of equally long ones.
+
+    >>> from gcdiff.parallel import cut_axis
+    >>> cut_axis((3, 3, 128, 256), parts=8), cut_axis((128,), parts=8)
+    (3, None)
+    """
     fitting = [axis for axis, size in enumerate(shape) if size % parts == 0]
     if parts == 1 or math.prod(shape) < SMALL or not fitting:
         return None
@@ -59,18 +65,18 @@ def cut_axis(shape: Sequence[int], parts: int) -> int | None:
 
 
 def cut(shape: Sequence[int], parts: int) -> PartitionSpec:
-    """The same as a PartitionSpec over the axis fsdp."""
+    """The PartitionSpec over the axis fsdp of an array that is cut along its `cut_axis`."""
     axis = cut_axis(shape, parts)
     return WHOLE if axis is None else PartitionSpec(*[None] * axis, AXES[1])
 
 
 def state_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Where the arrays of a state are, by the one rule. Leaves have a shape."""
+    """The shardings of a training state, a pytree whose leaves have a shape: cut along fsdp by `cut_axis`."""
     return jax.tree.map(lambda leaf: NamedSharding(mesh, cut(leaf.shape, mesh.shape[AXES[1]])), tree)
 
 
 def put_together(part: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """Within `on_each`: the whole array of the parts that the devices along fsdp have."""
+    """Within `on_each`: gather the whole array from the parts on the devices along fsdp."""
     return part if spec == WHOLE else jax.lax.all_gather(part, AXES[1], axis=len(spec) - 1, tiled=True)
 
 
@@ -83,8 +89,7 @@ def mean_of_part(array: jax.Array, spec: PartitionSpec) -> jax.Array:
 
 
 def check_divisible(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Raise ValueError, with the numbers, if `batch` examples cannot be cut into equal parts for the devices, each of
-    them into `accumulate`."""
+    """Raise ValueError, with the numbers, unless devices x `accumulate` equal parts make up `batch` examples."""
     if batch % (mesh.size * accumulate):
         cut_into = f"{mesh.size} devices" + (f" x {accumulate} parts (train.accumulate)" if accumulate > 1 else "")
         shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
@@ -92,8 +97,10 @@ def check_divisible(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """The global batch of the shares, pytrees of numpy arrays, batch first, that the processes have read; the copy to
-    the devices runs while the host goes on."""
+    """Put a batch on the devices: every process gives its own share, a pytree of numpy arrays, batch first.
+
+    The copy to the devices runs while the host goes on.
+    """
     for size in {np.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}:
         check_divisible(size * jax.process_count(), mesh)
     sharding = NamedSharding(mesh, BATCH)
@@ -103,8 +110,10 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
-    """Arrays that every process holds alike, on the devices: cut (`BATCH`) or whole (`WHOLE`). Keys may be among them.
-    Without a mesh they are left where they are."""
+    """Put arrays that every process holds alike on the devices, cut (`BATCH`) or whole (`WHOLE`).
+
+    Random keys may be among them. Without a mesh they are left where they are.
+    """
     if mesh is None:
         return tree
     sharding = NamedSharding(mesh, spec)
@@ -121,7 +130,7 @@ def place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-    """The arrays in whole, as numpy arrays on every process. All processes must ask."""
+    """Gather whole arrays as numpy arrays on every process. All processes must call it."""
 
     def one(array: Any) -> np.ndarray:
         if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
@@ -132,7 +141,7 @@ def to_host(tree: Any) -> Any:
 
 
 def on_each(mesh: Mesh | None, function: Callable, arguments: Any, results: Any) -> Callable:
-    """`function` as every device runs it on its own rows; without a mesh, `function` itself.
+    """The function that runs `function` on every device with the device's own rows; `function` itself without a mesh.
 
     `arguments` is a tuple with a PartitionSpec, or a pytree prefix of them, for each argument, `results` the same for
     the result: `BATCH` for arrays that are cut, `WHOLE` for those that every device has or makes alike.
@@ -143,8 +152,9 @@ def on_each(mesh: Mesh | None, function: Callable, arguments: Any, results: Any)
 
 
 def on_each_in_groups(mesh: Mesh | None, function: Callable, arguments: Any, results: Any) -> Callable:
-    """`on_each` of a function whose examples do not know of each other, such that an example's answer is the same bit
-    for bit in a chunk of any multiple of GROUP.
+    """`on_each` for a function of independent examples, with results that do not depend on the size of the chunk.
+
+    An example's result is the same bit for bit in a chunk of any multiple of GROUP.
 
     The kernels of a CPU add up in an order that depends on how many rows there are: it computes GROUP examples at a
     time. Accelerators take a chunk at once, and promise no such equality.

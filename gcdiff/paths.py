@@ -1,7 +1,8 @@
-"""Paths: the sequence of levels (image, layout) that sampling walks down. A question is a path and a known-mask.
+"""Paths: the sequences of noise levels (image, layout) that sampling follows down to 0, one for each question.
 
 A path is float32 (steps + 1, 2), from the noisiest row to (0, 0) or to the levels at which a modality is not asked
-for; no column ever rises. Where a pixel is known, its own level is 0 whatever the path says.
+for; no column ever rises. A path and a mask of known pixels are a question: where a pixel is known, its own level is 0
+whatever the path says.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ def _columns(image, layout) -> np.ndarray:
 
 
 def joint(steps: int) -> np.ndarray:
-    """Both from 1 to 0 together: p(x, y | text)."""
+    """A pair from text, both modalities from 1 to 0 together: p(x, y | text)."""
     return _columns(_down(steps), _down(steps))
 
 
 def layout_first(steps: int, share: float = 0.5) -> np.ndarray:
-    """The layout first, from text alone, then the image for it: p(y | text) p(x | y, text). `share` of the steps are
-    the layout's."""
+    """A pair from text, the layout first, then the image for it: p(y | text) p(x | y, text).
+
+    `share` of the steps are the layout's.
+    """
     if steps < 2:
         raise ValueError(f"steps is {steps}, expected at least 2: one for the layout and one for the image")
     first = min(max(round(steps * share), 1), steps - 1)
@@ -36,12 +39,15 @@ def layout_first(steps: int, share: float = 0.5) -> np.ndarray:
 
 
 def image_first(steps: int, share: float = 0.5) -> np.ndarray:
-    """The image first, from text alone, then its layout: p(x | text) p(y | x). `share` of the steps are the image's."""
+    """A pair from text, the image first, then its layout: p(x | text) p(y | x).
+
+    `share` of the steps are the image's.
+    """
     return layout_first(steps, share)[:, ::-1].copy()
 
 
 def layout_given_image(steps: int) -> np.ndarray:
-    """A segmentation: p(y | x)."""
+    """A layout for an image (segmentation): p(y | x)."""
     return _columns(0.0, _down(steps))
 
 
@@ -51,7 +57,7 @@ def image_given_layout(steps: int) -> np.ndarray:
 
 
 def image_only(steps: int) -> np.ndarray:
-    """An image, no layout wanted: p(x | text)."""
+    """An image from text, without a layout: p(x | text)."""
     return _columns(_down(steps), 1.0)
 
 
@@ -61,7 +67,7 @@ def layout_only(steps: int) -> np.ndarray:
 
 
 def partial(steps: int, image: float = 1.0, layout: float = 1.0) -> np.ndarray:
-    """Each side from a level of its own to 0: an edit of a pair that is noised to those levels first.
+    """An edit of a pair: each modality from a start level of its own, to which it is noised first, down to 0.
 
     A side that starts at 0 stays as it is; (0, t) cleans a layout, (t, 0) redraws an image for its layout.
     """
@@ -74,7 +80,7 @@ def partial(steps: int, image: float = 1.0, layout: float = 1.0) -> np.ndarray:
 
 
 def above(path: np.ndarray, floor: float) -> np.ndarray:
-    """A path whose layout stands at no level inside (0, floor): it stays at `floor` and ends with one step to 0.
+    """The path with every level of the layout inside (0, floor) raised to `floor`; it ends with one step to 0.
 
     For a model trained on labels that are noisy themselves, which has never seen a layout below its labels' own level.
     """

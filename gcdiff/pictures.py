@@ -1,4 +1,4 @@
-"""What a person sees and a file holds of images and layouts: colours, overlays, sheets, label PNGs, resized maps."""
+"""Images and layouts as pictures and files: colours, overlays, sheets, label PNGs, resized maps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PARTS = ("images", "layouts", "colors")
 
 
 def check_images(images: Sequence[np.ndarray], channels: int) -> list[np.ndarray]:
-    """The images one by one. Raises ValueError unless each is uint8 (h, w, channels), and there is one."""
+    """Return images as a list. Raises ValueError unless each is uint8 (h, w, channels), and for none at all."""
     images = [np.asarray(image) for image in images]
     if not images:
         raise ValueError("images: there are none, expected at least one")
     for image in images:
         if image.ndim != 3 or image.shape[-1] != channels or image.dtype != np.uint8:
-            found = f"one has shape {image.shape} and type {image.dtype}"
-            raise ValueError(f"images: {found}, expected uint8 (H, W, {channels}) for each of them")
+            actual = f"one has shape {image.shape} and type {image.dtype}"
+            raise ValueError(f"images: {actual}, expected uint8 (H, W, {channels}) for each of them")
     return images
 
 
 def check_layouts(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """int32 (N, h, w). Raises ValueError for another shape or type and for a label outside the table."""
+    """Return layouts as int32 (N, h, w). Raises ValueError for other shapes, types, and labels outside the table."""
     layouts = np.asarray(layouts)
     if layouts.ndim != 3 or layouts.dtype.kind not in "iu":
         raise ValueError(f"layouts have shape {layouts.shape} and type {layouts.dtype}, expected int (N, H, W)")
@@ -38,7 +38,7 @@ def check_layouts(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
 
 
 def display(image: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """uint8 (..., C) -> what is shown, uint8 (..., 3): the first group that is not hidden, grey or in colours."""
+    """The picture uint8 (..., 3) of an image uint8 (..., C): its first channel group that is not hidden."""
     first = 0
     for group in spec.groups:
         part = image[..., first : first + group.channels]
@@ -51,13 +51,13 @@ def display(image: np.ndarray, spec: ImageSpec) -> np.ndarray:
 
 
 def colorize(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """int (..., H, W) with VOID -> uint8 (..., H, W, 3) in the palette's colours."""
+    """A layout int (..., H, W) with VOID in the palette's colours: uint8 (..., H, W, 3)."""
     table = np.array([*labels.palette, labels.void_color], np.uint8)
     return table[np.where(layout == VOID, labels.num_classes, layout)]
 
 
 def overlay(image: np.ndarray, layout: np.ndarray, labels: LabelSpec, share: float = 0.5) -> np.ndarray:
-    """The layout's colours over the image, uint8 (..., H, W, 3)."""
+    """The image with the layout's colours laid over it: uint8 (..., H, W, 3)."""
     mixed = (1 - share) * image.astype(np.float32) + share * colorize(layout, labels).astype(np.float32)
     return np.rint(mixed).astype(np.uint8)
 
@@ -74,13 +74,13 @@ def to_label_ids(layout: np.ndarray, labels: LabelSpec) -> np.ndarray:
 
 
 def void_left_out(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """Layouts int (..., H, W) with VOID where they have the class void; the same where void is no class."""
+    """Layouts int (..., H, W) with VOID in place of the class void; unchanged where void is no class."""
     layouts = np.asarray(layouts)
     return layouts if labels.void == "missing" else np.where(layouts == labels.num_classes - 1, VOID, layouts)
 
 
 def label_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
-    """A raw label PNG: index mode, so that viewers show colours and programs read ids."""
+    """A PNG of label ids in index mode: viewers show colours, and programs read ids."""
     picture = Image.fromarray(to_label_ids(layout, labels), mode="P")
     table = np.zeros((256, 3), np.uint8)
     table[: labels.num_classes] = labels.palette
@@ -90,7 +90,7 @@ def label_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
 
 
 def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Class probabilities float32 (h, w, K) at another size (H, W), bilinearly: float32 (H, W, K)."""
+    """Class probabilities float32 (h, w, K) resized bilinearly to (H, W): float32 (H, W, K)."""
     return np.stack(list(_each_map(maps, size)), axis=-1)
 
 
@@ -113,7 +113,7 @@ def _each_map(maps: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
-    """Every pixel as a square of `factor` pixels: (..., H, W, 3)."""
+    """The image with every pixel as a square of `factor` pixels: (..., H, W, 3)."""
     return image.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
@@ -136,7 +136,7 @@ def save_pairs(
     folder: Path, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], labels: LabelSpec, spec: ImageSpec,
     cell: tuple[int, int],
 ) -> int:  # fmt: skip
-    """Write what a person looks at and what a program reads; returns how many pairs that were.
+    """Write pairs as picture and label files; returns the number of pairs.
 
     `pairs` are (name, uint8 (h, w, C), int (H, W)), taken one by one. Files: images/NAME.png, layouts/NAME.png (raw
     labels), colors/NAME.png (the layout in its colours) and overview.png, the first 16 in cells of size `cell`.
@@ -159,6 +159,6 @@ def save_pairs(
 
 
 def _nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, ...) at size (H, W), each pixel from the one its centre lies in."""
+    """An array (h, w, ...) resized to (H, W), each pixel taken from the one in which its centre lies."""
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, array.shape, strict=False))
     return array[rows[:, None], columns]

@@ -43,7 +43,7 @@ def cosine_p(t: Array, power: float = 1.0) -> Array:
 
 
 def _log_tan(t: Array) -> Array:
-    """log tan(u). The cosine is the sine of the complement: tan itself loses every digit near t = 1."""
+    """log tan(u), with the cosine as the sine of the complement: tan itself loses every digit near t = 1."""
     scale = 0.5 * math.pi / (1.0 + _COSINE_OFFSET)
     return jnp.log(jnp.sin(scale * (t + _COSINE_OFFSET))) - jnp.log(jnp.sin(scale * (1.0 - t)))
 
@@ -54,12 +54,12 @@ def _log_expm1(x: Array) -> Array:
 
 
 def alpha_of(log_snr: Array) -> Array:
-    """sqrt(sigmoid(log_snr)); exact at +-inf, with a finite gradient everywhere."""
+    """alpha, the signal's scale sqrt(sigmoid(log_snr)); exact at +-inf, with a finite gradient everywhere."""
     return jnp.exp(0.5 * jax.nn.log_sigmoid(log_snr))
 
 
 def sigma_of(log_snr: Array) -> Array:
-    """sqrt(sigmoid(-log_snr)); exact at +-inf, with a finite gradient everywhere."""
+    """sigma, the noise's scale sqrt(sigmoid(-log_snr)); exact at +-inf, with a finite gradient everywhere."""
     return alpha_of(-log_snr)
 
 
@@ -77,7 +77,7 @@ def resolution_shift(size: int, reference: int = 64) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A curve with exact ends: `name` is 'linear', 'cosine' or 'cosine_p'; `shift` is added to its log-SNR.
+    """A noise schedule with exact ends: `name` is 'linear', 'cosine' or 'cosine_p', `shift` is added to its log-SNR.
 
     `power` is the p of cosine_p. Every method takes levels t of any shape and returns float32 of that shape, monotone
     in t; gradients with respect to t are finite, and 0 at the two ends. Raises ValueError on a bad field.
@@ -96,7 +96,7 @@ class Schedule:
             raise ValueError(f"schedule power is {self.power} for {self.name!r}, expected 1, or > 0 for 'cosine_p'")
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """log(alpha^2 / sigma^2), and log(keep / (1 - keep)) of a label; +inf at t = 0, -inf at t = 1."""
+        """The log-SNR at level t: log(alpha^2 / sigma^2), of a label log(keep / (1 - keep)); +inf at 0, -inf at 1."""
         t = jnp.asarray(t, jnp.float32)
         inside = (t > 0) & (t < 1)
         curve = CURVES[self.name](jnp.where(inside, t, 0.5), self.power) + self.shift

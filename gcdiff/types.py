@@ -19,7 +19,14 @@ VOID = -1
 
 
 class Pair(NamedTuple):
-    """One value per modality: image float32 (B, h, w, C), layout int32 (B, H, W); None where there is none."""
+    """One value per modality: image float32 (B, h, w, C), layout int32 (B, H, W); None where there is none.
+
+    >>> pair = gcdiff.Pair(images, layouts)
+    >>> pair.image.shape, pair.layout.shape
+    ((2, 32, 64, 3), (2, 32, 64))
+    >>> gcdiff.Pair(layout=layouts).image is None
+    True
+    """
 
     image: Any = None
     layout: Any = None
@@ -38,13 +45,22 @@ class Text(NamedTuple):
     """Encoded text: features f32 (B, T, D) and a bool mask (B, T) that is True on real tokens.
 
     An example without a real token has no text: a network puts its learned null in the place.
+
+    >>> text = gcdiff.Text(np.zeros((2, 5, 16), np.float32), np.ones((2, 5), bool))
+    >>> text.tokens.shape, text.mask.shape
+    ((2, 5, 16), (2, 5))
     """
 
     tokens: Any
     mask: Any
 
     def without(self, examples: Any = True) -> Text:
-        """The same with no text for `examples`, bool (B,), or for all."""
+        """The text removed for `examples`, bool (B,), or for all.
+
+        >>> text = gcdiff.Text(np.zeros((2, 5, 16), np.float32), np.ones((2, 5), bool))
+        >>> text.without([True, False]).mask.any(axis=1).tolist()
+        [False, True]
+        """
         keep = jnp.logical_not(jnp.asarray(examples))
         return self._replace(mask=self.mask & jnp.broadcast_to(keep, self.mask.shape[:1])[:, None])
 
@@ -93,7 +109,13 @@ Denoiser = Callable[[Pair, Pair, Condition], Pair]
 
 @dataclasses.dataclass(frozen=True)
 class ChannelGroup:
-    """Some channels of the image that belong together: their loss weight and how a person sees them."""
+    """Some channels of the image that belong together: their loss weight and how they are displayed.
+
+    >>> from gcdiff.types import ChannelGroup
+    >>> depth = ChannelGroup("depth", 1, weight=0.5, display="grey")
+    >>> gcdiff.ImageSpec((ChannelGroup("rgb", 3), depth)).channels
+    4
+    """
 
     name: str
     channels: int
@@ -103,19 +125,38 @@ class ChannelGroup:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The channel groups of an image, in order. The default is one group, rgb."""
+    """The channel groups of an image, in order. The default is one group, rgb.
+
+    >>> model.image == gcdiff.ImageSpec()
+    True
+    """
 
     groups: tuple[ChannelGroup, ...] = (ChannelGroup("rgb", 3),)
 
     @property
     def channels(self) -> int:
+        """The number of channels of all groups together.
+
+        >>> gcdiff.ImageSpec().channels
+        3
+        """
         return sum(g.channels for g in self.groups)
 
     def to_dict(self) -> dict:
+        """The groups as plain dictionaries, for JSON.
+
+        >>> gcdiff.ImageSpec().to_dict()
+        {'groups': [{'name': 'rgb', 'channels': 3, 'weight': 1.0, 'display': 'rgb'}]}
+        """
         return {"groups": [dataclasses.asdict(g) for g in self.groups]}
 
     @classmethod
     def from_dict(cls, fields: Mapping) -> ImageSpec:
+        """The inverse of `to_dict`.
+
+        >>> gcdiff.ImageSpec.from_dict(model.image.to_dict()) == model.image
+        True
+        """
         return cls(tuple(ChannelGroup(**g) for g in fields["groups"]))
 
 
@@ -125,6 +166,10 @@ class LabelSpec:
 
     `void` is 'missing' (a void pixel is unknown: level 1, no loss; being void is taken to say nothing about the
     class) or 'class' (void is modelled as the last class). Files mark void by `void_id`.
+
+    >>> labels = gcdiff.LabelSpec(names=("road", "sky"), palette=((128, 64, 128), (70, 130, 180)))
+    >>> labels.num_classes, labels.void
+    (2, 'missing')
     """
 
     names: tuple[str, ...]
@@ -148,21 +193,42 @@ class LabelSpec:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes; void is one of them where it is modelled as a class.
+
+        >>> model.labels.num_classes
+        10
+        """
         return len(self.names)
 
     @property
     def labelled(self) -> LabelSpec:
-        """The classes without void: where void is the last class, the others, with void missing and of its colour."""
+        """The classes without void: where void is the last class, the others, with void missing and of its colour.
+
+        >>> labels = gcdiff.LabelSpec(("road", "void"), ((128, 64, 128), (0, 0, 0)), void="class")
+        >>> labels.labelled.names
+        ('road',)
+        """
         if self.void == "missing":
             return self
         names, palette = self.names[:-1], self.palette[:-1]
         return LabelSpec(names, palette, self.swaps, void_color=self.palette[-1])
 
     def to_dict(self) -> dict:
+        """The fields as a plain dictionary, for JSON.
+
+        >>> sorted(model.labels.to_dict())
+        ['names', 'palette', 'swaps', 'void', 'void_color', 'void_id']
+        """
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping) -> LabelSpec:
+        """The inverse of `to_dict`.
+
+        >>> gcdiff.LabelSpec.from_dict(model.labels.to_dict()) == model.labels
+        True
+        """
+
         def tuples(rows):
             return tuple(tuple(r) for r in rows)
 

@@ -17,9 +17,9 @@ LABELS = Streets.labels
 
 def examples(split: str, num: int) -> Examples:
     data = Streets(split, num, seed=3, size=(16, 32))
-    found = [data[i] for i in range(num)]
-    images, layouts = np.stack([e.image for e in found]), np.stack([e.layout for e in found])
-    return Examples(images, layouts, tuple(e.captions[i % 2] for i, e in enumerate(found)), np.arange(num))
+    streets = [data[i] for i in range(num)]
+    images, layouts = np.stack([e.image for e in streets]), np.stack([e.layout for e in streets])
+    return Examples(images, layouts, tuple(e.captions[i % 2] for i, e in enumerate(streets)), np.arange(num))
 
 
 def material(heldout: Examples, train: Examples, reader: Reader | None = None) -> Material:
@@ -33,7 +33,7 @@ def material(heldout: Examples, train: Examples, reader: Reader | None = None) -
     return Material(heldout, train, LABELS, reader, known, True, None, None, lambda x: x, lambda y: colorize(y, LABELS))
 
 
-def subject(given: Examples, told: bool = True, **why: str) -> Subject:
+def subject(given: Examples, captioned: bool = True, **why: str) -> Subject:
     """A model that draws the first of some given examples, and segments by their layouts with probability 0.7."""
     layouts = {image.tobytes(): layout for image, layout in zip(given.images, given.layouts, strict=True)}
 
@@ -47,7 +47,7 @@ def subject(given: Examples, told: bool = True, **why: str) -> Subject:
         return given.images[: len(layouts)]
 
     asked = {"segment": segment, "sample": sample, "synthesize": synthesize, "likelihood": None}
-    return Subject(**{name: None if name in why else f for name, f in asked.items()}, told=told, why=why)
+    return Subject(**{name: None if name in why else f for name, f in asked.items()}, captioned=captioned, why=why)
 
 
 def plan(*metrics: str, drawn: int = 12, **sweeps) -> Plan:

@@ -79,12 +79,12 @@ def test_evaluate_measures_on_held_out_examples(run, tmp_path, capsys):
     file = tmp_path / "new" / "numbers.json"
     command = ["evaluate", "--workdir", str(run), "--num", "5", "--out", str(file)]
     assert cli.main([*command, "--likelihood", "--draws", "1", "--grid", "3"]) == 0
-    shown, found = capsys.readouterr(), json.loads(file.read_text())
-    assert found["examples"] == 5 and 0 <= found["segmentation"]["miou"]["value"] <= 1
-    assert set(found["segmentation"]["iou"]) == set(gcdiff.load(run).labels.names)
-    assert found["segmentation"]["negative_log_likelihood"] > 0
-    assert found["likelihood"]["legs"]["layout_given_image"]["layout"]["total"]["value"] > 0
-    assert found["likelihood"]["grid"] == 3 and "calibration_error" in shown.out
+    shown, report = capsys.readouterr(), json.loads(file.read_text())
+    assert report["examples"] == 5 and 0 <= report["segmentation"]["miou"]["value"] <= 1
+    assert set(report["segmentation"]["iou"]) == set(gcdiff.load(run).labels.names)
+    assert report["segmentation"]["negative_log_likelihood"] > 0
+    assert report["likelihood"]["legs"]["layout_given_image"]["layout"]["total"]["value"] > 0
+    assert report["likelihood"]["grid"] == 3 and "calibration_error" in shown.out
     assert "on a grid of 3 steps" in shown.out and "step 20/20" in shown.err  # 2 chunks, 5 legs, 2 steps
     assert cli.main([*command[:-3], "0"]) == 2
     assert "--num is 0" in capsys.readouterr().err
@@ -102,12 +102,12 @@ def test_a_report_is_of_every_metric_that_there_can_be(run, tmp_path, capsys):
     out = tmp_path / "report"
     command = ["evaluate", "--workdir", str(run), "--num", "6", "--pairs", "4", "--out", str(out)]
     assert cli.main([*command, "--metrics", "full", "--draws", "1", "--sweep", "steps=2"]) == 0
-    shown, found = capsys.readouterr(), json.loads((out / "report.json").read_text())
-    measured = {row["metric"] for row in found["rows"]}
+    shown, report = capsys.readouterr(), json.loads((out / "report.json").read_text())
+    measured = {row["metric"] for row in report["rows"]}
     assert measured >= {"segmentation", "pairs", "synthesis", "captions", "layouts", "diversity", "likelihood"}
-    assert measured | set(found["left_out"]) == set(METRICS) and "left out: clip" in shown.out
-    assert found["sweeps"][0]["points"][0]["value"] == 2 and "--sweep steps=2" in found["made"]["command"]
-    for row in found["rows"]:
+    assert measured | set(report["left_out"]) == set(METRICS) and "left out: clip" in shown.out
+    assert report["sweeps"][0]["points"][0]["value"] == 2 and "--sweep steps=2" in report["made"]["command"]
+    for row in report["rows"]:
         assert row["title"] in shown.out
     assert "4 pairs: " in shown.err and (out / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert {p.name for p in out.iterdir()} == {"report.json", "report.html"}
@@ -124,8 +124,8 @@ def test_a_report_is_of_every_metric_that_there_can_be(run, tmp_path, capsys):
         (["--segmenter", "x"], "--segmenter is of a report, expected --metrics"),
     ):
         assert cli.main([*command, *extra]) == 2
-        told = capsys.readouterr().err
-        assert message in told and told.count("\n") == 1
+        stderr = capsys.readouterr().err
+        assert message in stderr and stderr.count("\n") == 1
 
 
 def test_the_length_of_the_average_is_chosen_afterwards(run, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from gcdiff import config as configs
-from gcdiff.codecs import CODECS
+from gcdiff.codecs import CODECS, Pixels
 from gcdiff.types import ChannelGroup, ImageSpec
+from gcdiff.worlds.streets.appearance import LABELS
 
 SPEC = ImageSpec((ChannelGroup("rgb", 2), ChannelGroup("depth", 1, weight=0.5, display="grey")))
 
@@ -28,6 +31,18 @@ def test_a_codec_gives_images_back_and_keeps_its_word(name):
 
 def test_channel_groups_weigh_in_the_loss():
     np.testing.assert_array_equal(CODECS["pixels"](SPEC).weights, [1, 1, 0.5])
+
+
+def test_the_image_process_has_the_std_of_the_codec(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Wide(Pixels):
+        std = 2.0
+
+    monkeypatch.setitem(CODECS, "wide", Wide)
+    for name, std in (("pixels", 0.5), ("wide", 2.0)):
+        config = configs.default()
+        config.data.codec, config.text.encoder = name, "none"
+        assert configs.build(config, configs.Specs(SPEC, LABELS, None, "")).process.image.std == std
 
 
 def test_an_unknown_codec_is_refused():

@@ -1,4 +1,4 @@
-"""docs/extending.md, followed to the letter in a copy of the package: what it adds trains, draws and is refused."""
+"""docs/extending.md, followed to the letter in a copy of the package: what it adds works, and refuses what it must."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ def build(**fields):
     return c, specs, configs.build_task(c, specs, data)
 
 c, specs, task = build()
-params = jax.jit(task.init)(key)
-assert not np.any(params["network"]["brightness"]["kernel"])
+assert not np.any(jax.jit(lambda key: task.init(key)["network"]["brightness"]["kernel"])(key))
 rng = np.random.default_rng(0)
-params = jax.tree.map(lambda p: (0.3 * rng.normal(size=p.shape)).astype(np.float32), params)
-(loss, _), slope = jax.jit(jax.value_and_grad(task.step, has_aux=True))(params, task.heldout, key)
-assert np.isfinite(loss) and np.any(slope["network"]["brightness"]["kernel"])
+shapes = jax.eval_shape(task.init, key)
+params = jax.tree.map(lambda p: (0.3 * rng.normal(size=p.shape)).astype(np.float32), shapes)
+def loss_of(heard):  # with the gradient of this part alone, which compiles faster
+    return task.step({**params, "network": {**params["network"], "brightness": heard}}, task.heldout, key)[0]
+loss, slope = jax.jit(jax.value_and_grad(loss_of))(params["network"]["brightness"])
+assert np.isfinite(loss) and np.any(slope["kernel"])
 model = Model(c, specs, configs.build(c, specs), params)
 dark, light = (model.given(brightness=b).sample("a street", seed=1) for b in (-1.0, 1.0))
 silent = model.sample("a street", seed=1)
@@ -83,6 +85,47 @@ images, layouts = (np.stack([getattr(nights[i], side) for i in range(20)]) for s
 reader = WORLDS["nights"].oracle()
 np.testing.assert_array_equal(reader.labels(reader.read(images)), layouts)
 assert layouts.any() and configs.splits(build(**{"data.name": "nights"})[0]).train.name == "nights"
+
+# The metric of the page stands in the report, with real images in the model's place once as on the real side.
+from measured import examples, material, plan, subject
+from gcdiff.evaluation.evaluator import evaluate
+from gcdiff.evaluation.page import page
+from gcdiff.evaluation.results import table
+heldout = examples("heldout", 12)
+def measured(given):
+    return evaluate(subject(given), material(heldout, heldout), plan("contrast"), {}, lambda said: None)
+(row,) = measured(heldout).rows
+assert row.model == row.real and 0 < row.real.low <= row.real.value <= row.real.high
+np.testing.assert_allclose(row.real.value, np.mean([image.std() for image in heldout.images]))
+(flat,) = measured(heldout._replace(images=heldout.images // 2 + 64)).rows
+assert flat.model.high < flat.real.low
+for text in (table([row]), page(measured(heldout), material(heldout, heldout).labels)):
+    assert "standard deviation within an image" in text
+
+# The data set of the page is prepared by the command, read back, and a bad file of it is named.
+import contextlib, io, json, pathlib
+from PIL import Image
+from gcdiff import cli
+from gcdiff.data.prepared import Prepared
+masks = rng.random((5, 8, 12)) < 0.4
+drawings = rng.integers(0, 256, (5, 8, 12, 3)).astype(np.uint8)
+source = pathlib.Path("source")
+for i, (drawing, mask) in enumerate(zip(drawings, masks)):
+    file = source / ("train" if i < 3 else "val") / f"{i}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.hstack([drawing, np.repeat(255 * mask[..., None], 3, -1).astype(np.uint8)])).save(file)
+def prepare(out):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        return cli.main(["prepare", "halves", "--source", "source", "--out", out]), said.getvalue()
+assert prepare("out")[0] == 0
+written = [example for split in ("train", "val") for example in map(Prepared("out", split).__getitem__, range(2))]
+for i, example in zip((0, 1, 3, 4), written):
+    np.testing.assert_array_equal(example.image, drawings[i])
+    np.testing.assert_array_equal(example.layout, masks[i])
+    assert example.captions == ("A sheet of paper with ink.",)
+Image.fromarray(drawings[0][:, :11]).save(source / "val" / "4.png")
+status, said = prepare("again")
+assert status == 2 and said.endswith("4.png: size 11x8, expected two halves of one width\\n"), said
 print("used")
 """
 
@@ -93,7 +136,7 @@ def place(tmp_path_factory):
 
 
 def test_what_the_page_adds_works(place):
-    environment = os.environ | {"PYTHONPATH": str(place)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(place), str(extended.ROOT / "tests")])}
     done = subprocess.run([sys.executable, "-c", USE], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "used\n", done.stderr[-3000:]
 

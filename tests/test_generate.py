@@ -189,26 +189,26 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path, capsys):
 def test_gcdiff_prepare_folder_reads_the_same_pixels_and_captions(made, tmp_path):
     out = tmp_path / "prepared"
     assert cli.main(["prepare", "folder", "--source", str(made), "--out", str(out), "--heldout", "0.2"]) == 0
-    kept, found = {f"{r['number']:06d}": r for r in rows(made) if r["verdict"] == "kept"}, []
+    kept, prepared = {f"{r['number']:06d}": r for r in rows(made) if r["verdict"] == "kept"}, []
     for split in ("train", "heldout"):
         data = Prepared(out, split)
         for i in range(len(data)):
             name, example = data.record(i).key, data[i]
-            found.append(name)
+            prepared.append(name)
             np.testing.assert_array_equal(example.image, read(made / "images" / f"{name}.png"))
             np.testing.assert_array_equal(example.layout, read(made / "layouts" / f"{name}.png"))
             assert example.captions == (kept[name]["caption"],)
-    assert sorted(found) == sorted(kept) and Prepared(out, "train").labels.names == data.labels.names
+    assert sorted(prepared) == sorted(kept) and Prepared(out, "train").labels.names == data.labels.names
     assert Prepared(out, "train").licence == (made / "DATA_LICENCE.txt").read_text().strip()
 
 
 def test_panoptic_segments_decode_to_the_layouts(made):
-    found = json.loads((made / "panoptic.json").read_text())
-    assert [i["file_name"] for i in found["images"]] == sorted(p.name for p in (made / "images").iterdir())
-    names = {c["id"]: c["name"] for c in found["categories"] if c["isthing"] == 0}
+    panoptic = json.loads((made / "panoptic.json").read_text())
+    assert [i["file_name"] for i in panoptic["images"]] == sorted(p.name for p in (made / "images").iterdir())
+    names = {c["id"]: c["name"] for c in panoptic["categories"] if c["isthing"] == 0}
     table = json.loads((made / "labels.json").read_text())["names"]
     assert len(names) == len(table)
-    for image, annotation in zip(found["images"], found["annotations"], strict=True):
+    for image, annotation in zip(panoptic["images"], panoptic["annotations"], strict=True):
         assert annotation["image_id"] == image["id"]
         rgb = read(made / "panoptic" / annotation["file_name"]).astype(np.int64)
         ids, layout = rgb @ (1, 256, 256**2), np.full(rgb.shape[:2], -1)
@@ -336,17 +336,17 @@ def test_nearest_neighbours_in_blocks_are_those_of_all_at_once(monkeypatch):
     layouts[:, 0, 0], layouts[0] = 254, 254  # the last class, and an example that has a layout
     neighbours = Neighbours(Example(x, y.astype(np.int32), ()) for x, y in zip(images, layouts, strict=True))
     assert neighbours.counts == Pair(20, 20)
-    found = neighbours.nearest(Pair(queries, asked))
-    np.testing.assert_array_equal(found.image.ids, every.argmin(1))
-    np.testing.assert_allclose(found.image.distances, every.min(1), rtol=1e-12)
+    closest = neighbours.nearest(Pair(queries, asked))
+    np.testing.assert_array_equal(closest.image.ids, every.argmin(1))
+    np.testing.assert_allclose(closest.image.distances, every.min(1), rtol=1e-12)
     among = neighbours.nearest(Pair(images, layouts), np.arange(20)).image
     others = np.sqrt(((images[:, None].astype(float) - images) ** 2).mean((2, 3, 4)))
     np.testing.assert_array_equal(among.ids, np.where(np.eye(20), np.inf, others).argmin(1))
     both = (asked[:, None] != VOID) & (layouts != VOID)
     wrong = ((asked[:, None] != layouts) & both).sum((2, 3))
     share = np.where(both.sum((2, 3)) >= 3, wrong / np.maximum(both.sum((2, 3)), 1), np.inf)
-    np.testing.assert_array_equal(found.layout.ids, np.where(np.isinf(share.min(1)), -1, share.argmin(1)))
-    np.testing.assert_allclose(found.layout.distances, share.min(1))
+    np.testing.assert_array_equal(closest.layout.ids, np.where(np.isinf(share.min(1)), -1, share.argmin(1)))
+    np.testing.assert_allclose(closest.layout.distances, share.min(1))
     assert Neighbours(()).nearest(Pair(queries, asked)).layout.ids.tolist() == [-1] * 5
 
 
@@ -356,8 +356,8 @@ def test_neighbours_leave_out_what_is_missing(monkeypatch):
     some = [Example(0 * white, ones, (), False), Example(white, void, ()), Example(white, 2 * ones, ())]
     neighbours = Neighbours(iter(some))
     assert neighbours.counts == Pair(2, 2)
-    found = neighbours.distances(Pair(0 * white[None], ones[None]))
-    assert found.image.tolist() == [255] and found.layout.tolist() == [0]
+    distances = neighbours.distances(Pair(0 * white[None], ones[None]))
+    assert distances.image.tolist() == [255] and distances.layout.tolist() == [0]
 
 
 def test_rare_classes_are_asked_for_as_often_as_others():
@@ -391,20 +391,20 @@ def test_void_is_no_class_of_the_frequencies_and_the_tables(tmp_path):
         labels = as_class
 
     def some(void):
-        found = Some(Example(np.zeros(1), np.where(z == 2, void, z), (s,)) for z, s in zip(layouts, said, strict=True))
-        found.labels = as_class if void == 2 else as_class.labelled
-        return pool(found, True)
+        data = Some(Example(np.zeros(1), np.where(z == 2, void, z), (s,)) for z, s in zip(layouts, said, strict=True))
+        data.labels = as_class if void == 2 else as_class.labelled
+        return pool(data, True)
 
-    found, wanted = some(2), some(VOID)
-    np.testing.assert_array_equal(found.shows, wanted.shows)
-    assert found.captions == wanted.captions and found.shows.shape == (60, 2)
-    weights = rare_weights(found.shows)
+    pooled, wanted = some(2), some(VOID)
+    np.testing.assert_array_equal(pooled.shows, wanted.shows)
+    assert pooled.captions == wanted.captions and pooled.shows.shape == (60, 2)
+    weights = rare_weights(pooled.shows)
     assert weights[7] == weights[layouts[:, 5, 0] == layouts[7, 5, 0]].max()
 
     with opened(tmp_path / "out", places.FORMAT, {}, lambda folder, entry: True) as folder:
         place = places.Place.of(folder, as_class, ImageSpec())
         row = place.add(0, "one", np.zeros((6, 8, 3), np.uint8), layouts[7], Judged("kept"))
-        report = finish(place, [row], (6, 8), "free", {}, found.shows.mean(axis=0), None)
+        report = finish(place, [row], (6, 8), "free", {}, pooled.shows.mean(axis=0), None)
     with (tmp_path / "out" / "index.csv").open() as file:
         row = next(csv.DictReader(file))
     areas = {name: int(row[name]) for name in row if name.startswith("area of ")}

@@ -344,8 +344,8 @@ def eps_of_image(variables, noisy, log_snr, condition):
     """The noise of the image, of a model without a layout."""
     layout = jnp.zeros((len(noisy.image), 1, 2), jnp.int32)
     levels = log_snr._replace(layout=jnp.full(layout.shape, -jnp.inf))
-    found = network(variables, noisy._replace(layout=layout), levels, condition, kind="eps")
-    return found._replace(layout=None)
+    prediction = network(variables, noisy._replace(layout=layout), levels, condition, kind="eps")
+    return prediction._replace(layout=None)
 
 
 UNIFORM = Likelihood(JointProcess(GaussianProcess(IMAGE, "x0"), UniformProcess(K, LAYOUT)), network)
@@ -378,18 +378,18 @@ def excess(nats, truth):
 def test_in_continuous_time_every_leg_and_path_is_the_truth(model, void):
     chunk, truth = drawn(void)
     done = []
-    found = bound(model, EXACT, [chunk], draws=DRAWS, progress=done.append)
+    bounds = bound(model, EXACT, [chunk], draws=DRAWS, progress=done.append)
     assert sum(done) == DRAWS * len(LEGS)
-    nats = {leg: b.nats for leg, b in found.items()} | {path: along(found, path).nats for path in PATHS}
+    nats = {leg: b.nats for leg, b in bounds.items()} | {path: along(bounds, path).nats for path in PATHS}
     for name, values in nats.items():
         mean, error = excess(values, truth.get(name, truth["joint"]))
         assert error < 0.04
         # The last step sees grey values through a Gaussian of a sixth of their distance, which costs at most .003 nats.
         assert abs(mean) < 3 * error + 0.003, name
     for path in ("diagonal", "image_first"):
-        value, error = gap(found, path)
+        value, error = gap(bounds, path)
         assert abs(value) < 3 * error + 0.005, path
-        apart = np.hypot(total(along(found, path)).error, total(along(found, "layout_first")).error)
+        apart = np.hypot(total(along(bounds, path)).error, total(along(bounds, "layout_first")).error)
         assert error < 0.8 * apart  # common levels and noise
 
 
@@ -456,10 +456,10 @@ def test_the_draws_of_a_grid_share_its_steps_out(monkeypatch):
     monkeypatch.setattr("gcdiff.likelihood.legs.nats_of", record)
     clean = Pair(np.zeros((4, 1, 1, 1), np.float32), np.zeros((4, 1, 2), np.int32))
     chunk, path = Chunk(clean, example_keys(0, np.arange(4)), Condition(), 4), paths.joint(6)
-    found = grid_bound(UNIFORM, EXACT, [chunk], path, draws=5, steps=1)
+    computed = grid_bound(UNIFORM, EXACT, [chunk], path, draws=5, steps=1)
     np.testing.assert_array_equal(np.array(seen[::2]), np.broadcast_to(path[:5, :1], (5, 4)))
     np.testing.assert_array_equal(np.array(seen[1::2]), path[5, 0])
-    np.testing.assert_array_equal(found.nats, 2 * (5 + 1))  # two sides; a step weighs five, the last one
+    np.testing.assert_array_equal(computed.nats, 2 * (5 + 1))  # two sides; a step weighs five, the last one
 
 
 def test_one_program_serves_every_leg_path_and_number_of_draws():
@@ -499,14 +499,14 @@ def test_an_example_depends_on_its_own_key_alone():
 def test_an_eps_model_starts_below_level_one_and_pays_for_it():
     model = Likelihood(JointProcess(GaussianProcess(IMAGE, "eps"), None), eps_of_image)
     chunk, truth = drawn()
-    found = bound(model, EXACT, [chunk], legs=["image_only"], draws=DRAWS)["image_only"]
+    computed = bound(model, EXACT, [chunk], legs=["image_only"], draws=DRAWS)["image_only"]
     log_snr = float(IMAGE.log_snr(model.process.image.highest_level))
     variance = 1 / (1 + np.exp(log_snr))
     x2 = np.square(chunk.clean.image[:, 0, 0, 0])
     want = 0.5 * (variance + (1 - variance) * x2 - 1 - np.log(variance))
-    np.testing.assert_allclose(found.parts.image.prior[:, 0], want, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(computed.parts.image.prior[:, 0], want, rtol=1e-3, atol=1e-9)
     assert log_snr < -9.5 and want.max() > 1e-6
-    mean, error = excess(found.nats, truth["image_only"])
+    mean, error = excess(computed.nats, truth["image_only"])
     assert abs(mean) < 3 * error + 0.003
     at_one = priors(UNIFORM.process, chunk.clean)
     assert (at_one.image == 0).all() and (at_one.layout == 0).all()
@@ -523,9 +523,9 @@ def made(nats, pixels):
 
 def test_the_summary_pools_bits_over_labelled_pixels():
     nats = np.log(2) * np.array([[30.0, 10.0], [5.0, 7.0], [0.0, 0.0]])
-    found = summary(made(nats, [10, 2, 0]))
-    assert found.image is None
-    np.testing.assert_allclose([part.value for part in found.layout], [0, 1.625, 26 / 12 * 0.25, 26 / 12])
+    summed = summary(made(nats, [10, 2, 0]))
+    assert summed.image is None
+    np.testing.assert_allclose([part.value for part in summed.layout], [0, 1.625, 26 / 12 * 0.25, 26 / 12])
 
 
 def test_the_standard_error_is_the_spread_of_the_pooled_value():
@@ -533,8 +533,8 @@ def test_the_standard_error_is_the_spread_of_the_pooled_value():
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 40, size=(2000, 60)).astype(np.float64)
     nats = sizes[..., None] * (1 + 0.1 * sizes[..., None] ** 0.5) + rng.normal(size=(2000, 60, 4)) * 10
-    found = [summary(made(n, k)).layout.total for n, k in zip(nats, sizes, strict=True)]
-    np.testing.assert_allclose(np.mean([e.error for e in found]), np.std([e.value for e in found]), rtol=0.06)
+    layouts = [summary(made(n, k)).layout.total for n, k in zip(nats, sizes, strict=True)]
+    np.testing.assert_allclose(np.mean([e.error for e in layouts]), np.std([e.value for e in layouts]), rtol=0.06)
     one = summary(made(nats[:, 0].reshape(1, -1), [3.0])).layout.total
     np.testing.assert_allclose(one.error, nats[:, 0].std(ddof=1) / np.sqrt(8000) / 3 / np.log(2))
     assert np.isnan(summary(made(nats[:1, 0, :1], [3.0])).layout.total.error)

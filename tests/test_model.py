@@ -14,6 +14,7 @@ import gcdiff
 from gcdiff import config as configs
 from gcdiff.api.runner import chunk_for
 from gcdiff.levels import LevelShares
+from gcdiff.likelihood import Stopped
 from gcdiff.types import VOID, Pair
 
 
@@ -434,6 +435,38 @@ def test_the_likelihood_on_a_grid_is_that_of_so_many_steps(model):
     ):
         with pytest.raises(ValueError, match=message):
             model.likelihood(pair, TEXT, **options)
+
+
+@pytest.mark.parametrize("options, pieces", [({"log_snr_max": 8.0}, 5), ({"grid": 3}, 10)], ids=["continuous", "grid"])
+def test_a_likelihood_that_is_stopped_is_that_of_the_examples_measured(model, options, pieces):
+    """Two draws of five legs, on a grid of two steps each, for a chunk of four examples and one of the fifth."""
+    pair, heard = Pair(IMAGES[:5], LAYOUTS[:5]), []
+
+    def stop_at(count):
+        def progress(now):
+            heard.append(now.done)
+            return now.done < count
+
+        heard.clear()
+        return model.likelihood(pair, TEXT, draws=2, progress=progress, **options)
+
+    first = model.likelihood(Pair(IMAGES[:4], LAYOUTS[:4]), TEXT, draws=2, **options)
+    for count in (2 * pieces, 2 * pieces + 1, 4 * pieces - 1):  # with the first chunk, and within the second
+        assert stop_at(count) == first and heard[-1] == count
+    assert stop_at(4 * pieces) == model.likelihood(pair, TEXT, draws=2, **options) != first
+    for count in (0, 1, 2 * pieces - 1):
+        with pytest.raises(Stopped, match="stopped before the first chunk of examples was measured"):
+            stop_at(count)
+        assert heard[-1] == count
+
+
+def test_a_likelihood_may_be_stopped_while_its_last_step_is_sought(model):
+    heard = []
+    with pytest.raises(Stopped):
+        model.likelihood(
+            Pair(IMAGES[:5], LAYOUTS[:5]), TEXT, draws=2, progress=lambda now: heard.append(now.done) or len(heard) < 3
+        )
+    assert heard == [0, 0, 0]
 
 
 def test_what_is_drawn_may_be_changed_on_the_way(model):

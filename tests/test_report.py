@@ -32,7 +32,7 @@ def measure(value: float) -> Measure:
 
 
 @pytest.fixture(scope="module")
-def found() -> Findings:
+def findings() -> Findings:
     rng = np.random.default_rng(0)
     rows = tuple(
         Row(name, number, title, goal, measure(rng.uniform()), None if i else measure(rng.uniform()), metric.beside)
@@ -55,8 +55,8 @@ def found() -> Findings:
 
 
 @pytest.fixture(scope="module")
-def html(found) -> str:
-    return page(found, LABELS)
+def html(findings) -> str:
+    return page(findings, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def test_text_is_escaped_and_comes_back(tree):
     assert len([img for img in tree.iter("img") if img.get("src") == "x"]) == 0
 
 
-def test_pictures_are_in_it(found, tree):
+def test_pictures_are_in_it(findings, tree):
     images = list(tree.iter("img"))
-    shown = [picture for gallery in found.galleries for case in gallery.cases for _, picture in case.pictures]
+    shown = [picture for gallery in findings.galleries for case in gallery.cases for _, picture in case.pictures]
     assert len(images) == len(shown) > 0
     for image, picture in zip(images, shown, strict=True):
         file = io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))
@@ -95,8 +95,8 @@ def test_pictures_are_in_it(found, tree):
         assert image.get("alt")
 
 
-def test_json_and_page_say_the_same_numbers(found, tree):
-    read = json.loads(json.dumps(to_dict(found), allow_nan=False))
+def test_json_and_page_say_the_same_numbers(findings, tree):
+    read = json.loads(json.dumps(to_dict(findings), allow_nan=False))
     wanted = [side["value"] for row in read["rows"] for side in (row["model"], row["real"]) if side]
     section = next(s for s in tree.iter("section") if s.get("id") == "summary")
     assert [float(data.get("value")) for data in section.iter("data")] == wanted
@@ -104,7 +104,7 @@ def test_json_and_page_say_the_same_numbers(found, tree):
         assert abs(float(data.text) - value) <= 0.0005 or "e" in data.text
     titles = [row.find("td").text.strip() for row in section.iter("tr") if row.find("td") is not None]
     assert titles == [row["title"] for row in read["rows"]]
-    assert read["confusion"] == found.confusion.tolist() and read["left_out"] == {"clip": HOSTILE}
+    assert read["confusion"] == findings.confusion.tolist() and read["left_out"] == {"clip": HOSTILE}
 
 
 def test_charts_are_within_their_frames_whatever_the_numbers():
@@ -126,8 +126,8 @@ def test_charts_are_within_their_frames_whatever_the_numbers():
         assert len(places) == 2 and 0 <= places[1] < places[0] <= 220
 
 
-def test_a_value_of_a_sweep_that_lacks_a_number_leaves_the_others_in_their_rows(found):
-    first, *rest = found.sweeps[0].points[0].rows
+def test_a_value_of_a_sweep_that_lacks_a_number_leaves_the_others_in_their_rows(findings):
+    first, *rest = findings.sweeps[0].points[0].rows
     others = tuple(row._replace(model=measure(7.25)) for row in rest)
     points = (Point(1.0, others), Point(2.0, (first, *rest)))
     shown = ElementTree.fromstring(f"<div>{sweep(Sweep('guidance', 4, points))}</div>")

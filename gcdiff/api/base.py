@@ -1,4 +1,4 @@
-"""What every direction of a model shares: its parts, what it was trained for, and running a question."""
+"""The base class of a model: its parts, its properties, the checks of arguments, and the walk down a path of levels."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ UNSEEN_WORDS = "words this model has never seen"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
-    """A trained model's parts. `labels` and `image` say what its layouts and images mean; `size` is (height, width);
-    `conditions` are values of further conditionings, said with every question (`given`)."""
+    """A trained model's parts. `labels` and `image` describe its layouts and images; `size` is (height, width);
+    `conditions` are values of further conditionings for all that it draws, set by `given`."""
 
     config: Any
     specs: configs.Specs
@@ -42,9 +42,12 @@ class Base:
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
         """The model of a run directory, with its averaged (EMA) weights, or an average of another length; or of an
-        export.
+        export. `gcdiff.load` calls it.
 
         Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
+
+        >>> gcdiff.Model.restored("runs/demo").size
+        (32, 64)
         """
         workdir = Path(workdir)
         config, specs = configs.load_run(workdir)
@@ -58,34 +61,65 @@ class Base:
 
     @property
     def labels(self) -> LabelSpec:
+        """The classes of layouts: names, colours, the meaning of void.
+
+        >>> model.labels.names[:4]
+        ('sky', 'building', 'road', 'sidewalk')
+        """
         return self.specs.labels
 
     @property
     def image(self) -> ImageSpec:
+        """The channels of images.
+
+        >>> model.image.channels
+        3
+        """
         return self.specs.image
 
     @property
     def size(self) -> tuple[int, int]:
+        """(height, width) of the pairs that the network was trained for.
+
+        >>> model.size
+        (32, 64)
+        """
         return self.built.defaults.size
 
     @property
     def encoder(self) -> str | Path | None:
-        """Where the pretrained text encoder is, if it is not where it was when captions were encoded."""
+        """The directory or hub id of the pretrained text encoder that `gcdiff.load` was given, else None.
+
+        >>> model.encoder is None
+        True
+        """
         text = self.built.conditions.text
         return text.captions.elsewhere if text is not None and isinstance(text.captions, PretrainedCaptions) else None
 
     @property
     def mesh(self) -> Mesh | None:
-        """The devices that it runs on; None for a single one."""
+        """The devices that it runs on; None for a single one.
+
+        >>> model.mesh is None  # on one device
+        True
+        """
         return self.built.sampler.mesh
 
     @property
     def round_size(self) -> int:
-        """How many examples it works on side by side at most, a chunk of config.sample.chunk on each device."""
+        """The largest number of examples in a round, a chunk of config.sample.chunk on each device.
+
+        >>> model.round_size  # on one device
+        16
+        """
         return round_size(self.built.defaults.chunk, self.mesh)
 
     def unseen_words(self, text: Texts) -> list[str]:
-        """The words of captions that this model has never seen, sorted: it takes them all for one unknown word."""
+        """The words of captions that this model has never seen, sorted: it takes them all for one unknown word.
+
+        >>> model.unseen_words("a foggy street with a purple car")
+        ['purple']
+        """
         if text is None or self.specs.vocabulary is None:
             return []
         return self.specs.vocabulary.unknown([text] if isinstance(text, str) else list(text))
@@ -110,17 +144,22 @@ class Base:
         return self.built.defaults.steps if question.steps is None else question.steps
 
     def cost(self, num: int, steps: int) -> int:
-        """The steps of a question of `num` examples, over all its rounds."""
+        """The number of steps that `num` examples take, over all rounds: the `total` of their progress.
+
+        >>> model.cost(num=40, steps=25)  # three rounds on one device
+        75
+        """
         return steps * -(-num // round_size(chunk_for(num, self.built.defaults.chunk, self.mesh), self.mesh))
 
     def _trained(self, question: str, *shares: str) -> None:
-        """Refuse a question whose levels were never trained."""
+        """Raise ValueError, in one line, where one of these shares of the training levels is 0."""
         for share in shares:
             if getattr(self.built.levels, share) == 0:
                 raise ValueError(f"{question} was not trained: config.levels.{share} of this run is 0")
 
     def _by_levels(self, question: str, *shares: str) -> bool:
-        """Whether a question was trained; else it is left to RePaint, with a warning, if the diagonal was."""
+        """Whether the levels of these shares were trained. False, with a warning, leaves the answer to RePaint; that
+        needs the diagonal, without which ValueError is raised."""
         missing = [share for share in shares if getattr(self.built.levels, share) == 0]
         if not missing:
             return True
@@ -134,9 +173,13 @@ class Base:
         return Runner(self.built, self.params, self.conditions)
 
     def given(self, **values: Any) -> Self:
-        """The same model with values of further conditionings that are said with every question, by their names.
+        """The same model with values of further conditionings, by name, for all that it draws from then on.
 
         Raises ValueError for a conditioning that it was trained without.
+
+        >>> model.given(brightness=[0.5])
+        Traceback (most recent call last):
+        ValueError: this model was trained without brightness
         """
         names = {field.name for field in dataclasses.fields(self.built.conditions)} - {"text", "lowres"}
         for name in values:
@@ -155,8 +198,8 @@ class Base:
         return self._walk(functools.partial(walk_repaint, resamples=resamples), grid, question)
 
     def _walk(self, walk: Callable, grid: np.ndarray, question: Question) -> Pair:
-        """Pairs at the end of a walk; where whoever watches has stopped it, what is there: finished rounds as they are,
-        and the clean pairs of the round that was being drawn as they stood. Examples of later rounds are left out."""
+        """Pairs at the end of a walk. Of an answer that was stopped: finished rounds as they are, and the clean
+        estimates of the round that was being drawn. Examples of later rounds are left out."""
         self._warn_of_unseen(question.text)
         floor, watch = self.built.defaults.label_floor, question.watch
         question, grid, runner = question.above(floor), paths.above(grid, floor), self._runner()
@@ -188,7 +231,7 @@ class Base:
         return runner(answer, question)
 
     def _pace(self, watch: Watch) -> Pace | None:
-        """Short pieces where somebody watches; not on several processes, which must all take the same ones."""
+        """Short pieces where progress is watched; not on several processes, which must all take the same ones."""
         return Pace() if watch.listener is not None and jax.process_count() == 1 else None
 
 

@@ -1,14 +1,16 @@
-"""What a given layout is worth: from confidences to the levels that its pixels stand at.
+"""Noise levels of the pixels of a layout that is not certain, from the confidence in it.
 
-Three statements, which are different facts:
-  confidence            the map is right, and c says how loosely to follow it: each label is kept with probability c,
-                        once per sample, and what comes out is held as a noisy label of that level
-  confidence, evidence  the map is itself a noisy observation, each pixel kept with probability c, else uniform, alone:
-                        it is taken as the noisy label that it is
-  region_confidence     a whole region is right with probability c or says nothing: one coin per region and sample
+A confidence c in [0, 1] can mean three different things:
 
-No single level says the third: pixels at a level are evidence independent of each other, so that many of them at c = .5
-are as good as certain.
+  confidence            The layout is right and is followed loosely: each label is kept with probability c, else drawn
+                        anew, once per sample. The result is held as a noisy label of that level.
+  confidence, evidence  The layout is itself a noisy observation: each pixel is right with probability c, else uniform,
+                        independently of the others. It is used as a noisy label of that level as it is.
+  region_confidence     A whole region is right with probability c, and otherwise unknown: one random draw for each
+                        region and sample.
+
+The third has no level of its own: pixels at a level are independent evidence, and many of them that agree at c = .5 are
+nearly certain. Its regions are put at level 0 or 1 instead.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def layout_caps(
     """The highest level of each pixel, float32 (N, H, W), for layouts int32 (N, H, W): 0 given, 1 unknown.
 
     `confidence` is a number or a map (N, H, W), `region_confidence` a number, one for each class (K,), or a map whose
-    mean over a region counts; regions are the 4-connected areas of one class. None is certain. The coins of layout i
+    mean over a region counts; regions are the 4-connected areas of one class. None is certain. The draws of layout i
     depend on (seed, i) alone. Raises ValueError for a confidence outside [0, 1] and another shape.
     """
     caps = np.zeros(layouts.shape, np.float32)
@@ -37,9 +39,9 @@ def layout_caps(
         given = _checked("region_confidence", region_confidence, ((num_classes,), layouts.shape))
         maps = np.broadcast_to(given[layouts] if given.shape == (num_classes,) else given, layouts.shape)
         for i, layout in enumerate(layouts):
-            coins = np.random.default_rng([seed, i])
+            rng = np.random.default_rng([seed, i])
             for region in regions(layout):
-                if coins.random() >= maps[i][region].mean():
+                if rng.random() >= maps[i][region].mean():
                     caps[i][region] = 1.0
     return np.where(layouts == VOID, 1.0, caps).astype(np.float32)
 
@@ -48,12 +50,12 @@ def regions(layout: np.ndarray) -> list[np.ndarray]:
     """The 4-connected areas of one class of a layout int (H, W), as bool masks (H, W); void has none."""
     from scipy import ndimage
 
-    found = []
+    masks = []
     for k in np.unique(layout[layout != VOID]):
         labelled: Any = ndimage.label(layout == k)
         areas, count = labelled
-        found += [areas == i for i in range(1, count + 1)]
-    return found
+        masks += [areas == i for i in range(1, count + 1)]
+    return masks
 
 
 def _checked(name: str, value, shapes) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What fills in the unknown: an image for a layout, and the rest of a pair given some of its pixels."""
+"""Synthesis of images for layouts, and outpainting: the unknown pixels of a pair given the known ones."""
 
 from __future__ import annotations
 
@@ -30,8 +30,13 @@ class Fills(Stage):
         Void pixels (VOID = -1) are unknown: they stay at level 1 and say nothing. `confidence` (a number, or a map
         (N, H, W)) in [0, 1] says how closely to follow a layout; with `evidence` the layout is a noisy observation of
         which each pixel is right with that keep-probability. `region_confidence` (a number, one for each class, or a
-        map) keeps or forgets whole regions. `gcdiff.api.evidence` says which is which. With `upsample` the images have
+        map) keeps or forgets whole regions. `gcdiff.api.evidence` describes the three. With `upsample` the images have
         the stage's size: it is given the layouts at that size, and the image that this model draws for them reduced.
+
+        >>> model.synthesize(layouts, text="a nighttime street").shape
+        (2, 32, 64, 3)
+        >>> model.synthesize(layouts, confidence=0.7).dtype
+        dtype('uint8')
         """
         question = Question.of(text, steps, guidance, seed, progress)
         if upsample is not None:
@@ -93,6 +98,11 @@ class Fills(Stage):
         repetitions of each step; None is for levels, or for RePaint with one where the model was trained on the
         diagonal only. With `upsample` the pair has the stage's size or a larger one: this model is given it reduced,
         the stage all known pixels as they are.
+
+        >>> left = np.broadcast_to(np.arange(64) < 32, (2, 32, 64))
+        >>> pair = model.outpaint(gcdiff.Pair(images, layouts), known=gcdiff.Pair(left, left))
+        >>> np.array_equal(pair.image[:, :, :32], images[:, :, :32])
+        True
         """
         question = Question.of(text, steps, guidance, seed, progress)
         if upsample is None:

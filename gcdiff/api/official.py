@@ -48,7 +48,7 @@ class Released(NamedTuple):
 def import_checkpoint(
     file: str | Path, dataset: str, out: str | Path, size: tuple[int, int] | None = None, unet: int | None = None
 ) -> str:
-    """Turn a checkpoint file into the run directory `out`; returns what was found, in a few lines.
+    """Turn a checkpoint file into the run directory `out`; returns a few lines about its network.
 
     `dataset` ('celeba' or 'cityscapes') names the classes and, where `size` (height, width) is None, the size; `unet`
     is the number of the network where the file has several. Raises FileNotFoundError for a file that is not there and
@@ -59,36 +59,35 @@ def import_checkpoint(
         raise ValueError(f"dataset is {dataset!r}, expected {' or '.join(DATASETS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: expected a new folder, or an empty one")
-    found = read_checkpoint(file, unet)
+    network = read_checkpoint(file, unet)
     try:
-        settings = infer(found.weights)
-        _, params = convert(found.weights, settings)
+        settings = infer(network.weights)
+        _, params = convert(network.weights, settings)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    lowres, said = settings["lowres_cond"], []
+    lowres = settings["lowres_cond"]
     size = SIZES[dataset][lowres] if size is None else size
-    config = released(settings, size, found.schedule, found.lowres_schedule)
+    config = released(settings, size, network.schedule, network.lowres_schedule)
     config.name = f"gcdp_{'sr' if lowres else 'base'}_{dataset}"
-    labels, named = _labels(dataset, settings["num_classes"])
+    labels, note = _labels(dataset, settings["num_classes"])
     specs = configs.Specs(ImageSpec(), labels, None, LICENCE.format(file.name))
     count = sum(array.size for array in jax.tree.leaves(params))
     kind = "super-resolution stage" if lowres else "base"
-    weights = "averaged weights" if found.averaged else "weights (there are no averages)"
-    said.append(
-        f"{kind}, {count:,} parameters, {weights} of step {found.step}; schedule of the labels: {found.schedule}"
-    )
-    said += named
+    weights = "averaged weights" if network.averaged else "weights (there are no averages)"
+    summary = [
+        f"{kind}, {count:,} parameters, {weights} of step {network.step}; schedule of the labels: {network.schedule}"
+    ]
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         configs.save_run(part, config, specs)
-        save_ema(part / "checkpoints", found.step, {"network": params}, {"step": found.step, "imported": file.name})
+        save_ema(part / "checkpoints", network.step, {"network": params}, {"step": network.step, "imported": file.name})
         if out.exists():
             out.rmdir()
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return "\n".join(said)
+    return "\n".join(summary + note)
 
 
 def read_checkpoint(file: Path, unet: int | None = None) -> Released:
@@ -121,7 +120,7 @@ def read_checkpoint(file: Path, unet: int | None = None) -> Released:
 
 
 def _load(file: Path) -> Mapping[str, Any]:
-    """What a PyTorch file holds."""
+    """The content of a PyTorch file."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file")
     try:
@@ -161,7 +160,7 @@ def _schedule(file: Path, table: np.ndarray) -> str:
 
 
 def _labels(dataset: str, count: int) -> tuple[LabelSpec, list[str]]:
-    """The classes, and what is to be said of them."""
+    """The classes, and a line for the summary where the data set does not name them."""
     labels = DATASETS[dataset]
     if labels.num_classes == count:
         return labels, []
@@ -170,5 +169,5 @@ def _labels(dataset: str, count: int) -> tuple[LabelSpec, list[str]]:
             raise ValueError(f"the network has {count} classes as {other}, {dataset} has {labels.num_classes}")
     hues = np.linspace(0, 1, count, endpoint=False)
     palette = tuple(tuple(int(127 + 127 * np.cos(2 * np.pi * (h + k / 3))) for k in range(3)) for h in hues)
-    said = f"the network has {count} classes, {dataset} {labels.num_classes}: they are named class 0 to {count - 1}"
-    return LabelSpec(tuple(f"class {k}" for k in range(count)), palette), [said]
+    note = f"the network has {count} classes, {dataset} {labels.num_classes}: they are named class 0 to {count - 1}"
+    return LabelSpec(tuple(f"class {k}" for k in range(count)), palette), [note]

@@ -1,4 +1,4 @@
-"""What is asked of a model, and how: one frozen type, from the public methods to the rounds that answer it."""
+"""The arguments of a model's methods as one frozen type, `Question`, and the progress of an answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scales = float | tuple[float, float] | Guidance | None
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far an answer is, as a `progress` callback hears it: once at the start, then after every few steps.
+    """How far an answer is. A `progress` callback is called with one at the start, then after every few steps.
 
     done, total: calls of the network so far and in the whole answer, those of a stage, of windows and of all rounds
     among them; first: the number of the first example of the round that is being drawn; preview: gives the clean pair
@@ -29,11 +29,13 @@ class Progress:
 
     A callback that returns False stops the answer at the next piece, within a second or so; None goes on.
 
-        def show(progress):
-            print(f"{progress.done} of {progress.total}")
-            return progress.done < 20    # stop there
-
-        pair = model.sample("a street", steps=50, progress=show)
+    >>> calls = []
+    >>> def follow(progress):
+    ...     calls.append((progress.done, progress.total))
+    >>> pair = model.sample("a street", steps=4, progress=follow)
+    >>> calls[0], calls[-1]
+    ((0, 4), (4, 4))
+    >>> unfinished = model.sample("a street", steps=4, progress=lambda progress: progress.done < 1)
     """
 
     done: int
@@ -46,42 +48,43 @@ Listener = Callable[[Progress], bool | None] | None
 
 
 class Watch:
-    """Tells a listener how far one answer is, over all the runs that it takes. What is to come is entered by `expect`
-    before the first run begins; `stopped` is whether the listener has asked to stop."""
+    """Calls a listener with the progress of one answer, over all the runs that it takes. Their steps are entered by
+    `expect` before the first run begins; `stopped` is whether the listener has returned False."""
 
     def __init__(self, listener: Listener = None):
         self.listener, self.total, self.done = listener, 0, 0
         self.begun = self.stopped = False
 
     def expect(self, steps: int) -> None:
-        """So many steps more are to come."""
+        """Add `steps` to the total."""
         self.total += steps
 
     def begin(self) -> None:
-        """Everything is checked and the work begins; heard once."""
+        """Call the listener with 0 steps done: all arguments are checked and the work begins. Done once."""
         if not self.begun:
             self.begun = True
-            self._tell(0, Pair)
+            self._call(0, Pair)
 
     def step(self, count: int, preview: Callable[[], Pair] = Pair, first: int = 0) -> bool:
-        """So many steps more are done. Whether to go on."""
+        """Add `count` steps to those done and call the listener. Returns whether to go on."""
         self.done += count
-        self._tell(first, preview)
+        self._call(first, preview)
         return not self.stopped
 
-    def _tell(self, first: int, preview: Callable[[], Pair]) -> None:
+    def _call(self, first: int, preview: Callable[[], Pair]) -> None:
         if self.listener is not None and not self.stopped:
             self.stopped = self.listener(Progress(self.done, self.total, first, preview)) is False
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of N examples, and how.
+    """The arguments of one call to a model, and the N examples it is about.
 
-    How: texts; the number of steps and the scales of guidance, None for those that the run recommends; seed; who
-    watches. Of what: values uint8 (N, h, w, C) and int32 (N, H, W); caps, the highest level of each of their pixels;
-    ids (N,), the examples' own numbers; fed, whether a layout is a noisy observation; for a super-resolution stage also
-    low-resolution pairs, uint8 (N, h, w, C) and int32 (N, h, w) or shares float32 (N, h, w, K).
+    Arguments: texts; the number of steps and the scales of guidance, None for those that the run recommends; seed; the
+    watch of its progress. Examples: values uint8 (N, h, w, C) and int32 (N, H, W); caps, the highest level of each of
+    their pixels; ids (N,), the examples' own numbers; fed, whether a layout is a noisy observation; for a
+    super-resolution stage also low-resolution pairs, uint8 (N, h, w, C) and int32 (N, h, w) or shares float32
+    (N, h, w, K).
     """
 
     text: Texts = None
@@ -101,15 +104,15 @@ class Question:
 
     @classmethod
     def of(cls, text: Texts, steps: int | None, guidance: Scales, seed: int, progress: Listener) -> Self:
-        """How something is asked, from the arguments that the methods of a model share."""
+        """A question without examples yet, from the arguments that the methods of a model share."""
         return cls(text, steps, guidance, seed, Watch(progress))
 
     def __len__(self) -> int:
         return len(self.values.image)
 
     def about(self, values: Pair, image: Any, layout: Any, ids: Any = None, **what: Any) -> Self:
-        """The same, asked of these values. `image` and `layout` are their caps, one level for all pixels or maps; ids
-        are 0, 1, ... unless given. Raises ValueError where there is no example."""
+        """The same question about these values. `image` and `layout` are their caps, one level for all pixels or maps;
+        ids are 0, 1, ... unless given. Raises ValueError where there is no example."""
         if len(values.image) < 1:
             raise ValueError("nothing to do: expected at least one example")
         shapes = Pair(values.image.shape[:3], values.layout.shape)
@@ -118,7 +121,7 @@ class Question:
         return self.but(values=values, caps=caps, ids=ids, **what)
 
     def but(self, **fields: Any) -> Self:
-        """The same with other fields."""
+        """The same question with other fields."""
         return dataclasses.replace(self, **fields)
 
     def texts(self, rows: np.ndarray) -> Texts:
@@ -131,7 +134,7 @@ class Question:
         return [texts[i] for i in rows]
 
     def above(self, floor: float) -> Self:
-        """The same with no layout below the level `floor`."""
+        """The same question with no layout below the level `floor`."""
         return self.but(caps=self.caps._replace(layout=np.maximum(self.caps.layout, np.float32(floor))))
 
 

@@ -35,7 +35,7 @@ class Round(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
-    """The parts of a model that a round needs. `conditions` are values of further conditionings by name, said of all
+    """The parts of a model that a round needs. `conditions` are values of further conditionings by name, for all
     questions."""
 
     built: configs.Built
@@ -54,8 +54,8 @@ class Runner:
             yield jax.tree.map(lambda a, count=part.count: a[:count], answer)
 
     def rounds(self, question: Question) -> Iterator[Round]:
-        """Rounds one after the other; the last one is padded with copies. Whoever watches hears of the beginning once
-        everything is checked."""
+        """Rounds one after the other; the last one is padded with copies. The progress callback is called for the first
+        time once all arguments are checked."""
         q, num, mesh = question, len(question), self.built.sampler.mesh
         size = round_size(chunk_for(num, self.built.defaults.chunk, mesh), mesh)
         inputs = self.built.conditions.read({"text": q.text, "lowres": q.lowres, **self.conditions}, num)

@@ -38,6 +38,13 @@ class Segments(Stage):
         each image, int32 (N, samples, H, W). Image i is example `first_id` + i of `seed`. With `upsample` all that is
         of the stage's size: this model segments the images reduced, and hands over its probabilities (of each pixel one
         draw); with `samples` the layouts that it draws.
+
+        >>> model.segment(images).shape
+        (2, 32, 64)
+        >>> model.segment(images, probabilities=True).shape
+        (2, 32, 64, 10)
+        >>> model.segment(images, samples=2).shape
+        (2, 2, 32, 64)
         """
         images = check_images(images, self.image.channels)
         if samples and (probabilities or windows):

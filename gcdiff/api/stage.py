@@ -22,12 +22,15 @@ from gcdiff.types import Pair
 
 
 class Stage(Base):
-    """What base and stage know of each other."""
+    """How a base finds its super-resolution stage, and how a stage reduces pairs for its base."""
 
     def stage(self, upsample: Any) -> Self:
         """The super-resolution stage, a model or the directory of its run, that goes on from this model's answers.
 
         Raises ValueError, in one line, where the two do not fit: another size, other classes or channels.
+
+        >>> model.stage("runs/streets_sr").size
+        (64, 128)
         """
         stage = upsample
         if isinstance(upsample, str | Path):
@@ -50,24 +53,40 @@ class Stage(Base):
 
     @property
     def lowres_size(self) -> tuple[int, int]:
-        """(height, width) of the low-resolution pairs that this stage is given."""
+        """(height, width) of the low-resolution pairs that this stage is given.
+
+        >>> stage.lowres_size
+        (32, 64)
+        """
         height, width = self.size
         return height // self.factor, width // self.factor
 
     @property
     def factor(self) -> int:
-        """How many times larger a side of a stage's pair is than that of what it is given."""
+        """The factor from the sides of the low-resolution pair to those of this stage's own.
+
+        >>> stage.factor
+        2
+        """
         if self.built.conditions.lowres is None:
             raise ValueError("this model is no super-resolution stage: its config.data.lowres is 0")
         return self.built.conditions.lowres.factor
 
     def reduce_images(self, images) -> np.ndarray:
-        """uint8 (N, H, W, C) by area averaging, for the base of this stage."""
+        """Images uint8 (N, H, W, C) at the base's size, by area averaging.
+
+        >>> stage.reduce_images(np.zeros((2, 64, 128, 3), np.uint8)).shape
+        (2, 32, 64, 3)
+        """
         small = area(np.asarray(images, np.float32), self.factor)
         return np.rint(small).astype(np.uint8)
 
     def reduce_layouts(self, layouts) -> np.ndarray:
-        """int32 (N, H, W) by the operator of this stage's training, for its base."""
+        """Layouts int32 (N, H, W) at the base's size, by the operator of this stage's training.
+
+        >>> stage.reduce_layouts(np.zeros((2, 64, 128), np.int32)).shape
+        (2, 32, 64)
+        """
         return LAYOUT_OPERATORS[self.built.conditions.lowres.layout](np.asarray(layouts, np.int32), self.factor)
 
     def _reduce_known(self, values: Pair, masks: Pair) -> tuple[Pair, Pair]:

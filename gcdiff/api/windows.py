@@ -10,7 +10,7 @@ from PIL import Image
 
 
 class Window(NamedTuple):
-    """A part of a larger picture: two slices, rows and columns."""
+    """A part of a larger picture: two slices, of rows and of columns."""
 
     rows: slice
     columns: slice
@@ -20,6 +20,11 @@ def windows(size: tuple[int, int], window: tuple[int, int], overlap: float = 0.5
     """Windows (h, w) that cover (H, W), row by row; neighbours share at least `overlap` of a side.
 
     Raises ValueError where the picture is smaller than the window.
+
+    >>> from gcdiff.api.windows import windows
+    >>> windows((32, 96), (32, 64))
+    [Window(rows=slice(0, 32, None), columns=slice(0, 64, None)),
+     Window(rows=slice(0, 32, None), columns=slice(32, 96, None))]
     """
     if size[0] < window[0] or size[1] < window[1]:
         raise ValueError(f"a canvas of {size[0]}x{size[1]} is smaller than the model's {window[0]}x{window[1]}")

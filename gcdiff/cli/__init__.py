@@ -45,7 +45,7 @@ NO_CONFIG = ("prepare", "embed", "checkpoint", "import-gcdp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. A training that is told to stop ends the program, with status 0."""
+    """Run one command; returns the exit status. A training that a signal stops ends the program with status 0."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     overrides = []

@@ -11,9 +11,11 @@ from gcdiff.cli.files import leads
 
 @contextlib.contextmanager
 def bar(prefix: str = "", total: int | None = None, begin: Callable[[], object] | None = None) -> Iterator[Any]:
-    """A `progress` for the methods of a model that shows a bar over the steps of an answer, or of several with `total`
-    steps. The bar appears when the model begins, with everything checked; `begin` is called before. It is None on
-    processes that do not lead."""
+    """A context with a `progress` callback, for the methods of a model, that shows a progress bar.
+
+    The bar counts the steps of one answer, or of several with `total` steps. It appears when the model begins, with
+    everything checked; `begin` is called before. The callback is None on processes that do not lead.
+    """
     from gcdiff.jobs.progress import progress_bar
 
     if not leads():

@@ -1,4 +1,4 @@
-"""gcdiff checkpoint: what a run has saved, listed, verified, exported and pruned."""
+"""gcdiff checkpoint: list, verify, export and prune the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("saved", "bytes", "manifest", "sha256", "metrics")
 
 
 def add_parser(commands, formatter) -> None:
-    """Enter the command, its actions and their arguments."""
+    """Add the command, its actions and their arguments to the parser."""
     text = "List, verify, export or prune what a run has saved"
     sub = commands.add_parser("checkpoint", help=text, description=f"{text}.", formatter_class=formatter)
     actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
@@ -40,7 +40,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def checkpoint(arguments) -> int:
-    """Run one action."""
+    """Run one action; returns the exit status."""
     return {"list": _list, "verify": _verify, "prune": _prune, "export": _export}[arguments.action](arguments)
 
 
@@ -68,10 +68,10 @@ def _list(arguments) -> int:
 def _verify(arguments) -> int:
     from gcdiff.training import manifest
 
-    found = [folder for folders in _saved(arguments.run).values() for folder in folders]
-    chosen = [folder for folder in found if arguments.step in (None, folder.step)]
+    saved = [folder for folders in _saved(arguments.run).values() for folder in folders]
+    chosen = [folder for folder in saved if arguments.step in (None, folder.step)]
     if not chosen:
-        steps = ", ".join(map(str, sorted({folder.step for folder in found})))
+        steps = ", ".join(map(str, sorted({folder.step for folder in saved})))
         raise ValueError(f"--step is {arguments.step}, expected one of {arguments.run}: {steps}")
     bad = False
     for folder in chosen:
@@ -117,15 +117,17 @@ def _export(arguments) -> int:
 
 
 def _saved(run: Path, more: Callable[[Path], list] = lambda _: []):
-    """What a run has saved, by the name of its folder; what `more` finds there comes after it. Raises
-    FileNotFoundError where there is nothing."""
+    """The saved folders of a run by kind (checkpoints, snapshots), those of `more` last.
+
+    Raises FileNotFoundError where there are none.
+    """
     from gcdiff.training import inventory
     from gcdiff.training.export import is_export
 
     if is_export(run):
         raise ValueError(f"{run} is an export, which is verified whenever it is loaded: expected a run")
     names = (inventory.CHECKPOINTS, inventory.SNAPSHOTS)
-    found = {name: folders for name in names if (folders := inventory.saved(run / name) + more(run / name))}
-    if not found:
+    saved = {name: folders for name in names if (folders := inventory.saved(run / name) + more(run / name))}
+    if not saved:
         raise FileNotFoundError(f"{run / inventory.CHECKPOINTS}: no checkpoint found")
-    return found
+    return saved

@@ -1,4 +1,4 @@
-"""gcdiff sample | segment | synthesize | outpaint: a model's answers, as PNGs."""
+"""gcdiff sample | segment | synthesize | outpaint: write a model's answers as PNGs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def sample(arguments) -> int:
 
 
 def segment(arguments) -> int:
-    """The layout of every image of a folder, some at a time."""
+    """Segment every image of a folder, a round of images at a time."""
     from gcdiff.api.windows import cover
     from gcdiff.data.reader import image_files, read_image
 
     model, stage, place = _start(arguments)
     files = list(image_files(arguments.images).items())
-    shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file is found before the first answer is drawn
+    shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file fails here, before anything is drawn
     steps, num = _segment_steps(arguments, model), len(files)  # the bar's; the model has its own default
     size = -(-num // -(-num // model.round_size))  # rounds of one size, so that they take one program
     maps: dict = {"entropy": {}} if arguments.entropy else {}
@@ -59,7 +59,7 @@ def segment(arguments) -> int:
 
 
 def _segment_steps(arguments, model) -> int:
-    """The steps of a segmentation. Raises ValueError for flags that exclude each other."""
+    """The number of steps of a segmentation. Raises ValueError for flags that exclude each other."""
     if arguments.vote is not None and (arguments.vote < 1 or arguments.windows or arguments.entropy):
         raise ValueError(f"--vote is {arguments.vote}, expected at least 1, without --windows and --entropy")
     if arguments.steps is not None:
@@ -68,7 +68,7 @@ def _segment_steps(arguments, model) -> int:
 
 
 def _segmented(arguments, models, images, progress, first: int):
-    """The layouts of some images, and their entropies as grey pictures uint8 (h, w)."""
+    """Segment some images: their layouts, and their entropies as grey pictures uint8 (h, w), or None."""
     import numpy as np
 
     from gcdiff.evaluation.calibration import entropy, vote
@@ -87,25 +87,25 @@ def _segmented(arguments, models, images, progress, first: int):
 
 
 def synthesize(arguments) -> int:
-    """An image for every layout of a folder."""
+    """Draw an image for every layout of a folder."""
     import numpy as np
 
     from gcdiff.data.reader import read_layouts
 
     model, stage, place = _start(arguments)
-    found = read_layouts(arguments.layouts, model.labels, (stage or model).size)
-    layouts = np.stack(list(found.values()))
+    named = read_layouts(arguments.layouts, model.labels, (stage or model).size)
+    layouts = np.stack(list(named.values()))
     with _bar(arguments, model) as progress:
         images = model.synthesize(
             layouts, arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
             confidence=arguments.confidence, evidence=arguments.evidence, region_confidence=arguments.region_confidence,
             upsample=stage,
         )  # fmt: skip
-    return _save(arguments, stage or model, place, zip(found, images, layouts, strict=True))
+    return _save(arguments, stage or model, place, zip(named, images, layouts, strict=True))
 
 
 def outpaint(arguments) -> int:
-    """The unknown pixels of images, layouts or both."""
+    """Fill in the unknown pixels of images, layouts or both."""
     import numpy as np
 
     from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
@@ -125,16 +125,16 @@ def outpaint(arguments) -> int:
     if any(side < smallest for side, smallest in zip(masks[first].shape, smallest, strict=True)):
         wanted = f"expected at least {smallest[1]} and {smallest[0]}, the model's size"
         raise ValueError(f"mask {first} is {masks[first].shape[1]} wide and {masks[first].shape[0]} high, {wanted}")
-    for side, found in {"mask": masks, **sides}.items():
+    for side, arrays in {"mask": masks, **sides}.items():
         for name in masks:
-            if name not in found:
+            if name not in arrays:
                 raise ValueError(f"{arguments.known}: mask {name} has no {side} of that name")
-            (height, width), (rows, columns) = found[name].shape[:2], masks[first].shape
+            (height, width), (rows, columns) = arrays[name].shape[:2], masks[first].shape
             if (height, width) != (rows, columns):
                 wanted = f"expected {columns} and {rows}, the size of mask {first}"
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
     known = np.stack(list(masks.values()))
-    pair = Pair(**{side: np.stack([found[name] for name in masks]) for side, found in sides.items()})
+    pair = Pair(**{side: np.stack([arrays[name] for name in masks]) for side, arrays in sides.items()})
     with _bar(arguments, model) as progress:
         out = model.outpaint(
             pair, Pair(known, known), arguments.text, arguments.steps, arguments.guidance, arguments.seed, progress,
@@ -144,7 +144,7 @@ def outpaint(arguments) -> int:
 
 
 def load_model(arguments):
-    """The run's model, with the fields of config.sample that the command line sets."""
+    """Load the run's model, with the fields of config.sample that the command line sets."""
     from gcdiff import config as configs
 
     model = gcdiff.load(arguments.workdir, arguments.ema, arguments.encoder)
@@ -154,7 +154,7 @@ def load_model(arguments):
 
 
 def load_stage(arguments, model):
-    """The super-resolution stage that goes on from the model's answers; None where none is asked for."""
+    """Load the super-resolution stage that upsamples the model's answers; None without --upsample."""
     level = arguments.lowres_level
     if arguments.upsample is None and level is not None:
         raise ValueError(f"--lowres-level is {level}, expected --upsample RUN beside it")
@@ -165,7 +165,7 @@ def load_stage(arguments, model):
 
 
 def _start(arguments):
-    """The model, its stage or None, and the folder in which to write, checked before anything else is done."""
+    """Load the model and its stage (or None), and check the output folder, before anything is drawn."""
     import numpy as np
 
     from gcdiff.pictures import PARTS, to_label_ids
@@ -181,8 +181,10 @@ def _start(arguments):
 
 
 def _bar(arguments, model, total: int | None = None):
-    """A progress bar over all steps of an answer, of several with `total`, after a line on words that the model has
-    never seen."""
+    """A progress bar over all steps of an answer, or of several with `total` steps.
+
+    Before it a line names the words that the model has never seen.
+    """
     from gcdiff.api.model import UNSEEN_WORDS
 
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
@@ -196,8 +198,11 @@ def _bar(arguments, model, total: int | None = None):
 
 
 def _save(arguments, model, place: Path, pairs, maps=None) -> int:
-    """Write the PNGs into a folder of their own first, and move them to --out when all are there. `maps` are grey
-    pictures by folder and name, complete once `pairs` are taken. A process that does not lead takes them alone."""
+    """Write the PNGs into a temporary folder, and move them to --out when all are there; returns the exit status.
+
+    `maps` are grey pictures by folder and name, complete once `pairs` are taken. A process that does not lead only
+    takes the pairs.
+    """
     from PIL import Image
 
     from gcdiff.pictures import save_pairs

@@ -1,4 +1,4 @@
-"""gcdiff embed: the captions of a prepared data set as features of a pretrained encoder, once and for all."""
+"""gcdiff embed: encode the captions of a prepared data set by a pretrained encoder, before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ No caption is cut: one that is longer than --limit is an error. It may be interr
 
 
 def add_parser(commands, formatter) -> None:
-    """Enter the command and its arguments."""
+    """Add the command and its arguments to the parser."""
     text = "Encode the captions of a prepared data set by T5 or CLIP"
     sub = commands.add_parser("embed", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
     sub.add_argument("--dataset", required=True, type=Path, metavar="DIR", help="what gcdiff prepare has written")
@@ -33,7 +33,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def embed(arguments) -> int:
-    """Write the features of all captions, or go on with them; where several processes encode, one writes."""
+    """Write the features of all captions, or go on with them; of several processes, all encode and one writes."""
     from gcdiff.data.embeddings import Encoder
     from gcdiff.data.prepare.embed import write_embeddings
     from gcdiff.jobs.progress import job_progress
@@ -79,7 +79,7 @@ def _captions(root: Path) -> tuple[list[str], str]:
 
 
 def _check_lengths(encoder, captions: list[str]) -> int:
-    """The tokens of the longest caption. Raises ValueError where it has more than the limit."""
+    """The number of tokens of the longest caption. Raises ValueError where it has more than the limit."""
     lengths = np.concatenate([encoder.lengths(captions[i : i + BLOCK]) for i in range(0, len(captions), BLOCK)])
     worst, over = int(lengths.argmax()), int((lengths > encoder.limit).sum())
     if over:

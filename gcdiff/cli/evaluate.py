@@ -1,4 +1,4 @@
-"""gcdiff evaluate: a model's numbers on the held-out examples of its data set."""
+"""gcdiff evaluate: measure a model on the held-out examples of its data set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from gcdiff.cli.bars import bar
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
+from gcdiff.cli.subject import takes_captions
 
 DRAWS = 8
 """Random levels per example and bound."""
 
 
 def evaluate(arguments) -> int:
-    """Segmentation in one call with its calibration, and with --likelihood the bounds; printed, and written as JSON, by
-    the process that leads. With --metrics or --sweep a report of what they name."""
+    """Measure segmentation in one call with its calibration, and with --likelihood the bounds; returns the exit status.
+
+    The process that leads prints the numbers and writes them as JSON. With --metrics or --sweep the result is a report
+    of what they name.
+    """
     if arguments.metrics is not None or arguments.sweep:
         return measure(arguments)
     for flag in ("segmenter", "features"):
@@ -51,11 +55,11 @@ def evaluate(arguments) -> int:
     if arguments.root is not None:
         config.data.root = arguments.root
     batch = configs.examples(configs.splits(config), arguments.num)
-    found: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
+    results: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
-        found["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels)
-        say(_lines(found["segmentation"]))
+        results["segmentation"] = segmentation(zip(probabilities, batch.layout, strict=True), model.labels)
+        say(_lines(results["segmentation"]))
     elif not arguments.likelihood:
         raise ValueError(f"{arguments.workdir} was not trained to segment in one call: expected --likelihood")
     if arguments.likelihood:
@@ -70,49 +74,48 @@ def evaluate(arguments) -> int:
                 log_snr_max=arguments.log_snr_max,
                 grid=arguments.grid,
             )
-        found["likelihood"] = report.to_dict()
+        results["likelihood"] = report.to_dict()
         say(report.table())
     if leads():
-        _write(out, found)
+        _write(out, results)
     say(f"written to {out}")
     return 0
 
 
 def _captioned(config, model, batch):
-    """The pairs that have a caption, and their captions as the model takes them; all of them, and None, if none has."""
+    """The pairs that have a caption, and the captions as the model's input; all pairs, and None, if none has."""
     from gcdiff import config as configs
     from gcdiff.types import Pair
 
-    told = [i for i, caption in enumerate(batch.captions) if caption]
-    unheard = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
-    if not told or unheard:
+    captioned = [i for i, caption in enumerate(batch.captions) if caption]
+    if not captioned or not takes_captions(model):
         return Pair(batch.image, batch.layout), None
-    captions = [batch.captions[i] for i in told]
+    captions = [batch.captions[i] for i in captioned]
     stored = configs.embeddings(config) if model.encoder is None else None
     text = captions if stored is None else stored.batch(captions, config.text.length)
-    return Pair(batch.image[told], batch.layout[told]), text
+    return Pair(batch.image[captioned], batch.layout[captioned]), text
 
 
-def _lines(found: dict) -> str:
-    width = max(map(len, found))
+def _lines(results: dict) -> str:
+    width = max(map(len, results))
     return "\n".join(
         f"{name:{width}}  {value.value:.4f}  ({value.low:.4f} - {value.high:.4f})"
         if math.isfinite(getattr(value, "low", math.nan))
         else f"{name:{width}}  {getattr(value, 'value', value):.4f}"
-        for name, value in found.items()
+        for name, value in results.items()
         if not isinstance(value, dict)
     )
 
 
-def _write(path: Path, found: dict) -> None:
+def _write(path: Path, results: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(_plain(found), indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(_plain(results), indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 
 def _plain(value):
-    """Scores as dictionaries, numbers that are not finite as null, as JSON has them."""
+    """Convert to values for JSON: scores to dictionaries, numbers that are not finite to None."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):

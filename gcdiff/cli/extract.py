@@ -1,4 +1,4 @@
-"""What a report is measured with: who reads images, and whose features are compared."""
+"""Choose the reader of images and the feature extractor of a report from the arguments."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ SCALES = {"unit": ((0.0,) * 3, (1.0,) * 3), "bytes": ((0.0,) * 3, (1 / 255,) * 3
 FORMS = "clip:DIR, torchscript:FILE,HEIGHTxWIDTH[,unit|bytes|imagenet], or a file of features of training examples"
 
 
-def features(arguments, model, stage, name: str, nouns, heldout, train, subject):
-    """The `Material` of an evaluation; `nouns` are what the data set's captions call its classes. Raises ValueError, in
-    one line, for flags of another form."""
+def material_of(arguments, model, stage, name: str, nouns, heldout, train, subject):
+    """The `Material` of an evaluation, from the arguments and the data.
+
+    `nouns` are what the data set's captions call its classes. Raises ValueError, in one line, for malformed flags.
+    """
     from gcdiff.evaluation.evaluator import Material
     from gcdiff.evaluation.features import load_features
     from gcdiff.evaluation.numbers import featured
@@ -50,7 +52,7 @@ def features(arguments, model, stage, name: str, nouns, heldout, train, subject)
         extract,
         units,
         reference,
-        clip if subject.told else None,
+        clip if subject.captioned else None,
         lambda x: display(x, image),
         lambda y: colorize(y, labels.labelled),
     )
@@ -65,12 +67,12 @@ def _network_features(extractor, seen) -> tuple[Any, Any]:
 
 def _world_features(reader, seen) -> tuple[Any, Any]:
     e = seen.examples
-    told = {"extractor": reader.parameters_name, "resolution": "{}x{}".format(*e.images.shape[1:3])}
-    return reader.parameters(e.images, e.layouts, seen.reading), told
+    convention = {"extractor": reader.parameters_name, "resolution": "{}x{}".format(*e.images.shape[1:3])}
+    return reader.parameters(e.images, e.layouts, seen.reading), convention
 
 
 def _reader(arguments, model, name: str, nouns):
-    """A segmenter that was asked for, else the world's oracle, else the model itself."""
+    """The reader of images: the segmenter of --segmenter, else the world's oracle, else the model itself."""
     from gcdiff.evaluation.agreement import NamedSegmenter
     from gcdiff.evaluation.readers import plain_reader
     from gcdiff.worlds.table import WORLDS
@@ -98,8 +100,8 @@ def _torchscript(words: str, rest: str):
     from gcdiff.evaluation.pytorch import IMAGENET, TorchFeatures
 
     scales = {**SCALES, "imagenet": IMAGENET}
-    file, _, told = rest.partition(",")
-    size, _, scale = told.partition(",")
+    file, _, form = rest.partition(",")
+    size, _, scale = form.partition(",")
     edges = size.split("x")
     if len(edges) != 2 or not all(edge.isdecimal() and int(edge) for edge in edges) or (scale or "unit") not in scales:
         raise ValueError(f"--features is {words!r}, expected {FORMS}")

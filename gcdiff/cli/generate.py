@@ -1,4 +1,4 @@
-"""gcdiff generate: a data set drawn by a model."""
+"""gcdiff generate: draw a data set of images and layouts by a model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 from gcdiff.cli.draw import load_model
 from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.subject import takes_captions
 
 AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
-"""With how many training examples pairs are compared by default, how many held-out ones set the limits at most, and how
-many training examples are looked at to know the data set again."""
+"""The default number of training examples that pairs are compared with; the most held-out ones that set the limits; the
+most training examples in the data set's fingerprint."""
 EPILOG = """\
 what is written to --out, for every pair NAME that is kept:
   images/NAME.png, layouts/NAME.png    the image, and its layout as an index PNG; captions.jsonl, labels.json: a folder
@@ -25,7 +26,7 @@ It may be interrupted: the same command goes on, and ends with the same files.
 
 
 def add_arguments(sub) -> None:
-    """Enter the arguments of the command."""
+    """Add the arguments of the command to the parser."""
     sub.add_argument("--num", required=True, type=int, metavar="N", help="how many pairs are kept")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
     captions = "captions, one a line, taken in turn (default: drawn from the run's training data)"
@@ -47,7 +48,7 @@ def add_arguments(sub) -> None:
 
 
 def generate(arguments) -> int:
-    """Draw a data set, or go on with one."""
+    """Draw a data set, or go on with one; returns the exit status."""
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.factory.captions import pool
     from gcdiff.factory.finish import finish, table
@@ -65,8 +66,8 @@ def generate(arguments) -> int:
     if model.built.conditions.lowres is not None:
         raise ValueError(f"{arguments.workdir} is a super-resolution stage: expected its base's --workdir")
     data = _data(arguments, model)
-    found = None if data is None else pool(data.train, arguments.balance is not None)
-    captions, texts = _captions(arguments, model, data, found)
+    candidates = None if data is None else pool(data.train, arguments.balance is not None)
+    captions, texts = _captions(arguments, model, data, candidates)
     say = print if leads() else lambda text: None
     say(f"captions: {'none' if captions is None else captions.said}")
     audit = None if arguments.audit is None else _audit(arguments, model, data)
@@ -77,7 +78,7 @@ def generate(arguments) -> int:
     request = Request(
         arguments.num, most, arguments.seed, arguments.steps, arguments.guidance, captions, texts, segments
     )
-    training = None if found is None or not len(found.shows) else found.shows.mean(axis=0)
+    training = None if candidates is None or not len(candidates.shows) else candidates.shows.mean(axis=0)
     command = {**header, "captions": "none" if captions is None else captions.said}
 
     def end(place, rows) -> None:
@@ -94,7 +95,7 @@ def generate(arguments) -> int:
 
 
 def _check(arguments) -> None:
-    """Raise ValueError for numbers that cannot be."""
+    """Raise ValueError for numbers out of their range."""
     for name, low, high in (("min_agreement", 0, 1), ("audit_quantile", 0, 1)):
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -107,11 +108,11 @@ def _check(arguments) -> None:
 
 
 def _data(arguments, model):
-    """The run's data; None where they are not there and nothing but the frequencies of the classes needs them."""
+    """The run's data; None where they are missing and only the frequencies of the classes need them."""
     from gcdiff import config as configs
 
     needed = arguments.audit is not None or arguments.root is not None
-    needed |= arguments.captions is None and not _deaf(model)
+    needed |= arguments.captions is None and takes_captions(model)
     config = model.config.copy_and_resolve_references()
     config.data.heldout = HELDOUT
     if arguments.root is not None:
@@ -126,23 +127,17 @@ def _data(arguments, model):
         return None
 
 
-def _deaf(model) -> bool:
-    """Whether captions mean nothing to a model, or are encoded by none that is here."""
-    encoder = model.config.text.encoder
-    return encoder == "none" or (encoder == "given" and model.encoder is None)
-
-
-def _captions(arguments, model, data, found):
-    """The captions of the examples, None for none, and what makes of captions what the model takes."""
+def _captions(arguments, model, data, candidates):
+    """The captions of the examples (None without text), and the function that turns captions into the model's input."""
     from gcdiff import config as configs
     from gcdiff.data.captions import named_classes, nouns_of, read_lines
     from gcdiff.factory.captions import Balanced, Cycled, OfTraining
 
     text, seed = model.config.text, arguments.seed
-    if _deaf(model) and (arguments.captions is not None or arguments.balance is not None):
+    if not takes_captions(model) and (arguments.captions is not None or arguments.balance is not None):
         reason = "was trained without text" if text.encoder == "none" else "takes captions encoded: expected --encoder"
         raise ValueError(f"--{'captions' if arguments.captions else 'balance'}: {arguments.workdir} {reason}")
-    if _deaf(model):
+    if not takes_captions(model):
         return None, None
     if arguments.captions is not None:
         lines = read_lines(arguments.captions)
@@ -153,11 +148,13 @@ def _captions(arguments, model, data, found):
         return Balanced(names, [(line,) for line in lines], seed), list
     stored = configs.embeddings(model.config) if model.encoder is None else None
     texts = list if stored is None else lambda captions: stored.batch(captions, text.length)
-    return Balanced(found.shows, found.captions, seed) if arguments.balance else OfTraining(data.train, seed), texts
+    if arguments.balance:
+        return Balanced(candidates.shows, candidates.captions, seed), texts
+    return OfTraining(data.train, seed), texts
 
 
 def _audit(arguments, model, data):
-    """The gate against copies of training examples, all brought to the model's size in whole."""
+    """The audit against copies of training examples, each resized whole to the model's size."""
     from gcdiff.data.transforms import resize
     from gcdiff.factory.captions import evenly
     from gcdiff.factory.judge import Audit
@@ -171,7 +168,7 @@ def _audit(arguments, model, data):
 
 
 def _header(arguments, model, data) -> dict:
-    """What is made: another command with the same header makes the same files."""
+    """The description of the data set: commands with the same one make the same files."""
     sample = model.config.sample.to_dict()
     steps, guidance = sample.pop("steps"), sample.pop("guidance")
     digest = hashlib.sha256()
@@ -197,7 +194,7 @@ def _header(arguments, model, data) -> dict:
 
 
 def _fingerprint(dataset) -> str:
-    """What tells a data set from another of the same length: some of its layouts and captions, hashed."""
+    """A hash of some layouts and captions, which differs between data sets of the same length."""
     from gcdiff.factory.captions import evenly
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""gcdiff import-gcdp: a checkpoint of the paper's released trainer as a run."""
+"""gcdiff import-gcdp: make a run of a checkpoint of the paper's released trainer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gcdiff.cli.files import writable
 
 
 def import_gcdp(arguments) -> int:
-    """Make a run directory of a checkpoint file."""
+    """Make a run directory of a checkpoint file; returns the exit status."""
     from gcdiff.api.official import import_checkpoint
 
     writable(arguments.out)

@@ -1,4 +1,4 @@
-"""gcdiff evaluate --metrics NAMES: a model beside real examples, as a report."""
+"""gcdiff evaluate --metrics NAMES: a report of a model compared with real examples."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gcdiff.cli.draw import load_model, load_stage
-from gcdiff.cli.extract import features
+from gcdiff.cli.extract import material_of
 from gcdiff.cli.files import cache_compilations, leads, writable
-from gcdiff.cli.subject import hears, subject_of
+from gcdiff.cli.subject import caption_input, subject_of
 
 DRAWN, BOUNDED, SWEPT, REFERENCE, DRAWS = 128, 32, 64, 512, 4
 """How many pairs are drawn, have bounds, are drawn for each value of a sweep; how many training examples they are
@@ -25,7 +25,7 @@ DIALS = {"guidance": float, "steps": int}
 
 
 def add_arguments(sub) -> None:
-    """Enter the arguments of a report."""
+    """Add the arguments of a report to the parser."""
     names = "segmentation, pairs, synthesis, captions, clip, fidelity, layouts, diversity, memorisation, likelihood"
     metrics = f"a report of these metrics: {names}; or sets: quick, generative, full"
     sub.add_argument("--metrics", metavar="NAMES", help=metrics)
@@ -41,8 +41,10 @@ def add_arguments(sub) -> None:
 
 
 def measure(arguments) -> int:
-    """The metrics and sweeps that are asked for: printed, and written as report.json and report.html, by the process
-    that leads."""
+    """Measure the chosen metrics and sweeps; returns the exit status.
+
+    The process that leads prints them and writes report.json and report.html.
+    """
     from gcdiff import config as configs
     from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.data.captions import nouns_of
@@ -69,33 +71,33 @@ def measure(arguments) -> int:
     data = configs.splits(config)
     heldout = _examples(configs.gathered(data, "heldout", arguments.num))
     train = _examples(configs.gathered(data, "train", REFERENCE))
-    told, text = hears(config, model, heldout)
-    if told:
+    captioned, text = caption_input(config, model, heldout)
+    if captioned:
         heldout = _captioned_first(heldout)
-    most = sum(map(bool, heldout.captions)) if told else len(heldout.ids)
+    most = sum(map(bool, heldout.captions)) if captioned else len(heldout.ids)
     plan = plan._replace(**{n: min(getattr(plan, n), most) for n in ("drawn", "bounded", "swept")})
-    if "guidance" in plan.sweeps and not told:
-        raise ValueError("--sweep guidance: the model hears no captions, or the data have none")
-    subject = subject_of(arguments, model, stage, told, text)
-    material = features(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
+    if "guidance" in plan.sweeps and not captioned:
+        raise ValueError("--sweep guidance: the model takes no captions, or the data have none")
+    subject = subject_of(arguments, model, stage, captioned, text)
+    material = material_of(arguments, model, stage, config.data.name, nouns_of(data.train), heldout, train, subject)
     made = _made(arguments, model, stage, data, plan, heldout)
-    found = evaluate(subject, material, plan, made, _say)
-    found = found._replace(made={**found.made, "seconds": round(time.time() - started)})
+    findings = evaluate(subject, material, plan, made, _say)
+    findings = findings._replace(made={**findings.made, "seconds": round(time.time() - started)})
     if leads():
-        print(table(found.rows))
-        for name, why in found.left_out.items():
+        print(table(findings.rows))
+        for name, why in findings.left_out.items():
             print(f"left out: {name}: {why}")
-        for one in found.sweeps:
+        for one in findings.sweeps:
             for point in one.points:
                 print(f"\n{one.dial} {point.value:g}, {one.examples} pairs\n{table(point.rows)}")
-        _write(out / "report.json", json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
-        _write(out / "report.html", page(found, model.labels.labelled))
+        _write(out / "report.json", json.dumps(to_dict(findings), indent=1, allow_nan=False) + "\n")
+        _write(out / "report.html", page(findings, model.labels.labelled))
         print(f"written to {out}: look at {out / 'report.html'}")
     return 0
 
 
 def _plan(arguments):
-    """What is asked for, checked before anything is loaded."""
+    """The plan of the evaluation from the arguments, checked before anything is loaded."""
     from gcdiff.evaluation.evaluator import Plan
     from gcdiff.evaluation.metrics import GENERATIVE, METRICS, named
 
@@ -123,29 +125,30 @@ def _plan(arguments):
     return Plan(metrics, arguments.pairs, BOUNDED, arguments.seed, sweeps, min(SWEPT, arguments.pairs))
 
 
-def _examples(found: list):
-    """Of several captions of an example one: the first for the first example, the second for the next, and so on.
+def _examples(examples: list):
+    """The `Examples` of a list of examples, shuffled, with one caption each.
 
-    In an order drawn once for all: files of one town or film lie beside each other, and those that are drawn from must
-    be like those that are left.
+    Of several captions the first example takes its first, the next its second, and so on. The order is random, since
+    files of one town or film lie beside each other and the examples that pairs are drawn from must be like the others;
+    it is the same in every evaluation.
     """
     from gcdiff.evaluation.sides import Examples
 
-    order = np.random.default_rng(0).permutation(len(found))
-    captions = [e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(found)]
-    images, layouts = (np.stack([getattr(found[i], side) for i in order]) for side in ("image", "layout"))
+    order = np.random.default_rng(0).permutation(len(examples))
+    captions = [e.captions[i % len(e.captions)] if e.captions else "" for i, e in enumerate(examples)]
+    images, layouts = (np.stack([getattr(examples[i], side) for i in order]) for side in ("image", "layout"))
     return Examples(images, layouts, tuple(captions[i] for i in order), order)
 
 
 def _captioned_first(examples):
-    """Those that have a caption stand first, for pairs are drawn from the first ones."""
+    """Move the examples with a caption to the front: pairs are drawn from the first ones."""
     order = np.argsort([not caption for caption in examples.captions], kind="stable")
     images, layouts, captions, ids = examples
     return type(examples)(images[order], layouts[order], tuple(captions[i] for i in order), ids[order])
 
 
 def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
-    """How the report came about."""
+    """How the report was made, by name: run, data, seed, sampler, command, versions, device."""
     from importlib.metadata import version
 
     import jax
@@ -177,7 +180,7 @@ def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
 
 
 def _step(workdir: Path) -> int | None:
-    """The step of a run's newest checkpoint; None of an export."""
+    """The step of a run's newest checkpoint; None for an export."""
     folder = workdir / "checkpoints"
     return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=None) if folder.is_dir() else None
 

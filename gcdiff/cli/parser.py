@@ -1,4 +1,4 @@
-"""The commands and their arguments, and what --help says of them."""
+"""The parser of the command line: commands, arguments and the text of --help."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ in the environment the whole traceback is shown.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; it leaves --config.FIELD=VALUE over."""
+    """The parser of all commands; arguments --config.FIELD=VALUE are left to its caller."""
     raw = argparse.RawDescriptionHelpFormatter
     description = "An image and its semantic layout as one random variable: every direction from one model."
     root = argparse.ArgumentParser("gcdiff", description=description, epilog=EPILOG, formatter_class=raw)

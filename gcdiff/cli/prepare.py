@@ -1,4 +1,4 @@
-"""gcdiff prepare: a data set as it is distributed, or a folder, as examples to train on."""
+"""gcdiff prepare: turn a data set as it is distributed, or a folder, into examples to train on."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import contextlib
 from pathlib import Path
 
 from gcdiff.cli.files import writable
+from gcdiff.data.builders.table import BUILDERS
 
-DATASETS = ("mm_celeba_hq", "cityscapes", "coco_stuff", "camvid", "folder")
-OF = {  # options of some data sets alone
-    "captions": ("mm_celeba_hq", "cityscapes"),
-    "split_by": ("mm_celeba_hq",),
-    "void": ("cityscapes",),
-    "train_val": ("cityscapes",),
-    "heldout": ("folder",),
-}
+OWN = ("captions", "split_by", "void", "train_val", "heldout")
+"""Options of some data sets alone."""
 SHOWN, CELL = 8, 128
 """How many examples the contact sheet shows, and how large at most."""
 EPILOG = """\
@@ -29,10 +24,10 @@ It may be interrupted: the same command goes on, and writes the same bytes."""
 
 
 def add_parser(commands, formatter) -> None:
-    """Enter the command and its arguments."""
+    """Add the command and its arguments to the parser."""
     text = "Prepare a data set for training: read, check and write every example"
     sub = commands.add_parser("prepare", help=text, description=f"{text}.", epilog=EPILOG, formatter_class=formatter)
-    sub.add_argument("name", metavar="NAME", choices=DATASETS, help=", ".join(DATASETS))
+    sub.add_argument("name", metavar="NAME", choices=tuple(BUILDERS), help=", ".join(BUILDERS))
     sub.add_argument("--source", required=True, type=Path, metavar="DIR", help="the folder with the files as they come")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write")
     sub.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="bring all to a size (default: their own)")
@@ -63,7 +58,7 @@ def add_parser(commands, formatter) -> None:
 
 
 def prepare(arguments) -> int:
-    """Write a directory of prepared data, or go on with one."""
+    """Write a directory of prepared data, or go on with one; returns the exit status."""
     from gcdiff.data.prepare import Options, table
     from gcdiff.data.prepare import prepare as run
     from gcdiff.jobs.progress import Progress
@@ -93,39 +88,30 @@ def prepare(arguments) -> int:
 
 def open_source(arguments):
     """The source of a data set. Raises ValueError for options of another one."""
-    given = {option: value for option in OF if (value := getattr(arguments, option)) not in (None, False)}
+    builder = BUILDERS[arguments.name]
+    given = {option: value for option in OWN if (value := getattr(arguments, option)) not in (None, False)}
     for option in given:
-        if arguments.name not in OF[option]:
-            flag = f"--{option.replace('_', '-')}"
-            raise ValueError(f"{flag} is of {' and '.join(OF[option])}, expected none for {arguments.name}")
+        if option not in builder.options:
+            flag, takers = f"--{option.replace('_', '-')}", (n for n, b in BUILDERS.items() if option in b.options)
+            raise ValueError(f"{flag} is of {' and '.join(takers)}, expected none for {arguments.name}")
     if not arguments.source.is_dir():
         raise ValueError(f"{arguments.source}: no such folder")
-    if arguments.name == "mm_celeba_hq":
-        from gcdiff.data.builders.mm_celeba_hq import MMCelebAHQ as Builder
-    elif arguments.name == "cityscapes":
-        from gcdiff.data.builders.cityscapes import Cityscapes as Builder
-    elif arguments.name == "coco_stuff":
-        from gcdiff.data.builders.coco_stuff import CocoStuff as Builder
-    elif arguments.name == "camvid":
-        from gcdiff.data.builders.camvid import CamVidSource as Builder
-    else:
-        from gcdiff.data.builders.folder import Folder as Builder
-
+    if "seed" in builder.options:
         given["seed"] = arguments.seed
-    return Builder(arguments.source, **given)
+    return builder.open(arguments.source, **given)
 
 
 def contact_sheet(data):
-    """Some examples of a data set, evenly spread, their images over their layouts in colours: uint8 (h, w, 3)."""
+    """A picture uint8 (h, w, 3) of some examples of a data set: images above, their layouts in colours below."""
     import numpy as np
 
     from gcdiff.data.transforms import resize
     from gcdiff.pictures import colorize, sheet
 
-    found = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
-    height, width = found[0].layout.shape
+    examples = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
+    height, width = examples[0].layout.shape
     scale = min(1.0, CELL / max(height, width))
     cell = max(1, round(height * scale)), max(1, round(width * scale))
-    shown = [resize(example, cell) for example in found]
+    shown = [resize(example, cell) for example in examples]
     rows = [[e.image for e in shown], [colorize(e.layout, data.labels) for e in shown]]
     return sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))

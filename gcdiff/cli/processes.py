@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many, as one program: how they find one another."""
+"""Connect several processes, on one machine or many, to one program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FLAGS = ("coordinator", "num_processes", "process_id")
 
 
 def add_arguments(sub) -> None:
-    """The arguments of every command that uses the devices of all processes."""
+    """Add the arguments of a command that uses the devices of all processes."""
     group = sub.add_argument_group("several processes, each started with the same command")
     cluster = "as the cluster's variables say: a TPU pod slice, Slurm (srun), Open MPI, Kubernetes"
     group.add_argument("--distributed", action="store_true", help=cluster)
@@ -19,7 +19,7 @@ def add_arguments(sub) -> None:
 
 
 def start(arguments) -> bool:
-    """Join the other processes, if there are any. Call it before anything touches a device.
+    """Join the other processes; returns whether there are any. Call it before anything touches a device.
 
     Raises ValueError, in one line, where they are not described in full, or do not answer.
     """

@@ -1,4 +1,4 @@
-"""A model as the functions that an evaluation asks, each with a progress bar that says what is being drawn."""
+"""A trained model as the `Subject` of an evaluation: functions that draw, segment and bound under a progress bar."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from collections.abc import Callable
 from gcdiff.cli.bars import bar
 
 
-def hears(config, model, heldout) -> tuple[bool, Callable]:
-    """Whether captions are there and heard, and captions as the model takes them."""
+def takes_captions(model) -> bool:
+    """Whether text is an input of the model, and an encoder of captions is at hand where it needs one."""
+    encoder = model.config.text.encoder
+    return encoder != "none" and (encoder != "given" or model.encoder is not None)
+
+
+def caption_input(config, model, heldout) -> tuple[bool, Callable]:
+    """Whether the model takes captions and the data have some, and the function that makes its input of captions."""
     from gcdiff import config as configs
 
-    unheard = model.config.text.encoder == "none" or (model.config.text.encoder == "given" and model.encoder is None)
-    if unheard or not any(heldout.captions):
+    if not takes_captions(model) or not any(heldout.captions):
         return False, lambda captions: None
     stored = configs.embeddings(config) if model.encoder is None else None
     length = config.text.length
     return True, (lambda captions: captions) if stored is None else lambda captions: stored.batch(captions, length)
 
 
-def subject_of(arguments, model, stage, told: bool, text: Callable):
-    """The model as functions, each with a progress bar that says what it does."""
+def subject_of(arguments, model, stage, captioned: bool, text: Callable):
+    """The `Subject` of a model and its super-resolution stage; `text` makes the model's input of captions."""
     from gcdiff.api.model import NEEDS
     from gcdiff.evaluation.sides import Subject
     from gcdiff.types import Pair
@@ -70,4 +75,4 @@ def subject_of(arguments, model, stage, told: bool, text: Callable):
     except ValueError as error:
         why["likelihood"] = str(error)
     asked = {"segment": segment, "sample": sample, "synthesize": synthesize, "likelihood": likelihood}
-    return Subject(**{name: None if name in why else f for name, f in asked.items()}, told=told, why=why)
+    return Subject(**{name: None if name in why else f for name, f in asked.items()}, captioned=captioned, why=why)

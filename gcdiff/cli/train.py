@@ -12,7 +12,7 @@ from gcdiff.cli.files import cache_compilations, leads, writable
 
 
 def train(arguments, overrides) -> int:
-    """Train a model in --workdir. Everything is checked before anything is written there."""
+    """Train a model in --workdir; returns the exit status. Everything is checked before anything is written there."""
     from gcdiff import config as configs
 
     asked = [("train.tensorboard", "true")] if arguments.tensorboard else []
@@ -93,14 +93,14 @@ def _seeds(arguments, config) -> int:
             failed: list[Any] = lane(0, stop)
         else:
             with ThreadPoolExecutor(lanes) as pool:
-                failed = [error for found in pool.map(lambda i: lane(i, stop), range(lanes)) for error in found]
+                failed = [error for errors in pool.map(lambda i: lane(i, stop), range(lanes)) for error in errors]
     if failed:
         raise next((error for error in failed if not isinstance(error, Interrupted)), failed[0])
     return 0
 
 
 def _numbers(text: str) -> list[int]:
-    """The seeds of 0,1,2."""
+    """Parse a list of seeds such as '0,1,2'."""
     words = text.split(",")
     if not all(word.strip().isdigit() for word in words) or len(set(map(int, words))) < len(words):
         raise ValueError(f"--seeds is {text!r}, expected different numbers with commas between them, as in 0,1,2")
@@ -108,7 +108,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _check_trainable(config, task, devices=None) -> None:
-    """Trace what training runs, on shapes alone. Raises ValueError, in one line, for what cannot be trained."""
+    """Trace a training step on shapes alone. Raises ValueError, in one line, for what cannot be trained."""
     import jax
 
     from gcdiff.parallel import check_divisible, device_mesh

@@ -1,4 +1,4 @@
-"""What a conditioning is: one thing that a network reads besides the noisy pair and its levels.
+"""The interface of a conditioning: one input of the network besides the noisy pair and its levels.
 
 A text, a low-resolution pair, regions: each is a frozen, hashable dataclass with the methods of `Conditioning`, in a
 module of its own. `gcdiff.conditions.conditions.Conditions` joins them. docs/extending.md adds one, step by step.
@@ -30,12 +30,12 @@ class TrainBatch(NamedTuple):
 
     @property
     def no_image(self) -> Any:
-        """Whose image is missing, bool (B, 1, 1), or False."""
+        """Which examples lack an image: bool (B, 1, 1), or False."""
         return False if self.has_image is None else ~self.has_image[:, None, None]
 
 
 class Conditioning(abc.ABC):
-    """One thing that a network reads, from data or a question to its field of `Condition`.
+    """One conditioning of a network, from data or a question to its field of `Condition`.
 
     *Inputs* are what is known of examples before any random number is drawn: arrays, batch first. *Draws* are inputs
     with all their random numbers: noise, and which examples do without. Both are pytrees of the conditioning's own
@@ -44,35 +44,39 @@ class Conditioning(abc.ABC):
 
     @abc.abstractmethod
     def read(self, value: Any, num: int) -> Any:
-        """The inputs of `num` examples in what a question says, as numpy arrays; `value` is None where it says nothing.
+        """The inputs of `num` examples for a question's `value`, as numpy arrays; None where the question gives none.
 
         Raises ValueError, in one line, for what cannot be read.
         """
 
     @abc.abstractmethod
     def of_examples(self, batch: TrainBatch) -> Any:
-        """The inputs, as `read` gives them, of examples at hand: those of held-out numbers and pictures."""
+        """The inputs, in the form of `read`, of a batch of examples: those of held-out numbers and pictures."""
 
     @abc.abstractmethod
     def draw(self, key: Array, batch: TrainBatch, known: Pair) -> Any:
-        """The draws of a training step. `known` are the masks of the known pixels. Pure; runs under jit."""
+        """Draw the random numbers of a training step; `known` are masks of the known pixels. Pure; runs under jit."""
 
     @abc.abstractmethod
     def write(self, params: Any, draws: Any, condition: Condition) -> Condition:
-        """The condition with this one's field. `params` are what `init` gave, as trained. Pure and differentiable."""
+        """The condition with this conditioning's field; `params` are those of `init`, trained. Pure, differentiable."""
 
     def noise(self, keys: Array, inputs: Any) -> Any:
-        """The draws of sampling and of held-out numbers, of inputs by a key for each example (B,): the inputs
-        themselves, unless noise is put on them. Pure; runs under jit."""
+        """The draws for sampling and for held-out numbers, with a key for each example (B,). Pure; runs under jit.
+
+        They are the inputs themselves, unless noise is put on them.
+        """
         return inputs
 
     def init(self, key: Array, batch: TrainBatch) -> Any:
-        """Fresh parameters of its own, trained with the network's; {} for none."""
+        """Initial parameters of the conditioning, trained with the network's; {} for none."""
         return {}
 
     def collate(self, batch: Any) -> Any:
-        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, as numpy arrays; None where it takes nothing but
-        image and layout."""
+        """The inputs of a `gcdiff.data.pipeline.Batch` of examples, as numpy arrays.
+
+        None where it needs nothing but image and layout.
+        """
         return None
 
     def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The one door for what a network reads besides the noisy pair and its levels: from data or a question to `Condition`.
+"""All conditionings of a model together: they make a `Condition` of data or of a question.
 
 Training, evaluation and the Python API know `Conditions` alone, never a part of it. A new conditioning is a module of
 its own (`gcdiff.conditions.conditioning`) and one field here.
@@ -37,23 +37,23 @@ class Conditions:
     lowres: LowResInput | None = None
 
     def parts(self) -> Iterator[tuple[int, str, Conditioning]]:
-        """(place, name, conditioning) of those that are there."""
+        """Iterate over (place, name, conditioning) of those that the model has."""
         for place, field in enumerate(dataclasses.fields(self)):
             if (part := getattr(self, field.name)) is not None:
                 yield place, field.name, part
 
     def init(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
-        """Fresh parameters by name, of the conditionings that have some."""
+        """Initial parameters by name, of the conditionings that have some."""
         made = {name: part.init(_key(key, place), batch) for place, name, part in self.parts()}
         return {name: params for name, params in made.items() if params}
 
     def collate(self, batch: Any) -> dict[str, Any]:
-        """The inputs in a `gcdiff.data.pipeline.Batch` of examples, by name."""
+        """The inputs of a `gcdiff.data.pipeline.Batch` of examples, by name."""
         made = {name: part.collate(batch) for _, name, part in self.parts()}
         return {name: inputs for name, inputs in made.items() if inputs is not None}
 
     def read(self, values: Mapping[str, Any], num: int) -> dict[str, Any]:
-        """The inputs of `num` examples in what a question says, by name, as numpy arrays.
+        """The inputs of `num` examples for the values of a question, by name, as numpy arrays.
 
         Raises ValueError, in one line, for what cannot be read or what the model was trained without.
         """
@@ -63,11 +63,11 @@ class Conditions:
         return {name: part.read(values.get(name), num) for _, name, part in self.parts()}
 
     def of_examples(self, batch: TrainBatch) -> dict[str, Any]:
-        """The inputs of examples at hand, by name."""
+        """The inputs of a batch of examples, by name."""
         return {name: part.of_examples(batch) for _, name, part in self.parts()}
 
     def draw(self, key: Array, batch: TrainBatch, known: Pair) -> dict[str, Any]:
-        """The draws of a training step, by name; `known` are the masks of the known pixels."""
+        """Draw the random numbers of a training step, by name; `known` are the masks of the known pixels."""
         return {name: part.draw(_key(key, place), batch, known) for place, name, part in self.parts()}
 
     def fixed(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Conditions:
         return {name: part.noise(keys[name], part.of_examples(batch)) for _, name, part in self.parts()}
 
     def condition(self, params: Mapping[str, Any], draws: Mapping[str, Any]) -> Condition:
-        """What the network reads, of draws by name. Pure and differentiable in `params`, all the model's."""
+        """The `Condition` of draws by name. Pure and differentiable in `params`, all the model's."""
         condition = Condition()
         for _, name, part in self.parts():
             condition = part.write(params.get(name, {}), draws[name], condition)
@@ -110,7 +110,7 @@ def _sampling(conditions: Conditions, mesh: Mesh | None, params: Any, keys: Arra
 
 
 def init_params(process: JointProcess, network: Any, conditions: Conditions, key: Array, one: TrainBatch) -> Any:
-    """Fresh parameters of a network and its conditionings for batches like `one`, a batch of a single example."""
+    """Initial parameters of a network and its conditionings, for batches like `one`, a batch of a single example."""
     k_conditions, k_network = jax.random.split(key)
     params = conditions.init(k_conditions, one)
     level = jnp.zeros((1, 1, 1))

@@ -1,4 +1,4 @@
-"""The low-resolution pair of a super-resolution stage as a conditioning: reduced, noised, with the level of the noise.
+"""The conditioning of a super-resolution stage on a low-resolution pair with noise on it.
 
 The base's samples are not the data, and a stage that trusted them would copy their faults. Noise on the low-resolution
 pair hides the difference (Ho et al. 2022, cascaded diffusion models, section 4.2): in training every example has a
@@ -31,7 +31,7 @@ NOISE = 2**31
 
 @dataclasses.dataclass(frozen=True)
 class LowResInput(Conditioning):
-    """How a low-resolution pair is made and noised; the high resolution is `factor` times as high and wide.
+    """The low-resolution pair: how it is made and noised; the high resolution is `factor` times as high and wide.
 
     `schedule` is that of the noise on both sides, `num_classes` the number of labels, `layout` the operator on layouts
     by its name in `gcdiff.grids.LAYOUT_OPERATORS`. With `enlarged` every pixel is repeated before the noise is drawn,
@@ -47,11 +47,11 @@ class LowResInput(Conditioning):
     enlarged: bool = False
 
     def reduce(self, clean: Pair) -> Pair:
-        """The low-resolution pair, image float32 (B, h, w, C) and layout int32 (B, h, w), of a pair."""
+        """Reduce a pair to low resolution: image float32 (B, h, w, C) and layout int32 (B, h, w)."""
         return Pair(area(clean.image, self.factor), LAYOUT_OPERATORS[self.layout](clean.layout, self.factor))
 
     def augment(self, key: Array, pair: Pair, level: Array) -> LowRes:
-        """A draw of low-resolution pairs at their levels (B,), or of one pair at a level () without the batch's axis.
+        """Noise low-resolution pairs to levels (B,), or one pair, without the batch's axis, to a level ().
 
         The layout is int (B, h, w) or shares of classes float32 (B, h, w, K), of which a label is drawn for every pixel
         first; it comes out int32 (B, h, w). VOID comes out uniform whatever the level.
@@ -74,7 +74,7 @@ class LowResInput(Conditioning):
         return self.reduce(Pair(batch.image, batch.layout)), self._levels(len(batch.layout))
 
     def draw(self, key: Array, batch: TrainBatch, known: Pair) -> LowRes:
-        """Each example at a level of its own. A missing image is replaced by noise, as void pixels are."""
+        """Noise each example to a random level of its own. A missing image is replaced by noise, as void pixels are."""
         k_level, k_noise = jax.random.split(key)
         levels = self.highest * jax.random.uniform(k_level, batch.layout.shape[:1])
         low = self.augment(k_noise, self._enlarged(self.reduce(Pair(batch.image, batch.layout))), levels)
@@ -84,7 +84,7 @@ class LowResInput(Conditioning):
         return low._replace(image=jnp.where(jnp.expand_dims(batch.no_image, -1), noise, low.image))
 
     def noise(self, keys: Array, inputs: tuple[Pair, Array]) -> LowRes:
-        """Low-resolution pairs at their levels (B,); each example depends on its own key alone."""
+        """Noise low-resolution pairs to their levels (B,); each example depends on its own key alone."""
         pair, levels = inputs
         keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(NOISE)))(keys)
         return jax.vmap(self.augment)(keys, self._enlarged(pair), levels)
@@ -93,7 +93,7 @@ class LowResInput(Conditioning):
         return dataclasses.replace(condition, lowres=draws)
 
     def pictures(self, batch: TrainBatch, image: ImageSpec, labels: LabelSpec) -> Mapping[str, np.ndarray]:
-        """The low-resolution pairs at the high resolution."""
+        """The low-resolution pairs, enlarged to the high resolution."""
         low = self.reduce(Pair(batch.image, batch.layout))
         shown = display(to_uint8(low.image), image), colorize(np.asarray(low.layout), labels)
         return dict(zip(("given: image", "given: layout"), (enlarge(s, self.factor) for s in shown), strict=True))

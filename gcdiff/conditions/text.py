@@ -1,4 +1,4 @@
-"""Text as a conditioning: captions become what an encoder reads, and its features are what the network reads.
+"""The conditioning on text: captions, encoded to the features that the network reads.
 
 In training some examples do without their text (classifier-free guidance, Ho and Salimans 2022), more often where the
 whole image is given: questions about an image are mostly asked without a caption. An example without a caption is one
@@ -28,7 +28,7 @@ Captions = Callable[[Sequence[str]], Any]
 
 @dataclasses.dataclass(frozen=True)
 class TextInput(Conditioning):
-    """A text encoder and the way of captions to it; `drop` and `drop_given_image` are probabilities in training.
+    """The text encoder and its inputs; `drop` and `drop_given_image` are probabilities of no text in training.
 
     A learned encoder reads token ids of its `vocabulary`. `GivenText` passes on features that are there already:
     `captions` makes them, from what a data set has stored or by a pretrained encoder; None where nothing here can.
@@ -80,7 +80,7 @@ class TextInput(Conditioning):
         return dataclasses.replace(condition, text=text if dropped is None else text.without(dropped))
 
     def _encoded(self, captions: Sequence[str]) -> Text:
-        """The features of captions, each distinct one encoded once."""
+        """The features of captions, of which each distinct one is encoded once."""
         if "" in captions:
             raise ValueError("empty caption '': expected at least one word, or no text")
         assert self.captions is not None
@@ -90,7 +90,7 @@ class TextInput(Conditioning):
 
 
 def one_each(text: str | Sequence[str], num: int) -> list[str]:
-    """One caption for each of `num` examples, of one for all or of as many. Raises ValueError for another number."""
+    """Expand one caption to `num` examples, or check that there are as many. Raises ValueError for another number."""
     captions = [text] * num if isinstance(text, str) else list(text)
     if len(captions) != num:
         raise ValueError(f"{len(captions)} captions for {num} examples: expected one, or one for each")

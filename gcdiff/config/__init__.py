@@ -1,4 +1,4 @@
-"""The only reader of a ConfigDict: every field has its default here, and everything is built and validated here.
+"""Configs: the defaults of all fields, their validation, and the parts of a run that are built from them.
 
 fields: which fields there are.  checks: which values they may have.  load: config files and overrides.
 data: data sets and their specs.  parts: the parts of a joint model.  training: its task.  tasks: the kinds of tasks.

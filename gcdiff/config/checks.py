@@ -1,4 +1,4 @@
-"""Which values the fields of a config may have."""
+"""Validation of the values of a config's fields."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def check_joint(config: ConfigDict) -> None:
 
 
 def _check_lowres(config: ConfigDict) -> None:
-    """The fields of a super-resolution stage."""
+    """Raise ValueError for fields that a super-resolution stage cannot have."""
     factor, size = config.data.lowres, tuple(config.data.size)
     if factor == 0:
         return

@@ -1,5 +1,7 @@
-"""The data sets of a config, and what a run has to remember of them. A new data set is entered in DATASETS, a new world
-in `gcdiff.worlds.table`."""
+"""The data sets of a config, and their specs, which a run saves.
+
+A new data set is entered in DATASETS, a new world in `gcdiff.worlds.table`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from gcdiff.worlds.table import WORLDS
 
 
 class Splits(NamedTuple):
-    """The training examples, the held-out ones, and what brings an example to the network's size."""
+    """The training and held-out examples, and for each the function that brings an example to the network's size."""
 
     train: Dataset
     heldout: Dataset
@@ -28,8 +30,10 @@ class Splits(NamedTuple):
 
 
 class Specs(NamedTuple):
-    """What a run needs to know of its data once it is trained: `vocabulary` is that of a learned text encoder,
-    `encoder` says which pretrained one it was."""
+    """The description of a run's data that a trained model needs: channels, classes, text encoder, licence.
+
+    `vocabulary` is that of a learned text encoder, `encoder` names a pretrained one.
+    """
 
     image: ImageSpec
     labels: LabelSpec
@@ -48,20 +52,23 @@ def splits(config: ConfigDict) -> Splits:
 
 
 def dataset_names() -> tuple[str, ...]:
-    """What config.data.name may be: the worlds, and the data sets that are read from files."""
+    """The possible values of config.data.name: the worlds, and the data sets that are read from files."""
     return (*WORLDS, *DATASETS)
 
 
 def build_specs(config: ConfigDict, train: Dataset) -> Specs:
-    """The specs of a data set; the vocabulary is read off its captions, of prepared data all, of others those of at
-    most 2,000 examples, evenly spread. Raises ValueError for a caption that is longer than config.text.length."""
+    """The specs of a data set.
+
+    The vocabulary holds the words of its captions, of prepared data all, of others those of at most 2,000 examples,
+    evenly spread. Raises ValueError for a caption that is longer than config.text.length.
+    """
     vocabulary = encoder = None
     if config.text.encoder == "pretrained":
         encoder = embeddings(config).encoder
     if config.text.encoder == "learned":
         captions = sorted(set(_captions(train)))
         vocabulary = Vocabulary.build(captions, config.text.length)
-        vocabulary.encode(captions)  # one that is too long is found now, not when a batch draws it
+        vocabulary.encode(captions)  # one that is too long is an error now, not when a batch draws it
     return Specs(train.image, train.labels, vocabulary, train.licence, encoder)
 
 
@@ -76,21 +83,21 @@ def _captions(train: Dataset) -> Iterator[str]:
 
 
 def embeddings(config: ConfigDict) -> Embeddings | None:
-    """The captions' features that a config reads. Raises ValueError where they are wider or longer than it says."""
+    """The stored features of captions, None without. Raises ValueError where their size is not that of the config."""
     if not config.data.embeddings:
         return None
-    found = Embeddings(config.data.embeddings)
-    if found.encoder.features != config.text.features:
+    stored = Embeddings(config.data.embeddings)
+    if stored.encoder.features != config.text.features:
         raise ValueError(
-            f"config.text.features is {config.text.features}, expected {found.encoder.features}, those of "
-            f"{found.encoder.model} in {config.data.embeddings}"
+            f"config.text.features is {config.text.features}, expected {stored.encoder.features}, those of "
+            f"{stored.encoder.model} in {config.data.embeddings}"
         )
-    if found.longest > config.text.length:
+    if stored.longest > config.text.length:
         raise ValueError(
-            f"config.text.length is {config.text.length} tokens, expected at least {found.longest}, those of the "
+            f"config.text.length is {config.text.length} tokens, expected at least {stored.longest}, those of the "
             f"longest caption in {config.data.embeddings}"
         )
-    return found
+    return stored
 
 
 def _world(config: ConfigDict) -> Splits:
@@ -118,8 +125,8 @@ def _prepared(config: ConfigDict) -> Splits:
     if split == "train":
         said = f"{config.data.root} has no layouts that are held out: held-out numbers are of training examples"
         warnings.warn(said, stacklevel=2)
-    found = train.spec.splits["train"]
-    without = found.examples - found.images, found.examples - found.layouts
+    counts = train.spec.splits["train"]
+    without = counts.examples - counts.images, counts.examples - counts.layouts
     if any(without) and config.network.level_inputs == "image":
         said = f"{config.data.root}: {without[0]} training examples have no image and {without[1]} no layout"
         warnings.warn(f"{said}, which config.network.level_inputs=image cannot tell: expected both", stacklevel=2)
@@ -132,7 +139,7 @@ DATASETS = {"camvid": _camvid, "prepared": _prepared}
 
 
 def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:
-    """How captions are made after a crop: not at all where features of the captions are read, which it has none of."""
+    """What makes captions anew after a crop: None where stored features are read, as new captions have none."""
     return None if config.data.embeddings else captions
 
 
@@ -144,7 +151,7 @@ def _full_frame(config: ConfigDict):
 
 
 def _augment(config: ConfigDict, labels: LabelSpec, captions: ClassCaptions | None = None):
-    """Crops, flips; `captions` are made of the classes anew, of which a crop may have lost some."""
+    """The random crops and flips of training; `captions` then makes a caption anew, as a crop may have lost classes."""
     from gcdiff.data import transforms
 
     size, scale = tuple(config.data.size), tuple(config.data.scale)
@@ -161,25 +168,29 @@ def _augment(config: ConfigDict, labels: LabelSpec, captions: ClassCaptions | No
 
 
 def examples(data: Splits, num: int):
-    """At most `num` held-out examples, evenly spread, those without an image left out: images uint8 (N, h, w, C),
-    layouts int32 (N, H, W), captions ("" for none)."""
-    found = gathered(data, "heldout", num)
+    """At most `num` held-out examples side by side, evenly spread, without those that have no image.
+
+    Images uint8 (N, h, w, C), layouts int32 (N, H, W), captions ("" for none).
+    """
+    chosen = gathered(data, "heldout", num)
     return Example(
-        np.stack([e.image for e in found]),
-        np.stack([e.layout for e in found]),
-        tuple(e.captions[0] if e.captions else "" for e in found),
+        np.stack([e.image for e in chosen]),
+        np.stack([e.layout for e in chosen]),
+        tuple(e.captions[0] if e.captions else "" for e in chosen),
     )
 
 
 def gathered(data: Splits, split: str, num: int) -> list[Example]:
-    """At most `num` examples of a split, 'train' or 'heldout', evenly spread, whole and at the network's size. Those
-    without an image are left out."""
-    dataset, found = getattr(data, split), []
+    """At most `num` examples of a split, 'train' or 'heldout', evenly spread, uncropped and at the network's size.
+
+    Those without an image are left out.
+    """
+    dataset, chosen = getattr(data, split), []
     for i in np.unique(np.linspace(0, len(dataset) - 1, min(num, len(dataset))).astype(int)):
         example = dataset[int(i)]
         if example.has_image:
-            found.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
-    if not found:
+            chosen.append(example if data.heldout_transform is None else data.heldout_transform(example, None))
+    if not chosen:
         which = "held-out" if split == "heldout" else "training"
         raise ValueError(f"{dataset.name}: none of the {which} examples has an image, expected some that have")
-    return found
+    return chosen

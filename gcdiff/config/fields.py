@@ -1,4 +1,4 @@
-"""Which fields a config has: their defaults, their types, and how one is set or missed.
+"""The fields of a config: defaults, types, setting one from text, messages about unknown ones.
 
 A field is named by its dotted path, as in train.steps. Its default gives its type; None stands for an optional number.
 """
@@ -25,7 +25,7 @@ NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor", "lowres")
 
 
 def default() -> ConfigDict:
-    """A config with every field there is, locked; an experiment changes some of them."""
+    """The default config with all fields, locked; an experiment changes some of them."""
     network = {f.name: f.default for f in dataclasses.fields(JointUNet) if f.name not in NOT_CHOSEN}
     train = {name: value for name, value in _defaults(TrainConfig).items() if name not in ("optim", "mesh")}
     config = {
@@ -99,9 +99,9 @@ def default() -> ConfigDict:
 
 
 def _defaults(cls) -> dict[str, Any]:
-    """The defaults of a dataclass; those that are None take numbers."""
-    found = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
-    return {name: placeholder(float) if value is None else value for name, value in found.items()}
+    """The defaults of a dataclass; a default of None stands for an optional number."""
+    defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    return {name: placeholder(float) if value is None else value for name, value in defaults.items()}
 
 
 def leaves(config: ConfigDict) -> dict[str, Any]:
@@ -161,12 +161,12 @@ def convert(value: Any, like: Any) -> Any:
 
 
 def expected(like: Any, example: Any) -> str:
-    """The type of a field, in words."""
+    """The type of a field, in words for a message."""
     return "a number or None" if like is None else f"{type(like).__name__}, as in {example!r}"
 
 
 def unknown(field: str) -> str:
-    """That there is no such field, with the one that may have been meant."""
+    """The message that there is no such field, with the one that may have been meant."""
     node, section = default().to_dict(), ""
     for part in field.split("."):
         if not isinstance(node.get(part), dict):
@@ -179,7 +179,7 @@ def unknown(field: str) -> str:
 
 
 def _closest(field: str) -> str | None:
-    """The field whose own name is like that of `field`, be it of another section."""
+    """The field with the name most like that of `field`, in any section; None if no name is close."""
     by_name: dict[str, list[str]] = {}
     for known in FIELDS:
         by_name.setdefault(known.split(".")[-1], []).append(known)

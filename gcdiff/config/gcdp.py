@@ -18,16 +18,16 @@ BASE = {
     "layer_attns": (False, True, True, True),
     "layer_cross_attns": (False, True, True, True),
 }
-"""The released base network, as its constructor is told: 697 million parameters."""
+"""The arguments of the released base network's constructor: 697 million parameters."""
 STAGE = {**BASE, "layer_attns": False, "layer_cross_attns": (False, False, False, True), "lowres_cond": True}
 """The released super-resolution network: 717 million parameters."""
 
 
 def gcdp(settings: Mapping[str, Any], size: tuple[int, int]) -> ConfigDict:
-    """A config with the network that the released constructor makes of `settings`, for images of (height, width).
+    """The paper's config for images of (height, width), with the network of the released constructor's `settings`.
 
-    Both modalities share one noise level, the network is told it once, and predicts eps; 300,000 steps of 8 examples;
-    100 ancestral steps with dynamic thresholding, text guidance 3 for a base. The data set is not named.
+    Both modalities share one noise level, which the network reads once, and it predicts eps; 300,000 steps of 8
+    examples; 100 ancestral steps with dynamic thresholding, text guidance 3 for a base. The data set is not named.
     """
     c, options = default(), {**DEFAULTS, **settings}
     chosen = {name: value for name, value in fields(settings).items() if name in c.network}

@@ -1,4 +1,4 @@
-"""Config files, and what the command line changes in them."""
+"""Reading of config files, and overrides from the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gcdiff.config.tasks import check
 
 
 def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
-    """The config of a file FILE.py or FILE.py:ARG (its get_config(ARG)), with overrides ('train.steps', '100').
+    """Read the config of FILE.py or FILE.py:ARG (its get_config(ARG)), with overrides ('train.steps', '100').
 
     Raises FileNotFoundError where there is no file, and ValueError, in one line that names the file or the field, for
     whatever goes wrong in it, for fields that do not exist and for values that cannot be.
@@ -40,8 +40,10 @@ def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDic
 
 
 def override(config: ConfigDict, field: str, text: str) -> None:
-    """Set one dotted field from text, in the type of the field: ints stand for floats too, as in Python; true and
-    false in any case; tuples as (1,2) or (("a",1),); None, or a number, where a number is optional.
+    """Set one dotted field from text, in the type of the field.
+
+    Ints stand for floats too, as in Python; true and false in any case; tuples as (1,2) or (("a",1),); None, or a
+    number, where a number is optional.
 
     Raises ValueError for a field that does not exist and for a value of another type.
     """
@@ -49,8 +51,10 @@ def override(config: ConfigDict, field: str, text: str) -> None:
 
 
 def with_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a config with other values, by dotted paths. Raises ValueError as `override` does, and for values that
-    cannot be."""
+    """A copy of a config with other values, by dotted paths.
+
+    Raises ValueError as `override` does, and for values that are not allowed.
+    """
     changed = config.copy_and_resolve_references()
     for field, value in fields.items():
         assign(changed, field, value, "config.", repr(value))
@@ -82,7 +86,7 @@ def _run(file: str, *arguments: str) -> ConfigDict:
 
 
 def _place(error: Exception, file: str) -> str:
-    """The line of the file that an error comes from, where it is one."""
+    """The line of the config file that an error comes from, as in ', line 3'; '' if it comes from elsewhere."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename, error.lineno))
@@ -91,30 +95,30 @@ def _place(error: Exception, file: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong in a config file, in one line; what a ConfigDict refused is named by its dotted path."""
+    """The message of an error in a config file, in one line; a field that ConfigDict refused has its dotted path."""
     said = error.msg if isinstance(error, SyntaxError) else error
     while isinstance(said, KeyError | AttributeError) and said.args:  # as they wrap the text, or each other
         said = said.args[0]
     text = " ".join(str(said).split())
     node = _refuser(error)
-    if node is not None and (found := re.match(r"""Key "(.+?)" does not exist|'(\w+)'""", text)):
-        field = _section(node) + (found[1] or found[2])
+    if node is not None and (match := re.match(r"""Key "(.+?)" does not exist|'(\w+)'""", text)):
+        field = _section(node) + (match[1] or match[2])
         return f"config.{field}: {unknown(field)}"
-    if node is not None and (found := re.match(r"Could not override field '(.+?)' \(reference\)\. (.*) is of", text)):
-        field = _section(node) + found[1]
+    if node is not None and (match := re.match(r"Could not override field '(.+?)' \(reference\)\. (.*) is of", text)):
+        field = _section(node) + match[1]
         if field in FIELDS:
-            return f"config.{field}={found[2]}: expected {expected(FIELDS[field], FIELDS[field])}"
+            return f"config.{field}={match[2]}: expected {expected(FIELDS[field], FIELDS[field])}"
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
 def _refuser(error: Exception) -> ConfigDict | None:
-    """The ConfigDict in whose methods an error arose."""
+    """The ConfigDict in whose methods an error arose, None for another error."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     node = frames[-1].f_locals.get("self")
     return node if isinstance(node, ConfigDict) else None
 
 
 def _section(node: ConfigDict) -> str:
-    """The dotted prefix of a section's fields; sections are told apart by them."""
+    """The dotted prefix of the section that has exactly the fields of `node`; '' for none."""
     sections = default().items()
     return next((f"{name}." for name, s in sections if isinstance(s, ConfigDict) and set(s) == set(node)), "")

@@ -34,7 +34,7 @@ from gcdiff.types import Pair
 
 
 class Defaults(NamedTuple):
-    """How a run is asked unless a question says otherwise, and what it was trained for.
+    """The sampling defaults of a run, and the data that it was trained for.
 
     size: (height, width) of its pairs; steps, path, share, chunk: those of config.sample; label_precision: how often
     the labels of its data are right; label_floor: the lowest level above 0 at which it has seen layouts; noise: the
@@ -51,14 +51,14 @@ class Defaults(NamedTuple):
     noise: str
 
     def grid(self, steps: int | None = None, name: str | None = None) -> np.ndarray:
-        """A path of levels by its name, float32 (steps + 1, 2); None for what the run recommends."""
+        """The path of a name, levels float32 (steps + 1, 2); None for the default of the run."""
         name = self.path if name is None else name
         shares = (self.share,) if name in ("layout_first", "image_first") else ()
         return paths.PATHS[name](self.steps if steps is None else steps, *shares)
 
 
 class Built(NamedTuple):
-    """The parts of a model that depend on the config and the specs alone."""
+    """The parts of a model, which depend on the config and the specs alone."""
 
     codec: Codec
     process: JointProcess
@@ -73,7 +73,7 @@ class Built(NamedTuple):
 def build(
     config: ConfigDict, specs: Specs, devices: Sequence[Any] | None = None, encoder: str | Path | None = None
 ) -> Built:
-    """The parts of a model, with a sampler for all devices there are, or for some.
+    """Build the parts of a model, with a sampler for some devices, by default for all.
 
     `encoder` says where the pretrained text encoder is, if it is not where it was when the captions were encoded.
     """
@@ -84,7 +84,8 @@ def build(
         raise ValueError(
             f"config.data.codec={c.data.codec} gives {grid[0]}x{grid[1]} states, expected data.size {size}"
         )
-    image = GaussianProcess(Schedule(c.process.image_schedule, c.process.image_shift), c.process.output)
+    schedule = Schedule(c.process.image_schedule, c.process.image_shift)
+    image = GaussianProcess(schedule, c.process.output, codec.std)
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
     process = JointProcess(image, layout)
@@ -139,14 +140,14 @@ def _lowres(config: ConfigDict, specs: Specs) -> LowResInput | None:
 
 
 def resampled(built: Built, config: ConfigDict, specs: Specs) -> Built:
-    """The same parts with the sampler of another config.sample: what does not change is not compiled anew."""
+    """The parts with the sampler of another config.sample; what does not change is not compiled anew."""
     sampler, settings = _sampling(config, built.sampler)
     conditions = dataclasses.replace(built.conditions, lowres=_lowres(config, specs))
     return built._replace(sampler=sampler, settings=settings, conditions=conditions, defaults=defaults(config))
 
 
 def _sampling(config: ConfigDict, sampler: Sampler) -> tuple[Sampler, Settings]:
-    """A sampler as config.sample has it, with its numbers."""
+    """The sampler with the steps of config.sample, and its settings."""
     c, settings = config.sample, sample_settings(config)
     sampler = dataclasses.replace(
         sampler,
@@ -161,14 +162,14 @@ def _sampling(config: ConfigDict, sampler: Sampler) -> tuple[Sampler, Settings]:
 
 
 def sample_settings(config: ConfigDict) -> Settings:
-    """The guidance and the dials that a run recommends."""
+    """The guidance and the dials of config.sample."""
     c = config.sample
     guidance = Guidance(Pair(*c.guidance), c.layout_guidance, c.image_guidance, tuple(c.interval))
     return Settings(guidance, Dials(c.eta, c.psi, c.corrector))
 
 
 def defaults(config: ConfigDict) -> Defaults:
-    """How a run of this config is asked unless a question says otherwise."""
+    """The sampling defaults of a config."""
     c, data = config.sample, config.data
     schedule = Schedule(config.process.layout_schedule, config.process.layout_shift)
     floor = float(schedule.level(data.label_precision))
@@ -177,7 +178,7 @@ def defaults(config: ConfigDict) -> Defaults:
 
 
 def initial_params(built: Built, config: ConfigDict, specs: Specs) -> Any:
-    """Fresh parameters of a run, from nothing but its config and specs (for their shapes)."""
+    """Initial parameters of a model from its config and specs alone, used for their shapes."""
     size = tuple(config.data.size)
     image, layout = np.zeros((1, *built.codec.shape(size)), np.float32), np.zeros((1, *size), np.int32)
     inputs = {} if built.conditions.text is None else {"text": built.conditions.text.read(None, 1)}

@@ -1,4 +1,4 @@
-"""The files that say what a run is: config.json, specs.json and the licence of its data."""
+"""The description of a run in its directory: config.json, specs.json and the licence of its data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gcdiff.types import ImageSpec, LabelSpec
 
 
 def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
-    """Make a run directory complete: config.json and specs.json. A run of another config is not written over.
+    """Write config.json, specs.json and the data's licence of a run. A run of another config is not written over.
 
     Raises ValueError, naming what changed, for a run whose config or data make another model or order of examples.
     """
@@ -30,7 +30,7 @@ def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
 
 
 def load_run(workdir: Path) -> tuple[ConfigDict, Specs]:
-    """What `save_run` wrote; fields that came later have their defaults.
+    """Read what `save_run` wrote; config fields that were added later have their defaults.
 
     Raises FileNotFoundError for a directory that is no run, ValueError, naming file and field, for a damaged one.
     """
@@ -58,8 +58,11 @@ def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> Non
 
 
 def _may_change(field: str) -> bool:
-    """Data may move, and training and drawing go on in another way, on other devices; where a run stands in its data
-    depends on seed and batch size."""
+    """Whether a field may change when a run goes on.
+
+    Data may move, and the settings of training, devices and sampling change, but for seed and batch size: the position
+    in the data depends on them.
+    """
     section = field.split(".")[0]
     if section == "data":
         return field in ("data.root", "data.embeddings", "data.threads")

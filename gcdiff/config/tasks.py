@@ -1,4 +1,4 @@
-"""The kinds of tasks that a config can name in `task`, and what is the same for all: batches, checkpoints, a start.
+"""The kinds of tasks that a config can name in `task`; their batches, checkpoints, and start from another run.
 
 Nothing else in the project knows which task a run trains: `gcdiff train`, the loop, evaluation while training,
 `restore_params` and `gcdiff.load` use what a `TaskKind` and the `gcdiff.training.task.Task` it builds declare. A new
@@ -33,7 +33,7 @@ ANOTHER_ORDER = 0x9E3779B9
 
 
 class TaskKind(NamedTuple):
-    """How a config becomes a task, and a run of it a model.
+    """The functions that make a task of a config, and a model of a run.
 
     check: (config), raises ValueError for values that this task cannot have
     build: (config, specs, data, initial, devices) -> the `Task`; `initial` replaces fresh parameters where it is given
@@ -64,14 +64,14 @@ TASKS: dict[str, TaskKind] = {
 
 
 def kind(config: ConfigDict) -> TaskKind:
-    """The kind of task that a config names. Raises ValueError for one that there is not."""
+    """The kind of task that a config names. Raises ValueError for an unknown one."""
     if config.task not in TASKS:
         raise ValueError(f"config.task is {config.task!r}, expected one of {tuple(TASKS)}")
     return TASKS[config.task]
 
 
 def check(config: ConfigDict) -> None:
-    """Raise ValueError, naming the field, for a field that does not exist and for a value that cannot be."""
+    """Raise ValueError, naming the field, for a field that does not exist and for a value that is not allowed."""
     check_values(config)
     kind(config).check(config)
 
@@ -82,13 +82,13 @@ def build_task(config: ConfigDict, specs: Specs, data: Splits, initial=None, dev
 
 
 def model_class(config: ConfigDict) -> Any:
-    """The class of what `gcdiff.load` makes of a run."""
+    """The class of the model that `gcdiff.load` makes of a run."""
     module, name = kind(config).model.split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def batches(config: ConfigDict, specs: Specs, data: Splits) -> Callable[..., Iterator[Any]]:
-    """A function from a first step, and the number of an order, to an iterator over training batches from there on."""
+    """The function (step, order) -> iterator over training batches from that step on, in the order of that number."""
     from gcdiff.data.pipeline import batches as pipeline
 
     finish = kind(config).collate(config, specs)
@@ -103,8 +103,10 @@ def batches(config: ConfigDict, specs: Specs, data: Splits) -> Callable[..., Ite
 
 
 def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float | None = None) -> dict[str, Any]:
-    """The averaged parameters of the newest checkpoint of a run, or their average of length `ema` (sigma_rel); those of
-    an export. Parameters that only training needs are left out.
+    """Read the averaged parameters of a run's newest checkpoint, or of an export.
+
+    With `ema` they are the average of that length (sigma_rel), made of the run's snapshots. Parameters that only
+    training needs are left out.
 
     Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
     """
@@ -127,7 +129,7 @@ def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float |
 
 
 def initial_from(workdir: Path, config: ConfigDict, specs: Specs) -> tuple[Callable[[Any], Any], str]:
-    """(a function from fresh parameters to those started from another run's weights, a report of what was taken)."""
+    """Initial parameters from another run: (the function from fresh parameters to them, a report of what was taken)."""
     old_config, old_specs = load_run(workdir)
     old = restore_params(workdir, old_config, old_specs)
     names = Names(specs.labels, specs.vocabulary), Names(old_specs.labels, old_specs.vocabulary)

@@ -1,4 +1,4 @@
-"""What a joint model is trained with: its task, its training batches, and what all tasks share of the settings."""
+"""The task and the training batches of a joint model, and the training settings of any task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gcdiff.training.settings import MeshSizes, TrainConfig
 
 
 def joint_batches(config: ConfigDict, specs: Specs) -> Callable[[Any], TrainBatch]:
-    """From the pipeline's batches to those of a joint model: with the inputs of its conditionings."""
+    """The function from the pipeline's batches to those of a joint model, with the inputs of its conditionings."""
     built = build(config, specs)
     codec, conditions = built.codec, _reading(built.conditions, config)
 
@@ -34,7 +34,7 @@ def joint_batches(config: ConfigDict, specs: Specs) -> Callable[[Any], TrainBatc
 
 
 def _reading(conditions: Conditions, config: ConfigDict) -> Conditions:
-    """The conditionings with captions read from the features that are stored, where the data bring some."""
+    """The conditionings, reading the stored features of captions where the config names some."""
     stored = embeddings(config)
     if stored is None:
         return conditions
@@ -45,7 +45,7 @@ def _reading(conditions: Conditions, config: ConfigDict) -> Conditions:
 def joint_task(
     config: ConfigDict, specs: Specs, data: Splits, initial: Callable | None = None, devices: Sequence | None = None
 ) -> JointTask:
-    """The task of a joint model, with its fixed batches of held-out and of training examples, evenly spread.
+    """Build the task of a joint model, with fixed batches of held-out and of training examples, evenly spread.
 
     `initial` replaces fresh parameters; `devices` are those of numbers and pictures, all by default.
     """

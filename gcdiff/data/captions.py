@@ -66,6 +66,10 @@ def named_classes(captions: Sequence[str], names: Sequence[str], nouns: Sequence
 
     A class is named by its own name, and by its noun where `nouns` (K) has one, as whole words of any case, in the
     singular or the plural. Where several matches begin the longest counts: "traffic light" does not name "light".
+
+    >>> from gcdiff.data.captions import named_classes
+    >>> named_classes(["two cars on a road"], names=("car", "road", "sky")).tolist()
+    [[True, True, False]]
     """
     class_of = {_spaced(name): k for k, name in enumerate(names)}
     for k, (name, noun) in enumerate(zip(names, nouns or [None] * len(names), strict=True)):
@@ -123,7 +127,19 @@ def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str,
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """The captions of a text file, one per line. Raises ValueError for an empty file."""
+    """The captions of a text file, one per line; of a file that ends in .jsonl as `read_jsonl` has them, in its order.
+
+    Raises ValueError for an empty file, and for a line of a .jsonl file that is wrong.
+    """
+    if path.suffix.lower() == ".jsonl":
+
+        def refuse(message: str) -> None:
+            raise ValueError(message)
+
+        texts = tuple(text for texts in read_jsonl(path, refuse).values() for text in texts)
+        if not texts:
+            raise ValueError(f"{path}: empty, expected captions")
+        return texts
     lines = tuple(line.strip() for line in _lines(path) if line.strip())
     if not lines:
         raise ValueError(f"{path}: empty, expected one caption per line")

@@ -116,7 +116,11 @@ def read_spec(root: str | Path) -> Spec:
 class Prepared:
     """One split of a prepared directory as a `Dataset`. It can be pickled, and read from several threads.
 
-        Prepared("prepared/camvid", "val")[0].captions    # ('An image of an urban street view with ...',)
+    >>> from gcdiff.data.prepared import Prepared
+    >>> data = Prepared("prepared/camvid", "val")
+    >>> image, layout, captions, has_image = data[0]
+    >>> image.dtype, layout.dtype, len(captions), has_image
+    (dtype('uint8'), dtype('int32'), 1, True)
 
     Raises ValueError or FileNotFoundError, in one line, for a split or shard that is missing or has another size.
     Reading raises ValueError for an example that is damaged.
@@ -157,7 +161,12 @@ class Prepared:
         return Example(image, layout, record.captions, record.has_image)
 
     def record(self, index: int) -> Record:
-        """Example `index` as it is stored, with its name. Raises IndexError, and ValueError for a damaged record."""
+        """Example `index` as it is stored, with its name. Raises IndexError, and ValueError for a damaged record.
+
+        >>> from gcdiff.data.prepared import Prepared
+        >>> Prepared("prepared/camvid", "val").record(0).has_layout
+        True
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.root}: example {index} of {self.split}, expected 0 to {len(self) - 1}")
         try:
@@ -166,7 +175,13 @@ class Prepared:
             raise ValueError(f"{self._shard(index)}: damaged ({' '.join(str(error).split())})") from None
 
     def captions(self) -> Iterator[str]:
-        """Iterate over the captions of all examples."""
+        """Iterate over the captions of all examples.
+
+        >>> from gcdiff.data.prepared import Prepared
+        >>> data = Prepared("prepared/camvid", "val")
+        >>> len(list(data.captions())) == len(data)
+        True
+        """
         for i in range(len(self)):
             yield from self.record(i).captions
 

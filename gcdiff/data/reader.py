@@ -7,6 +7,7 @@ resizing or lossy compression of such a map makes colours that belong to no clas
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)
 NO_CLASS = -2
 """The entry of a table for a label value without a class."""
+NEAR_WHITE = 192
+"""The least value of a white pixel of a mask; one of a black pixel is as near to 0."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -58,18 +61,23 @@ def read_ids(path: Path, table: np.ndarray, expected: str) -> np.ndarray:
     return _from_ids(path, _open(path), table, expected)
 
 
-def read_colored_layout(path: Path, labels: LabelSpec, void_color: tuple[int, int, int] | None) -> np.ndarray:
+def read_colored_layout(
+    path: Path, labels: LabelSpec, void_color: tuple[int, int, int] | None, given: bool = False
+) -> np.ndarray:
     """A label file as int32 (H, W), of indices or in exactly the colours of the classes and of void (None: void
-    has no colour).
+    has no colour). `given` is whether the user chose the colours: then a palette must not contradict them.
 
-    Raises ValueError for a broken file, a label outside the table and a colour that belongs to no class.
+    Raises ValueError for a broken file, a label outside the table, a colour that belongs to no class, and indices whose
+    colours in the file's palette are those of other classes.
     """
     image = _open(path)
-    if image.mode != "RGB":
-        return _from_ids(path, image, id_table(labels), expected_ids(labels))
     known = {color: label for label, color in enumerate(labels.palette)}
     if void_color is not None:
         known[void_color] = void_label(labels)
+    if image.mode != "RGB":
+        if given and image.mode == "P":
+            _check_palette(path, image, labels, known)
+        return _from_ids(path, image, id_table(labels), expected_ids(labels))
     codes = np.array([(r << 16) + (g << 8) + b for r, g, b in known])
     order = np.argsort(codes)
     pixels = np.array(image, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
@@ -78,8 +86,22 @@ def read_colored_layout(path: Path, labels: LabelSpec, void_color: tuple[int, in
     if len(unknown):
         row, column = unknown[0]
         color = image.getpixel((int(column), int(row)))
-        raise ValueError(f"{path}: colour {color} at row {row}, column {column}, expected a colour of the table")
+        said = f"{path}: colour {color} at row {row}, column {column}, expected a colour of the table"
+        if not np.diff(np.array(image, np.int32)).any():
+            said += "; if it holds numbers of classes, in three equal channels, save one of them"
+        raise ValueError(said)
     return np.array(list(known.values()), np.int32)[nearest]
+
+
+def _check_palette(path: Path, image: Image.Image, labels: LabelSpec, known: dict) -> None:
+    """Raise ValueError where an index is that of one class and its colour in the palette that of another."""
+    colors = np.array(image.getpalette("RGB"), int).reshape(-1, 3).tolist()
+    classes, names = id_table(labels), {**dict(enumerate(labels.names)), VOID: "void"}
+    for value in np.unique(np.array(image)).tolist():
+        color = tuple(colors[value]) if value < len(colors) else None
+        if known.get(color, classes[value]) != classes[value] != NO_CLASS:
+            said = f"{path}: index {value} is {names[classes[value]]}, but the palette gives it {color}, the colour of"
+            raise ValueError(f"{said} {names[known[color]]}; expected one and the same, or an RGB file to go by colour")
 
 
 def void_label(labels: LabelSpec) -> int:
@@ -146,14 +168,17 @@ def read_layouts(folder: Path, labels: LabelSpec, size: tuple[int, int] | None =
 
 
 def read_masks(folder: Path) -> dict[str, np.ndarray]:
-    """The mask PNGs of a folder by name without the ending: bool (H, W), True where white."""
+    """The mask PNGs of a folder by name without the ending: bool (H, W), True where white.
+
+    Raises ValueError for a value that is near neither black nor white, and for a mask with transparent pixels.
+    """
     return {name: _read_mask(file) for name, file in _by_name(folder, None, LABEL_SUFFIXES).items()}
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files of a folder with one of the endings, sorted. Raises FileNotFoundError where there are none."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: {'a file, expected a' if folder.exists() else 'no such'} folder")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"{folder}: empty, expected files ending in {', '.join(suffixes)}")
@@ -161,10 +186,18 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _read_mask(path: Path) -> np.ndarray:
+    image = _open(path)
+    if image.has_transparency_data and np.array(image.convert("RGBA"))[..., 3].min() < 255:
+        raise ValueError(f"{path}: has transparent pixels, expected an opaque mask in black (0) and white (255)")
     values = read_image(path).max(axis=-1)
-    if values.max() == 1:  # a mask with values 0 and 1 would be all False
-        raise ValueError(f"{path}: brightest value 1, expected a mask in black (0) and white (255)")
-    return values >= 128
+    if 0 < values.max() < NEAR_WHITE:  # a mask with values 0 and 1, say, would be all False
+        raise ValueError(f"{path}: brightest value {values.max()}, expected a mask in black (0) and white (255)")
+    between = np.argwhere((values > 255 - NEAR_WHITE) & (values < NEAR_WHITE))
+    if len(between):
+        row, column = between[0]
+        said = f"value {values[row, column]} at row {row}, column {column}"
+        raise ValueError(f"{path}: {said}, expected a mask in black (0) and white (255)")
+    return values >= NEAR_WHITE
 
 
 def _by_name(folder: Path, part: str | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -187,6 +220,10 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
+    except Image.DecompressionBombError as error:
+        pixels, limit = re.findall("[0-9]+", str(error))
+        way = "make it smaller, or cut it into tiles"
+        raise ValueError(f"{path}: {pixels} pixels, expected at most {limit}: {way}") from None
     # Pillow's decoders raise exceptions of many types: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise ValueError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error

@@ -17,7 +17,10 @@ from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixe
 
 
 class Segmenter(Protocol):
-    """images uint8 (N, H, W, 3) -> labels int (N, H, W), VOID where it predicts no class; `name` identifies it."""
+    """The protocol of a segmenter: images uint8 (N, H, W, 3) -> labels int (N, H, W).
+
+    Pixels for which it predicts no class are VOID. `name` identifies it in conventions.
+    """
 
     name: str
 
@@ -55,7 +58,7 @@ def confusion_sums(
 def agreement_sums(
     images: np.ndarray, layouts: np.ndarray, ids: np.ndarray, segmenter: Segmenter, num_classes: int
 ) -> Sums:
-    """`confusion_sums` of layouts int (N, H, W) and what the segmenter predicts from images uint8 (N, H, W, 3)."""
+    """`confusion_sums` of layouts int (N, H, W) and a segmenter's predictions from images uint8 (N, H, W, 3)."""
     return confusion_sums(layouts, segmenter(images), ids, num_classes, segmenter=segmenter.name)
 
 

@@ -55,6 +55,12 @@ def make_bank(ids: np.ndarray, values: np.ndarray, convention: Mapping[str, Any]
 
     Raises ValueError for values that are not finite, unless there is one id for each example and none twice, and for a
     limit below 2.
+
+    >>> from gcdiff.evaluation.bank import make_bank
+    >>> convention = {"extractor": "corners"}
+    >>> bank = make_bank([0, 1], np.ones((2, 4)), convention) + make_bank([2], np.zeros((1, 4)), convention)
+    >>> bank.ids.tolist(), bank.values.shape
+    ([0, 1, 2], (3, 4))
     """
     ids, values = checked_ids(ids, len(values)), np.asarray(values)
     infinite = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)

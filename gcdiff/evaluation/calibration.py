@@ -83,7 +83,7 @@ def expected_calibration_error(sums: Reliability) -> float:
 
 
 def top_label_calibration_error(sums: Reliability) -> float:
-    """The mean over predicted classes k of the calibration error where k is predicted,
+    """The calibration error of the pixels of each predicted class k, averaged over the classes:
 
         sum over bins b of n_kb / n_k |accuracy_kb - confidence_kb|
 

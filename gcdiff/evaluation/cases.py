@@ -18,7 +18,7 @@ KINDS = ("best", "median", "worst")
 
 
 def select_cases(scores: Sequence[float], each: int = PER_KIND) -> list[tuple[str, int]]:
-    """(kind, index) of up to `each` best, median and worst scores; no index twice, nan left out."""
+    """Select up to `each` best, median and worst scores, as (kind, index); no index twice, nan left out."""
     order = [int(i) for i in np.argsort(-np.asarray(scores), kind="stable") if not np.isnan(scores[i])]
     each = min(each, -(-len(order) // 3))
     best, rest = order[:each], order[each:]
@@ -29,7 +29,10 @@ def select_cases(scores: Sequence[float], each: int = PER_KIND) -> list[tuple[st
 
 
 def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> tuple[Gallery, ...]:
-    """The galleries of a model's side. `show` makes pictures of images (h, w, C), `colors` of layouts (H, W)."""
+    """The galleries of a model's segmentations, drawn pairs and synthesized images, sorted by mIoU.
+
+    `show` makes pictures of images (h, w, C), `colors` of layouts (H, W).
+    """
     k, entries = len(shared.names), []
 
     def add(name: str, title: str, score: str, examples: Examples, layouts, predictions, pictures) -> None:
@@ -75,7 +78,7 @@ def galleries(side: Side, shared: Shared, show: Callable, colors: Callable) -> t
 
 
 def class_rows(model: Side, real: Side, shared: Shared, palette) -> tuple[ClassRow, ...]:
-    """The numbers of each class on both sides: IoUs, frequencies, recall and precision of the classes captions name."""
+    """The numbers of each class on both sides: IoUs, frequencies, recall and precision of what captions name."""
     sides = [_by_class(side, shared) for side in (model, real)]
     names = list(sides[0] | sides[1])
     missing = np.full(len(shared.names), np.nan)
@@ -102,7 +105,7 @@ def _by_class(side: Side, shared: Shared) -> dict[str, np.ndarray]:
     counts = areas(side.pairs.examples.layouts, len(shared.names))
     columns["share of pixels"] = counts.sum(0) / max(counts.sum(), 1)
     columns["share of layouts"] = (counts > 0).mean(0)
-    if shared.told and shared.reader.classes.any():
+    if shared.captioned and shared.reader.classes.any():
         hits, false_alarms, misses = asked_sums(side.pairs, shared).total[6:].reshape(-1, 3).T
         with np.errstate(invalid="ignore", divide="ignore"):
             columns["caption recall"] = hits / (hits + misses)

@@ -15,7 +15,7 @@ SUPERSAMPLING = 2  # charts are drawn this many times larger and reduced, for sm
 
 
 class Series(NamedTuple):
-    """Points (x, value, low, high), x > 0, of one name and colour.
+    """A named series of points (x, value, low, high), x > 0, drawn in one colour.
 
     mark: 'line' joins the values and shows their intervals; 'square' and 'dot' show the values alone.
     """
@@ -27,8 +27,11 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A plot: its title, its series, a dashed line at `level` labelled `meaning`, and whether its y axis is
-    logarithmic (all values > 0)."""
+    """One plot of a chart.
+
+    level, meaning: the position and the label of a dashed line. log: whether the y axis is logarithmic, for values
+    above 0.
+    """
 
     title: str
     series: Sequence[Series]
@@ -38,7 +41,7 @@ class Panel(NamedTuple):
 
 
 def chart(panels: Sequence[Panel], x_label: str) -> Image.Image:
-    """Panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series."""
+    """Draw panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series."""
     canvas = Image.new("RGB", (len(panels) * WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(26)
     x = LEFT
@@ -94,7 +97,7 @@ def _scale(low: float, high: float, start: float, stop: float, log: bool):
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Round numbers between two ends."""
+    """Round numbers from low to high, for the ticks of an axis."""
     round_numbers = [n * 10.0**p for p in range(-6, 7) for n in (1, 2, 5)]
     if log:
         return [n for n in round_numbers if low <= n <= high]

@@ -29,17 +29,23 @@ ELEMENTS = 2**22
 
 
 def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a - b| of examples (A, ...) and (B, ...), flattened to vectors: float64 (A, B), exactly 0 for equal ones."""
+    """The Euclidean distance |a - b| of examples (A, ...) and (B, ...), as vectors: float64 (A, B).
+
+    It is exactly 0 for equal examples.
+    """
     return np.sqrt(_squares(a, b))
 
 
 def root_mean_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a - b| / sqrt(D) of examples (A, ...) and (B, ...) of D values, in their units: float64 (A, B)."""
+    """The root mean square difference |a - b| / sqrt(D) of examples (A, ...) and (B, ...): float64 (A, B).
+
+    D is the number of values of an example; the distance is in their units.
+    """
     return np.sqrt(_squares(a, b) / max(np.size(a[:1]), 1))
 
 
 def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a - b|^2, float64 (A, B), by |a|^2 + |b|^2 - 2 a.b."""
+    """The squared distances |a - b|^2 as |a|^2 + |b|^2 - 2 a.b: float64 (A, B)."""
     exact = a.dtype == b.dtype == np.uint8  # then all sums are whole numbers below 2^53
     a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (a, b))
     scale = (a**2).sum(1)[:, None] + (b**2).sum(1)
@@ -53,8 +59,10 @@ def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def disagreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The share of pixels, of those labelled in both, whose classes differ, of layouts int (A, H, W) and (B, H, W) with
-    VOID: float64 (A, B); inf where fewer than half of the pixels are labelled in both."""
+    """The share of pixels whose classes differ in layouts int (A, H, W) and (B, H, W) with VOID: float64 (A, B).
+
+    Only pixels that are labelled in both count; inf where those are fewer than half of the pixels.
+    """
     a, b = (np.asarray(x, np.int16).reshape(len(x), -1) for x in (a, b))
     on_device = jax.device_put(b)
     counts = [np.asarray(jax.device_get(_differing(on_device, row)), np.float64) for row in a]
@@ -64,8 +72,10 @@ def disagreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _differing(layouts: Array, row: Array) -> tuple[Array, Array]:
-    """For layouts (B, P) against one (P,): the number of pixels that are labelled in both and differ, and the number
-    labelled in both, int (B,) each."""
+    """Count the pixels labelled in both that differ, and all labelled in both, of layouts (B, P) and a row (P,).
+
+    Returns int (B,) each.
+    """
     both = (layouts != VOID) & (row != VOID)
     return ((layouts != row) & both).sum(-1), both.sum(-1)
 
@@ -140,8 +150,10 @@ def k_smallest(queries: np.ndarray, references: np.ndarray, k: int, distance: Di
 
 
 def blocks(examples: np.ndarray, size: int | None = None) -> list[slice]:
-    """Slices of examples (N, ...), each of at most ELEMENTS values and of 1 to 2048 examples. `size` is the number of
-    values per example that counts, by default its own."""
+    """Cut examples (N, ...) into slices of 1 to 2048 examples with at most ELEMENTS values each.
+
+    `size` is the number of values per example that counts, by default its own.
+    """
     size = np.size(examples) // max(len(examples), 1) if size is None else size
     step = int(min(max(ELEMENTS // max(size, 1), 1), 2048))
     return [slice(i, i + step) for i in range(0, len(examples), step)]

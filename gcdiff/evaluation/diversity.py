@@ -22,7 +22,7 @@ from gcdiff.evaluation.measure import Measure, Sums, grouped_sums, ratio
 def diversity_sums(
     samples: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], distance: Distance = euclidean
 ) -> Sums:
-    """The summed mean distances of samples (C, S, ...), S for each of C conditions with ids (C,).
+    """The sums for `diversity` of samples (C, S, ...), S for each of C conditions with ids int (C,).
 
     Raises ValueError for S below 2.
     """
@@ -46,6 +46,6 @@ def layout_diversity_sums(layouts: np.ndarray, ids: np.ndarray, num_classes: int
 
 
 def diversity(sums: Sums) -> Measure:
-    """Equation (1); its count is of conditions."""
+    """The diversity of equation (1) from its sums; its count is the number of conditions."""
     mean = sums.measure(ratio, (0.0, np.inf))
     return mean._replace(counts={"conditions": sums.examples})

@@ -1,6 +1,6 @@
-"""An evaluation: the real side first, then the model's, of a named set of metrics, and sweeps over dials.
+"""Evaluate a model: metrics of real examples and of the model, and sweeps over its sampling settings.
 
-It takes functions and arrays: nothing here knows what a run is.
+A model is a set of functions here (`gcdiff.evaluation.sides.Subject`); no run directory and no config is read.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ASKS = {
     "synthesized": "synthesize",
     "likelihood": "likelihood",
 }
-"""What a model is asked for a field of a side."""
+"""The function of a `Subject` that gives each field of a `Side`."""
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """What an evaluation measures, and on how many examples.
 
     metrics: names in METRICS. drawn: how many pairs are drawn; bounded: of how many examples there are bounds. sweeps:
-    the values of each dial. swept: how many pairs are drawn for each value.
+    the values of each sampling setting ("guidance", "steps"). swept: how many pairs are drawn for each value.
     """
 
     metrics: tuple[str, ...]
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What it is measured on, and by whom.
+    """The data of an evaluation, and the networks or oracles that measure with them.
 
     extract: Seen -> (features (N, D), their convention), None without; standardised: whether features have units of
     their own. reference: features of training examples made before, instead of `train`'s. clip: CLIP's towers. show,
@@ -67,10 +67,11 @@ class Material(NamedTuple):
 def evaluate(
     subject: Subject, material: Material, plan: Plan, made: Mapping[str, Any], say: Callable[[str], None]
 ) -> Findings:
-    """All numbers of a plan. `say` is told what is being done; `made` is kept with the findings.
+    """Compute all numbers of a plan.
 
-    A metric that the model, the data or the plan do not allow is left out, with its reason. Void is left out of all,
-    also where it is a class of the model's (`gcdiff.evaluation.void`).
+    `say` is called with a line about each step; `made` describes the run in the findings. A metric that the model, the
+    data or the plan do not allow is left out, with its reason. Void is left out of all, also where it is a class of the
+    model's (`gcdiff.evaluation.void`).
     """
     subject, material = void.of_subject(subject, material.labels), _without_void(material)
     shared, left_out = _shared(subject, material, plan, say), {}
@@ -122,7 +123,7 @@ def _shared(subject: Subject, material: Material, plan: Plan, say: Callable[[str
     if features is not None and reference is None and "fidelity" in plan.metrics:
         say(f"features of {len(m.train.ids)} training examples")
         reference = features(seen(m.train, m.reader))
-    return Shared(m.labels.names, m.reader, m.train, rest, subject.told, features, reference, m.clip)
+    return Shared(m.labels.names, m.reader, m.train, rest, subject.captioned, features, reference, m.clip)
 
 
 def _featured(extract: Callable, standardised: bool, some: Seen) -> Featured:
@@ -131,16 +132,16 @@ def _featured(extract: Callable, standardised: bool, some: Seen) -> Featured:
 
 
 def _numbers(chosen: Mapping[str, Metric], side: Side, shared: Shared, left_out: dict[str, str]) -> dict:
-    """The numbers of a side by metric. A metric that refuses what it was given is left out, with what it says."""
-    found = {}
+    """The numbers of a side by metric. A metric that raises ValueError goes to `left_out`, with its message."""
+    numbers = {}
     for name, metric in chosen.items():
         if getattr(side, metric.needs) is None:
             continue
         try:
-            found[name] = metric.numbers(side, shared)
+            numbers[name] = metric.numbers(side, shared)
         except ValueError as error:
             left_out[name] = str(error)
-    return found
+    return numbers
 
 
 def _rows(chosen: Mapping[str, Metric], model: Mapping, real: Mapping) -> tuple[Row, ...]:
@@ -163,7 +164,7 @@ def _sweep(
     dial: str,
     say: Callable[[str], None],
 ) -> Sweep:
-    """The generative metrics at each value of a dial, the other dials as they are."""
+    """The generative metrics at each value of one sampling setting `dial`, the others being the run's own."""
     metrics = {name: metric for name, metric in chosen.items() if name in GENERATIVE}
     few, ignored = material.heldout.part(slice(plan.swept)), {}
     ceilings = _numbers(metrics, Side(pairs=seen(few, material.reader)), shared, ignored)
@@ -171,7 +172,7 @@ def _sweep(
     for value in plan.sweeps[dial] if metrics else ():
         assert subject.sample is not None, "no generative metric is chosen without it"
         say(f"{dial} {value:g}")
-        pair = subject.sample(few.captions if subject.told else None, len(few.ids), plan.seed, {dial: value})
+        pair = subject.sample(few.captions if subject.captioned else None, len(few.ids), plan.seed, {dial: value})
         side = Side(pairs=seen(few._replace(images=pair.image, layouts=pair.layout), material.reader))
         points.append(Point(value, _rows(metrics, _numbers(metrics, side, shared, ignored), ceilings)))
     return Sweep(dial, len(few.ids), tuple(points))

@@ -31,7 +31,7 @@ RESIZE = "Pillow bicubic, antialiased, float32"
 
 
 class FeatureExtractor(Protocol):
-    """A function of images, with the facts that two sets of features must share to be compared.
+    """The protocol of a feature extractor, with the facts that comparable features share.
 
     name: the network and its weights. size: the (height, width) of its input, None for that of the images. resize: how
     images are brought to that size. standardised: whether features have different units, so that metrics divide each by
@@ -47,7 +47,12 @@ class FeatureExtractor(Protocol):
 
 
 def convention(extractor: FeatureExtractor, images: np.ndarray) -> dict[str, Any]:
-    """The convention of an extractor's features of images uint8 (N, H, W, 3): features compared must agree in it."""
+    """The convention of an extractor's features of images uint8 (N, H, W, 3): features compared must agree in it.
+
+    >>> from gcdiff.evaluation.features import PixelFeatures, convention
+    >>> convention(PixelFeatures(size=(8, 8)), images)
+    {'extractor': 'pixels', 'resolution': '32x64', 'input': '8x8', 'resize': 'Pillow bicubic, antialiased, float32'}
+    """
     height, width = images.shape[1:3]
     input_size = f"{extractor.size[0]}x{extractor.size[1]}" if extractor.size else "as it is"
     return {
@@ -59,7 +64,7 @@ def convention(extractor: FeatureExtractor, images: np.ndarray) -> dict[str, Any
 
 
 def resized(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Images uint8 (N, H, W, 3) resized to (height, width), float32, from 0 to 255 and a little beyond (bicubic).
+    """Resize images uint8 (N, H, W, 3) to (height, width): float32, from 0 to 255 and a little beyond (bicubic).
 
     Raises ValueError for images of another type or shape.
     """
@@ -83,8 +88,11 @@ def check_images(images: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelFeatures:
-    """Pixels as features, resized to `size` and scaled so that the Euclidean distance of two images is the root mean
-    square difference of their values in [0, 1]."""
+    """Pixels as features, resized to `size`.
+
+    They are scaled so that the Euclidean distance of two images is the root mean square difference of their values in
+    [0, 1].
+    """
 
     size: tuple[int, int] | None = None
     name: str = "pixels"
@@ -130,7 +138,7 @@ def _run(function: Callable, mesh: Any, params: Any, images: Any) -> Any:
 
 
 def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """(value / 255 - mean) / std for images float32 (N, H, W, 3) in 0 to 255."""
+    """Normalise images float32 (N, H, W, 3) in 0 to 255: (value / 255 - mean) / std."""
     return (images / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
@@ -170,7 +178,15 @@ class Features(NamedTuple):
 
 
 def save_features(path: Path, features: Features) -> None:
-    """Write a .npz with the arrays features, ids and convention (as JSON)."""
+    """Write a .npz with the arrays features, ids and convention (as JSON).
+
+    >>> from pathlib import Path
+    >>> from gcdiff.evaluation.features import Features, load_features, save_features
+    >>> values = np.zeros((2, 8), np.float32)
+    >>> save_features(Path("features.npz"), Features(np.arange(2), values, {"extractor": "mine"}))
+    >>> load_features(Path("features.npz")).values.shape
+    (2, 8)
+    """
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         text = np.array(json.dumps(dict(features.convention)))

@@ -29,6 +29,14 @@ def kernel_distance(generated: Bank, reference: Bank) -> Measure:
     """KID, equation (2), between features (N, D) and (M, D), with an interval over the examples of both sides.
 
     Raises ValueError where the two sides' conventions or numbers of features differ and for fewer than 2 examples.
+
+    >>> from gcdiff.evaluation.bank import make_bank
+    >>> from gcdiff.evaluation.kernel import kernel_distance
+    >>> features = np.random.default_rng(0).normal(size=(200, 4))
+    >>> real, generated = (make_bank(range(100), half, {}) for half in (features[:100], features[100:] + 2))
+    >>> distance = kernel_distance(generated, real)
+    >>> 0 < distance.low < distance.value < distance.high
+    True
     """
     same_convention(generated.convention, reference.convention)
     x, y = (_groups(*side.rows()) for side in (generated, reference))

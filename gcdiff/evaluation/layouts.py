@@ -42,7 +42,10 @@ def fsd(generated: GroupedMoments, reference: GroupedMoments) -> Measure:
 
 
 class Frequency(NamedTuple):
-    """pixels: a class's share of all labelled pixels. images: the share of images with at least one pixel of it."""
+    """The frequency of one class among layouts.
+
+    pixels: its share of all labelled pixels. images: the share of images with at least one pixel of it.
+    """
 
     pixels: Measure
     images: Measure

@@ -1,4 +1,4 @@
-"""Measured numbers with 95 % intervals, and the sums over groups of examples that the intervals are computed from.
+"""Measured numbers with 95 % intervals, and the sums over groups of examples that give the intervals.
 
 An example's id alone decides to which of `GROUPS` groups it belongs, so that the sums of two shares of a data set add
 up by `+` to those of the whole, on any number of devices and processes.
@@ -130,8 +130,11 @@ def checked_ids(ids: np.ndarray, examples: int) -> np.ndarray:
 
 
 def jackknife_variance(value: float, without: np.ndarray, sizes: np.ndarray) -> float:
-    """Equation (2), from a statistic's value, its values without each of J groups, float (J,), and the groups' sizes
-    (J,) above 0; nan for fewer than 2 groups."""
+    """The jackknife variance of equation (2); nan for fewer than 2 groups.
+
+    value: the statistic of all examples. without: its values without each of J groups, float (J,). sizes: the groups'
+    numbers of examples (J,), above 0.
+    """
     if len(without) < 2:
         return float("nan")
     h = sizes.sum() / sizes
@@ -172,5 +175,5 @@ def share(hits: np.ndarray, counts: Mapping[str, int], convention: Mapping[str, 
 
 
 def ratio(total: np.ndarray) -> float:
-    """total[0] / total[1]; nan where the denominator is 0."""
+    """The ratio total[0] / total[1]; nan where the denominator is 0."""
     return float(total[0] / total[1]) if total[1] else float("nan")

@@ -1,4 +1,4 @@
-"""Are samples copies of training examples? Nearest training neighbours beside nearest held-out ones.
+"""Memorisation: whether samples are copies of training examples, by the nearest training and held-out examples.
 
 With t(x) and h(x) the distances of x to the nearest of n training and of m held-out examples, itself left out, and
 r = t / h,
@@ -36,7 +36,7 @@ from gcdiff.evaluation.measure import Measure, same_convention, share
 
 
 class Neighbours(NamedTuple):
-    """Of the same N examples with ids int (N,): their nearest training and nearest held-out examples."""
+    """The nearest training and the nearest held-out example of each of N examples with ids int (N,)."""
 
     ids: np.ndarray
     train: Nearest
@@ -44,7 +44,10 @@ class Neighbours(NamedTuple):
 
 
 class Memorisation(NamedTuple):
-    """Equations (1) to (3); `level` and `expected` are what `copied` (at most) and `nearer` are without memory."""
+    """The numbers of equations (1) to (3).
+
+    Of a model without memorisation `copied` is at most `level` and `nearer` is `expected`, on average.
+    """
 
     copied: Measure
     level: float
@@ -55,22 +58,23 @@ class Memorisation(NamedTuple):
 
 
 def neighbours(examples: Bank, train: Bank, heldout: Bank, distance: Distance = euclidean) -> Neighbours:
-    """Those of examples, in blocks. Where the examples are the held-out ones, the same bank, none is its own neighbour.
+    """The nearest training and held-out examples of each example, computed in blocks.
 
-    Shares of the references may be searched apart: `Nearest` adds up.
+    Where `examples` is the bank `heldout` itself, no example is its own neighbour. Shares of the references may be
+    searched apart: `Nearest` adds up.
     """
     for side in (train, heldout):
         same_convention(examples.convention, side.convention)
     ids, values = examples.rows()
-    found = []
+    both = []
     for side in (train, heldout):
         theirs, references = side.rows()
-        found.append(nearest(values, references, theirs, distance, own=ids if side is examples else None))
-    return Neighbours(ids, *found)
+        both.append(nearest(values, references, theirs, distance, own=ids if side is examples else None))
+    return Neighbours(ids, *both)
 
 
 def p_values(examples: Neighbours, heldout: Neighbours) -> np.ndarray:
-    """p of equation (1), float64 (N,), of N examples beside m held-out ones."""
+    """The p-values of equation (1), float64 (N,), of N examples beside m held-out ones."""
     ratios = np.sort(_ratios(heldout))
     return (1 + np.searchsorted(ratios, _ratios(examples), side="right")) / (len(ratios) + 1)
 
@@ -82,9 +86,9 @@ def memorisation(
     convention: Mapping[str, Any],
     level: float = 0.01,
 ) -> Memorisation:
-    """From the neighbours of samples and of the m held-out examples, and the number of training examples.
+    """Equations (1) to (3) from the neighbours of samples and of m held-out examples; `train` counts training examples.
 
-    Raises ValueError for a level that m held-out examples cannot tell: they need to be 1 / level - 1 or more.
+    Raises ValueError for a level too small for m held-out examples: it needs 1 / level - 1 of them or more.
     """
     m = len(heldout.ids)
     if not 1 / (m + 1) <= level < 1:
@@ -107,16 +111,16 @@ def memorisation(
 def audit(
     samples: Bank, train: Bank, heldout: Bank, distance: Distance = euclidean, level: float = 0.01
 ) -> Memorisation:
-    """The whole for one space, features or pixels or layouts, of a bank of each set."""
+    """The memorisation of samples in one space (features, pixels or layouts), from a bank of each set."""
     of_samples, of_heldout = (neighbours(bank, train, heldout, distance) for bank in (samples, heldout))
-    told = {**samples.convention, "distance": _name(distance)}
-    return memorisation(of_samples, of_heldout, len(train.ids), told, level)
+    convention = {**samples.convention, "distance": _name(distance)}
+    return memorisation(of_samples, of_heldout, len(train.ids), convention, level)
 
 
 def _name(distance: Distance) -> str:
     if isinstance(distance, partial):
-        told = [*map(str, distance.args), *(f"{name}={value}" for name, value in distance.keywords.items())]
-        return f"{_name(distance.func)}({', '.join(told)})"
+        arguments = [*map(str, distance.args), *(f"{name}={value}" for name, value in distance.keywords.items())]
+        return f"{_name(distance.func)}({', '.join(arguments)})"
     return getattr(distance, "__name__", type(distance).__name__)
 
 
@@ -125,16 +129,22 @@ def _ratios(of: Neighbours) -> np.ndarray:
 
 
 def distance_ratio(train: np.ndarray, heldout: np.ndarray) -> np.ndarray:
-    """r = t / h of distances float (N,): 1 where they are equal, also both 0; inf where h alone is 0, or where nothing
-    held out can be compared with (h is inf) unless t is 0."""
+    """The ratio r = t / h of distances float (N,) to the nearest training and held-out examples.
+
+    It is 1 where they are equal, also both 0; inf where h alone is 0, or where nothing held out can be compared with (h
+    is inf) unless t is 0.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(train == heldout, 1.0, train / heldout)
-    return np.where(np.isinf(heldout) & (train > 0), np.inf, found)
+        ratio = np.where(train == heldout, 1.0, train / heldout)
+    return np.where(np.isinf(heldout) & (train > 0), np.inf, ratio)
 
 
 def median(values: np.ndarray) -> tuple[float, float, float]:
-    """The median and its 95 % interval: from the i-th smallest of n values to the i-th largest, with the largest i for
-    which P(B(n, 1/2) < i) <= .025. nan for no values; of fewer than 6 there is no such i, and the ends are nan."""
+    """The median and the two ends of its 95 % interval; nan for no values.
+
+    The interval goes from the i-th smallest of n values to the i-th largest, with the largest i for which
+    P(B(n, 1/2) < i) <= .025. For fewer than 6 values there is no such i, and the ends are nan.
+    """
     ordered, n = np.sort(values), len(values)
     value = float(np.median(ordered)) if n else float("nan")
     low = int((bdtr(np.arange(n), n, 0.5) <= 0.025).sum()) - 1

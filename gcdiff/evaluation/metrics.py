@@ -1,4 +1,4 @@
-"""The metrics that an evaluation knows by name, and the sets of them."""
+"""The metrics of an evaluation by name, and named sets of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from gcdiff.likelihood.report import LAWS
 
 
 class Metric(NamedTuple):
-    """needs: the field of a side that it reads. missing: why it cannot be, or ''. goals: by the name of a number its
-    title and its goal. beside: what the real number is of."""
+    """A metric of the report: how its numbers are computed, and how they are shown.
+
+    needs: the field of a side that it reads. numbers: computes them from a side. missing: why it cannot be computed, or
+    ''. goals: the title and the goal of each number, by its name. beside: what the real number is of.
+    """
 
     title: str
     needs: str
@@ -29,8 +32,8 @@ def _nothing(shared: Shared) -> str:
 
 
 def _no_captions(shared: Shared) -> str:
-    if not shared.told:
-        return "the model hears no captions, or the data have none"
+    if not shared.captioned:
+        return "the model takes no captions, or the data have none"
     unread = shared.reader.scores is None and not shared.reader.classes.any()
     return "nobody reads what its captions say" if unread else ""
 
@@ -46,7 +49,7 @@ def _no_rest(shared: Shared) -> str:
 
 
 def _no_clip(shared: Shared) -> str:
-    if not shared.told:
+    if not shared.captioned:
         return _no_captions(shared)
     return "" if shared.clip is not None else "no CLIP: expected --features clip:DIR"
 

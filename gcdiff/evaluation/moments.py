@@ -97,6 +97,11 @@ def grouped_moments(ids: np.ndarray, features: np.ndarray, convention: Mapping[s
     """The grouped moments of features (N, D) of examples with ids int (N,).
 
     Raises ValueError for features that are not finite or not a matrix, and for ids that repeat or are not N.
+
+    >>> from gcdiff.evaluation.moments import grouped_moments
+    >>> moments = grouped_moments([0, 1], np.ones((2, 4)), {}) + grouped_moments([2], np.zeros((1, 4)), {})
+    >>> moments.total.count, moments.features
+    (3, 4)
     """
     ids, features = checked_ids(ids, len(features)), np.asarray(features, np.float64)
     if features.ndim != 2 or not np.isfinite(features).all():
@@ -112,18 +117,28 @@ def symmetric_root(matrix: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(gap: np.ndarray, cov: np.ndarray, root: np.ndarray) -> float:
-    """d^2 of equation (1) between Gaussians whose means are `gap` (D,) apart, with covariances C = `cov` and
-    C' = `root` @ `root`, (D, D) both; the root is the symmetric one."""
+    """The squared Fréchet distance, equation (1), of two Gaussians.
+
+    gap: the difference of their means (D,). cov: the covariance C (D, D) of one. root: the symmetric square root of the
+    covariance C' (D, D) of the other.
+    """
     shared = np.linalg.eigvalsh(root @ cov @ root)
     return float(gap @ gap + np.trace(cov) + np.sum(root**2) - 2 * np.sqrt(np.maximum(shared, 0)).sum())
 
 
 def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: bool = False) -> Measure:
-    """d^2 of equation (1) between generated and reference examples; the interval is over the generated ones alone.
+    """The squared Fréchet distance, equation (1), between generated and reference examples.
 
+    The interval is over the generated examples alone.
     `standardised` divides each feature by its standard deviation in the reference, for features in different units.
     Raises ValueError where the two sides' conventions differ, for fewer than 2 examples of either, and for a feature
     that does not vary in the reference where it is standardised.
+
+    >>> from gcdiff.evaluation.moments import frechet, grouped_moments
+    >>> features = np.random.default_rng(0).normal(size=(100, 4))
+    >>> real, generated = (grouped_moments(range(100), part, {}) for part in (features, features + 3))
+    >>> round(frechet(generated, real).value, 3)  # the squared distance of the means: the covariances are equal
+    36.0
     """
     same_convention(
         {**generated.convention, "number of features": generated.features},

@@ -1,4 +1,4 @@
-"""Examples in files, for the distances of images and layouts to the nearest of them, however many there are.
+"""Nearest neighbours of images and layouts in a data set of any size, which is kept in temporary files.
 
 The distance of two images is the root mean square difference of their values, 0 to 255, and that of two layouts their
 `disagreement`, both exact (`gcdiff.evaluation.distances`).
@@ -19,12 +19,15 @@ from gcdiff.evaluation.distances import disagreement, nearest, root_mean_square
 from gcdiff.types import VOID, Pair
 
 KINDS = Pair(np.uint8, np.int16)
-"""In which numbers images and layouts, with VOID, are kept."""
+"""The number types in which images and layouts, with VOID, are kept."""
 
 
 class Neighbours:
-    """Examples of one size to look among, kept in temporary files (below TMPDIR) that vanish with the process: a byte a
-    value of an image and two a pixel of a layout, so that a data set of any size takes no memory."""
+    """A set of examples of one size, searched for the nearest image and the nearest layout.
+
+    It lies in temporary files (below TMPDIR) that vanish with the process, with one byte for a value of an image and
+    two for a pixel of a layout, so that a data set of any size takes no memory.
+    """
 
     def __init__(self, examples: Iterable[Example]):
         files = Pair(tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115  the maps below keep them
@@ -44,11 +47,14 @@ class Neighbours:
         ]
 
     def nearest(self, pair: Pair, own: np.ndarray | None = None) -> Pair:
-        """The `Nearest` image and layout of each of N pairs, uint8 (N, H, W, C) and int (N, H, W), numbered
-        in the order they came in. `own` int (N,) are the numbers of the pairs themselves among them, left out."""
+        """The `Nearest` image and layout of each of N pairs, uint8 (N, H, W, C) and int (N, H, W).
+
+        Examples are numbered in the order they were given. `own` int (N,) are the numbers of the pairs themselves among
+        them, which are left out.
+        """
         searched = zip(pair, self._sides, (root_mean_square, disagreement), strict=True)
         return Pair(*(nearest(queries, of, np.arange(len(of)), by, own) for queries, of, by in searched))
 
     def distances(self, pair: Pair, own: np.ndarray | None = None) -> Pair:
-        """The distances float64 (N,) of `nearest` alone."""
+        """The distances float64 (N,) to the nearest image and the nearest layout; see `nearest`."""
         return Pair(*(side.distances for side in self.nearest(pair, own)))

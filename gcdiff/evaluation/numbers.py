@@ -1,4 +1,4 @@
-"""The numbers of each metric: functions of one side (`gcdiff.evaluation.sides`) and of what both sides share.
+"""The functions that compute the numbers of each metric, from one side (`gcdiff.evaluation.sides`).
 
 Each is called for the real side and for the model's: a ceiling is computed by the code that it is the ceiling of.
 """
@@ -33,11 +33,11 @@ from gcdiff.likelihood.report import Estimate
 from gcdiff.types import VOID
 
 LEVEL, LEFT = 0.01, 99
-"""The share of real examples that the audit may call copied, and how many held-out ones it takes to tell it."""
+"""The share of real examples that may count as copied, and the least number of held-out examples for that level."""
 
 
 class Featured(NamedTuple):
-    """The features of a set: moments and a bank; `standardised` where they are of several units."""
+    """The features of a set of examples, as moments and as a bank; `standardised` where they have different units."""
 
     moments: GroupedMoments
     bank: Bank
@@ -45,18 +45,18 @@ class Featured(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What both sides are measured with.
+    """What the real side and the model's side are both measured with.
 
-    names: of the classes. rest: held-out examples of which nothing is drawn. told: whether there are captions, and the
-    model hears them. features: None without an extractor; reference: those of the training examples. clip: CLIP's
-    towers for images and for texts, or None.
+    names: of the classes. rest: held-out examples of which nothing is drawn. captioned: whether the data have captions
+    and the model takes them. features: None without an extractor; reference: those of the training examples. clip:
+    CLIP's towers for images and for texts, or None.
     """
 
     names: tuple[str, ...]
     reader: Reader
     train: Examples
     rest: Examples
-    told: bool
+    captioned: bool
     features: Callable[[Seen], Featured] | None
     reference: Featured | None
     clip: tuple[Any, Any] | None
@@ -66,19 +66,20 @@ Numbers = Mapping[str, Measure]
 
 
 def featured(values: np.ndarray, ids: np.ndarray, convention: Mapping[str, Any], standardised: bool) -> Featured:
-    """Features (N, D) of examples with ids."""
+    """The `Featured` of features (N, D) of examples with ids int (N,)."""
     return Featured(grouped_moments(ids, values, convention), make_bank(ids, values, convention), standardised)
 
 
 def segmentation(side: Side, shared: Shared) -> Numbers:
-    found = {"miou": agreement.miou(side.segmented.confusion), "accuracy": agreement.accuracy(side.segmented.confusion)}
+    sums = side.segmented.confusion
+    numbers = {"miou": agreement.miou(sums), "accuracy": agreement.accuracy(sums)}
     if side.segmented.reliability is not None:
-        found |= calibration(side.segmented.reliability)._asdict()
-    return found
+        numbers |= calibration(side.segmented.reliability)._asdict()
+    return numbers
 
 
 def agreement_sums(seen: Seen, shared: Shared) -> Sums:
-    """Layouts as the truth, what the reader sees in their images as the prediction."""
+    """The confusion of layouts, as the truth, with what the reader sees in their images, as the prediction."""
     e = seen.examples
     return agreement.confusion_sums(e.layouts, seen.labels, e.ids, len(shared.names), segmenter=shared.reader.name)
 
@@ -95,11 +96,11 @@ def fidelity(side: Side, shared: Shared) -> Numbers:
     banks = [mine.bank, reference.bank]
     if mine.standardised:
         banks = [_centred(standardised(bank, reference.bank), reference.bank) for bank in banks]
-    found = {
+    numbers = {
         "frechet": frechet(mine.moments, reference.moments, mine.standardised),
         "kid": kernel_distance(*banks),
     }
-    return found | manifold(*banks)._asdict()
+    return numbers | manifold(*banks)._asdict()
 
 
 def _centred(bank: Bank, reference: Bank) -> Bank:
@@ -118,23 +119,25 @@ def layouts(side: Side, shared: Shared) -> Numbers:
 
 
 def captions(side: Side, shared: Shared) -> Numbers:
-    found: dict[str, Measure] = {}
+    numbers: dict[str, Measure] = {}
     captions, reader = side.pairs.examples.captions, shared.reader
     if reader.scores is not None:
         for name, value in reader.scores(side.pairs.reading, captions).items():
             if value.examples:
-                found[name] = _measure(value, {"reader": reader.name})
+                numbers[name] = _measure(value, {"reader": reader.name})
     if reader.classes.any():
         sums = asked_sums(side.pairs, shared)
         means = semantic_scores(sums)._asdict()
         paper = semantic_scores(asked_sums(side.pairs, shared, 1)).recall
-        found |= {f"class_{name}": value for name, value in means.items()} | {"class_recall_any": paper}
-    return {name: value for name, value in found.items() if not np.isnan(value.value)}
+        numbers |= {f"class_{name}": value for name, value in means.items()} | {"class_recall_any": paper}
+    return {name: value for name, value in numbers.items() if not np.isnan(value.value)}
 
 
 def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
-    """Classes asked for in captions and seen in images, of those that captions always name; by default from 4 pixels
-    or 0.1 % of the image on."""
+    """The sums of classes asked for in captions and seen in images, of those that captions always name.
+
+    A class is seen from `min_area` pixels on; by default from 4, or 0.1 % of the image if that is more.
+    """
     reader, size = shared.reader, int(np.prod(seen.labels.shape[1:]))
     wanted = reader.asked(seen.examples.captions) & reader.classes
     counted = np.append(reader.classes, False)  # VOID is the last
@@ -146,27 +149,27 @@ def asked_sums(seen: Seen, shared: Shared, min_area: int = 0) -> Sums:
 def diversity(side: Side, shared: Shared) -> Numbers:
     count = len(side.again.layout)
     pixels = PixelFeatures()
-    told = {**convention_of(pixels, side.again.image[:, 0]), "distance": "root mean square, values in 0 to 1"}
+    settings = {**convention_of(pixels, side.again.image[:, 0]), "distance": "root mean square, values in 0 to 1"}
     flat = np.stack([pixels(one) for one in side.again.image])
     return {
         "layouts": mean_distance(layout_diversity_sums(side.again.layout, np.arange(count), len(shared.names))),
-        "images": mean_distance(diversity_sums(flat, np.arange(count), told)),
+        "images": mean_distance(diversity_sums(flat, np.arange(count), settings)),
     }
 
 
 def memorisation(side: Side, shared: Shared) -> Numbers:
-    found = {}
+    numbers = {}
     for name in ("images", "layouts"):
         samples, train, rest = (_bank(e, name) for e in (side.pairs.examples, shared.train, shared.rest))
         seen = audit(samples, train, rest, disagreement if name == "layouts" else euclidean, LEVEL)
-        found |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
-    return found
+        numbers |= {f"{name}_copied": seen.copied, f"{name}_ratio": seen.ratio}
+    return numbers
 
 
 def _bank(examples: Examples, side: str) -> Bank:
     if side == "layouts":
-        told = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
-        return make_bank(examples.ids, examples.layouts, told)
+        convention = {"space": "layouts", "void": "labelled in both, at least half of the pixels"}
+        return make_bank(examples.ids, examples.layouts, convention)
     pixels = PixelFeatures()
     return make_bank(examples.ids, pixels(examples.images), convention_of(pixels, examples.images))
 
@@ -180,25 +183,25 @@ def clip(side: Side, shared: Shared) -> Numbers:
 def likelihood(side: Side, shared: Shared) -> Numbers:
     bounds = side.likelihood.bounds
     start = f"the last step begins at log-SNR {bounds.log_snr_max:g}" if bounds.grid is None else f"{bounds.grid} steps"
-    told = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
+    convention = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
 
     def measure(estimate: Estimate, units: str) -> Measure:
         off = 1.96 * estimate.error
         value = float(estimate.value)
         return Measure(
-            value, value - off, value + off, {"examples": side.likelihood.examples}, {**told, "units": units}
+            value, value - off, value + off, {"examples": side.likelihood.examples}, {**convention, "units": units}
         )
 
     units = {"image": "bits per image value", "layout": "bits per labelled pixel"}
-    found = {}
+    numbers = {}
     for leg, sides in bounds.legs.items():
         for name, summary in sides._asdict().items():
             if summary is not None:
-                found[f"{leg}_{name}"] = measure(summary.total, units[name])
-    found |= {f"path_{name}": measure(e, "bits per example") for name, e in bounds.paths.items()}
-    return found | {f"gap_{name}": measure(e, "bits per example") for name, e in bounds.gaps.items()}
+                numbers[f"{leg}_{name}"] = measure(summary.total, units[name])
+    numbers |= {f"path_{name}": measure(e, "bits per example") for name, e in bounds.paths.items()}
+    return numbers | {f"gap_{name}": measure(e, "bits per example") for name, e in bounds.gaps.items()}
 
 
 def _measure(value: Score, convention: Mapping[str, Any]) -> Measure:
-    told = {**convention, "interval": "95 %, bootstrap over examples"}
-    return Measure(value.value, value.low, value.high, {"examples": value.examples}, told)
+    convention = {**convention, "interval": "95 %, bootstrap over examples"}
+    return Measure(value.value, value.low, value.high, {"examples": value.examples}, convention)

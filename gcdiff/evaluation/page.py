@@ -1,4 +1,4 @@
-"""A report as one page of HTML: no request goes anywhere, pictures are in it, all text is escaped."""
+"""A report as one self-contained HTML page: pictures are embedded, nothing is loaded, all text is escaped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TILES = {
     ("layouts", "fsd"): "Fréchet distance of layouts",
     ("captions", "class_recall"): "Semantic recall",
 }
-"""The numbers that stand above all, the first five that there are."""
+"""The headline numbers at the top of the page: the first five of these that were measured."""
 CURVES = {
     "pairs": ("miou",),
     "captions": ("f1", "class_recall", "class_precision"),
@@ -40,17 +40,17 @@ ARROWS = {"higher": "↑", "lower": "↓", "real": "=", "": ""}
 KINDS = {"best": "Best", "median": "In the middle", "worst": "Worst"}
 
 
-def page(found: Findings, labels: LabelSpec) -> str:
-    """The whole page, well-formed as XML too."""
-    title = f"gcdiff: {found.made.get('run', 'a model')} measured"
+def page(findings: Findings, labels: LabelSpec) -> str:
+    """The HTML page of a report, well-formed as XML too."""
+    title = f"gcdiff: {findings.made.get('run', 'a model')} measured"
     parts = [
-        ("cases", "Cases", "".join(map(gallery, found.galleries))),
-        ("summary", "Numbers", summary(found)),
-        ("mistakes", "Segmentation, class by class", _mistakes(found, labels)),
-        ("classes", "Classes", _classes(found)),
-        ("sweeps", "Sweeps", "".join(map(sweep, found.sweeps))),
-        ("conventions", "Conventions", _conventions(found.rows)),
-        ("made", "How it was made", _made(found.made)),
+        ("cases", "Cases", "".join(map(gallery, findings.galleries))),
+        ("summary", "Numbers", summary(findings)),
+        ("mistakes", "Segmentation, class by class", _mistakes(findings, labels)),
+        ("classes", "Classes", _classes(findings)),
+        ("sweeps", "Sweeps", "".join(map(sweep, findings.sweeps))),
+        ("conventions", "Conventions", _conventions(findings.rows)),
+        ("made", "How it was made", _made(findings.made)),
     ]
     parts = [(name, head, body) for name, head, body in parts if body]
     links = "".join(f'<a href="#{name}">{escape(head)}</a>' for name, head, _ in parts)
@@ -66,9 +66,9 @@ def page(found: Findings, labels: LabelSpec) -> str:
 <body>
 <header><div>
 <h1>{escape(title)}</h1>
-<p class="soft">{escape(_subtitle(found.made))}</p>
+<p class="soft">{escape(_subtitle(findings.made))}</p>
 <nav>{links}</nav>
-{_tiles(found.rows)}
+{_tiles(findings.rows)}
 </div></header>
 <main>{sections}</main>
 <footer>Every number with its 95 % interval. The real examples are measured by the same code as the model.</footer>
@@ -97,10 +97,10 @@ def _tiles(rows: Sequence[Row]) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def summary(found: Findings) -> str:
-    """The table of all rows, the real beside the model, and what is left out."""
+def summary(findings: Findings) -> str:
+    """The HTML table of all numbers, real beside the model's, and a list of what is left out."""
     lines, metric = [], None
-    for row in found.rows:
+    for row in findings.rows:
         if row.metric != metric:
             metric = row.metric
             head = f"{escape(METRICS[metric].title)} <small>real: {escape(row.beside)}</small>"
@@ -122,7 +122,7 @@ def summary(found: Findings) -> str:
         "<span>↑ higher is better, ↓ lower is better, = best as the real</span></p>"
     )
     body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    left = "".join(f"<dt>{escape(name)}</dt><dd>{escape(why)}</dd>" for name, why in found.left_out.items())
+    left = "".join(f"<dt>{escape(name)}</dt><dd>{escape(why)}</dd>" for name, why in findings.left_out.items())
     left = f"<h3>Left out</h3><dl>{left}</dl>" if left else ""
     return f'{key}<div class="card numbers">{body}</div>{left}'
 
@@ -142,17 +142,17 @@ def _ends(measure: Measure) -> str:
     return "" if math.isnan(measure.low) else f"{shown(measure.low)} to {shown(measure.high)}"
 
 
-def gallery(found: Gallery) -> str:
-    """Cases in three columns: best, in the middle, worst."""
+def gallery(content: Gallery) -> str:
+    """The HTML of a gallery: its cases in three columns, best, in the middle, worst."""
     columns = []
     for kind, head in KINDS.items():
-        cards = "".join(_case(case) for case in found.cases if case.kind == kind)
+        cards = "".join(_case(case) for case in content.cases if case.kind == kind)
         if cards:
             columns.append(f"<div><h4>{head}</h4>{cards}</div>")
     if not columns:
         return ""
-    said = f'<p class="soft">Ordered by the {escape(found.score)}.</p>'
-    return f'<h3>{escape(found.title)}</h3>{said}<div class="cases">{"".join(columns)}</div>'
+    said = f'<p class="soft">Ordered by the {escape(content.score)}.</p>'
+    return f'<h3>{escape(content.title)}</h3>{said}<div class="cases">{"".join(columns)}</div>'
 
 
 def _case(case) -> str:
@@ -172,36 +172,36 @@ def _case(case) -> str:
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """A picture uint8 (H, W, 3) as a PNG within a page."""
+    """A picture uint8 (H, W, 3) as a data URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(picture)).save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _mistakes(found: Findings, labels: LabelSpec) -> str:
+def _mistakes(findings: Findings, labels: LabelSpec) -> str:
     cards = []
-    if found.confusion is not None:
+    if findings.confusion is not None:
         text = "Each row: what the pixels of a class are called, in per cent of them."
-        drawn = svg.confusion(found.confusion, labels.names, labels.palette)
+        drawn = svg.confusion(findings.confusion, labels.names, labels.palette)
         cards.append(
             f'<div class="card wide"><h3 style="margin-top:0">Confusion</h3><p class="soft">{text}</p>{drawn}</div>'
         )
-    if found.reliability is not None:
+    if findings.reliability is not None:
         text = "Points on the dashed line mean what they say; below it the model is too sure."
-        drawn = svg.reliability(found.reliability)
+        drawn = svg.reliability(findings.reliability)
         cards.append(
             f'<div class="card"><h3 style="margin-top:0">Reliability</h3><p class="soft">{text}</p>{drawn}</div>'
         )
     return f'<div class="two">{"".join(cards)}</div>' if cards else ""
 
 
-def _classes(found: Findings) -> str:
-    if not found.classes or not found.classes[0].numbers:
+def _classes(findings: Findings) -> str:
+    if not findings.classes or not findings.classes[0].numbers:
         return ""
-    names = list(found.classes[0].numbers)
+    names = list(findings.classes[0].numbers)
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     lines = []
-    for row in found.classes:
+    for row in findings.classes:
         cells = "".join(
             f'<td><span class="value">{shown(m)}</span><small>{shown(r)}</small></td>' for m, r in row.numbers.values()
         )
@@ -212,39 +212,39 @@ def _classes(found: Findings) -> str:
     return f'{text}<div class="card">{table}</div>'
 
 
-def sweep(found: Sweep) -> str:
-    """Curves over a dial and their table."""
-    if not found.points:
+def sweep(result: Sweep) -> str:
+    """The HTML of a sweep: curves over the values of a setting, and a table."""
+    if not result.points:
         return ""
-    places, curves, lines = [p.value for p in found.points], [], []
-    rows = {(row.metric, row.name): row for point in found.points for row in point.rows}  # a point may lack some
-    models = [{(row.metric, row.name): row.model for row in point.rows} for point in found.points]
+    places, curves, lines = [p.value for p in result.points], [], []
+    rows = {(row.metric, row.name): row for point in result.points for row in point.rows}  # a point may lack some
+    models = [{(row.metric, row.name): row.model for row in point.rows} for point in result.points]
     for key in [(m, name) for m, metric in METRICS.items() for name in metric.goals if (m, name) in rows]:
         row, measures = rows[key], [point.get(key) for point in models]
         ranges = [(math.nan,) * 3 if m is None else (m.value, m.low, m.high) for m in measures]
         level = None if row.real is None else (row.real.value, row.real.low, row.real.high)
         title = f"{row.metric}: {row.title}"
         if row.name in CURVES.get(row.metric, ()):
-            curves.append(f'<div class="card">{svg.curve(title, found.dial, places, ranges, level)}</div>')
+            curves.append(f'<div class="card">{svg.curve(title, result.dial, places, ranges, level)}</div>')
         cells = "".join(f"<td>{_number(m)}</td>" for m in measures)
         lines.append(f'<tr><td>{escape(title)}</td>{cells}<td class="real">{_number(row.real)}</td></tr>')
-    head = "".join(f"<th>{escape(found.dial)} {value:g}</th>" for value in places)
+    head = "".join(f"<th>{escape(result.dial)} {value:g}</th>" for value in places)
     table = f"<table><thead><tr><th>number</th>{head}<th>real</th></tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    text = f"{found.examples} pairs for each value, with the same seed; everything else as the run recommends."
+    text = f"{result.examples} pairs for each value, with the same seed; everything else as the run recommends."
     return (
-        f'<h3>Over {escape(found.dial)}</h3><p class="soft">{text}</p><div class="curves">{"".join(curves)}</div>'
+        f'<h3>Over {escape(result.dial)}</h3><p class="soft">{text}</p><div class="curves">{"".join(curves)}</div>'
         f'<div class="card">{table}</div>'
     )
 
 
 def _conventions(rows: Sequence[Row]) -> str:
-    """What a number must share with another to be compared with it, metric by metric; equal ones together."""
+    """The HTML of the conventions in which comparable numbers agree, metric by metric; equal ones together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         first = row.model or row.real
         assert first is not None
-        told = {**first.convention, "of": ", ".join(f"{n} {name}" for name, n in first.counts.items())}
-        body = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in told.items())
+        details = {**first.convention, "of": ", ".join(f"{n} {name}" for name, n in first.counts.items())}
+        body = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in details.items())
         groups.setdefault((row.metric, body), []).append(row.title)
     parts = []
     for metric in dict.fromkeys(name for name, _ in groups):
@@ -258,10 +258,10 @@ def _conventions(rows: Sequence[Row]) -> str:
 
 
 def _made(made: Mapping[str, Any]) -> str:
-    body = "".join(f"<dt>{escape(name)}</dt><dd>{_told(name, value)}</dd>" for name, value in made.items())
+    body = "".join(f"<dt>{escape(name)}</dt><dd>{_detail(name, value)}</dd>" for name, value in made.items())
     return f'<div class="card"><dl>{body}</dl></div>' if body else ""
 
 
-def _told(name: str, value: Any) -> str:
+def _detail(name: str, value: Any) -> str:
     said = escape(str(value))
     return f"<code>{said}</code>" if name == "command" else said

@@ -1,4 +1,4 @@
-"""Networks that the user brings in PyTorch, through the extra `torch`: a TorchScript file of features, a segmenter.
+"""Feature extractors and segmenters in PyTorch that the user supplies, through the extra `torch`.
 
 torch is imported when one of them is made, and never before. Both run on the CPU, 32 images at a time.
 """
@@ -27,18 +27,27 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def require_torch(why: str) -> Any:
-    """torch. Raises ValueError, in one line, where it is not installed."""
+    """Import and return torch. Raises ValueError, in one line, where it is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise ValueError(f"{why}: torch is not installed, expected it: pip install 'gcdiff[torch]'")
     return importlib.import_module("torch")
 
 
 class TorchFeatures:
-    """A TorchScript file (Inception, DINOv2, ...): images float32 (B, 3, height, width) -> (B, D) or (B, D, 1, 1).
+    """The features of a TorchScript file (Inception, DINOv2, ...).
 
-    Images are given as (value / 255 - mean) / std; a std of 1/255 with a mean of 0 gives values in 0 to 255. The name
-    has the file's sha256. Raises FileNotFoundError or ValueError, in one line, for a file that is missing or no
-    TorchScript; a file of code runs what it holds: take it from where you would take a program.
+    It maps images float32 (B, 3, height, width) to (B, D) or (B, D, 1, 1). Images are given as (value / 255 - mean) /
+    std; a std of 1/255 with a mean of 0 gives values in 0 to 255. The name has the file's sha256. Raises
+    FileNotFoundError or ValueError, in one line, for a file that is missing or no TorchScript; a file of code runs what
+    it holds: take it from where you would take a program.
+
+    >>> import torch
+    >>> from pathlib import Path
+    >>> from gcdiff.evaluation.pytorch import TorchFeatures
+    >>> network = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten())
+    >>> torch.jit.trace(network, torch.zeros(2, 3, 8, 8)).save("mean.pt")
+    >>> TorchFeatures(Path("mean.pt"), size=(8, 8))(images).shape
+    (2, 3)
     """
 
     resize, standardised = RESIZE, False
@@ -69,19 +78,19 @@ class TorchFeatures:
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             try:
                 with self._torch.no_grad():
-                    found = self.module(self._torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))))
+                    features = self.module(self._torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2))))
             except RuntimeError as fault:
                 raise ValueError(f"{self.path}: it does not take images of {self.size}: {_line(fault)}") from None
-            if not isinstance(found, self._torch.Tensor):
-                raise ValueError(f"{self.path}: it returns a {type(found).__name__}, expected one tensor")
-            parts.append(feature_matrix(found.float().numpy(), len(batch), str(self.path)))
+            if not isinstance(features, self._torch.Tensor):
+                raise ValueError(f"{self.path}: it returns a {type(features).__name__}, expected one tensor")
+            parts.append(feature_matrix(features.float().numpy(), len(batch), str(self.path)))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 class TransformersSegmenter:
-    """A network for semantic segmentation of transformers (SegFormer, UPerNet, DPT, ...), its classes taken by name.
+    """A semantic segmentation network of the library transformers (SegFormer, UPerNet, DPT, ...), its classes by name.
 
-    `source` is a directory or an id of the hub. Its classes are those that its own id2label tells: copies of one
+    `source` is a directory or an id of the hub. Its classes are those of its own id2label: copies of one
     network differ in their order. A class of `names` takes all of the network's that have its name, or where `aliases`
     lists it one of those names; case, _ and - do not matter, and of "sidewalk, pavement" either word will do. A pixel
     of another class of the network is VOID.
@@ -107,7 +116,7 @@ class TransformersSegmenter:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 (N, H, W, 3) -> labels int32 (N, H, W) with VOID where it sees none of the classes."""
-        found = np.empty(check_images(images).shape[:3], np.int32)
+        labels = np.empty(check_images(images).shape[:3], np.int32)
         for i in range(0, len(images), BATCH):
             batch = normalised(resized(images[i : i + BATCH], self.size), self.mean, self.std)
             with self._torch.no_grad():
@@ -116,16 +125,16 @@ class TransformersSegmenter:
                 logits = self._torch.nn.functional.interpolate(
                     logits, size=images.shape[1:3], mode="bilinear", align_corners=False
                 )
-            found[i : i + BATCH] = self.table[logits.argmax(1).numpy()]
-        return found
+            labels[i : i + BATCH] = self.table[logits.argmax(1).numpy()]
+        return labels
 
 
 def matched(
     id2label: Mapping[Any, str], names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: str
 ) -> np.ndarray:
-    """For each class of a network the number of ours, int32, VOID for those we have not.
+    """A table int32 from a network's classes to indices into `names`, VOID for classes that are not among them.
 
-    Raises ValueError, in one line, listing all of `names` that the network has not, and what it has.
+    Raises ValueError, in one line, listing all of `names` that the network does not have, and those it has.
     """
     table = np.full(max(map(int, id2label), default=-1) + 1, VOID, np.int32)
     for number, name in enumerate(names):

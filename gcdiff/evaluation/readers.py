@@ -1,7 +1,7 @@
-"""Who reads images when a model is measured: a world's oracle where the data set has one, or any segmenter.
+"""Readers label the images of an evaluation: a world's oracle where the data set has one, or any segmenter.
 
 An oracle knows the pixel model of its world: it reads labels, scene parameters for Fréchet distances and what captions
-ask for. It reads an image once; all that is made of it is made of that reading.
+ask for. Each image is read once, and everything else is computed from that reading.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gcdiff.evaluation.segmentation import Score
 
 
 class Reader(NamedTuple):
-    """What a reader sees in images uint8 (N, H, W, 3).
+    """A reader of images uint8 (N, H, W, 3), as functions.
 
-    read: images -> a reading, of which are made
+    read: images -> a reading, from which the following are computed
     labels: reading -> int (N, H, W), VOID where it sees no class
     parameters: (images, layouts, reading) -> float (N, D), each of a unit of its own; None for a mere segmenter
     scores: (reading, captions) -> scores by name; None where only classes can be looked for
@@ -42,11 +42,14 @@ class Reader(NamedTuple):
 def plain_reader(
     segmenter: Segmenter, names: Sequence[str], truth: bool = False, nouns: Sequence[str | None] = ()
 ) -> Reader:
-    """A segmenter alone; captions are searched for the names of the classes, and for the `nouns` (K) by which the data
-    set's own captions call them. A class whose noun is None is not counted."""
+    """The reader that a segmenter makes, without an oracle's scene parameters and scores.
+
+    Captions are searched for the names of the classes, and for the `nouns` (K) that the data set's own captions use for
+    them. A class whose noun is None is not counted.
+    """
 
     def asked(captions: Sequence[str]) -> np.ndarray:
         return named_classes(captions, names, nouns)
 
-    told = np.array([noun is not None for noun in nouns or names])
-    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, told, truth)
+    counted = np.array([noun is not None for noun in nouns or names])
+    return Reader(segmenter.name, segmenter, lambda labels: labels, None, "", None, asked, counted, truth)

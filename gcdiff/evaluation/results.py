@@ -1,4 +1,4 @@
-"""What an evaluation found: rows of numbers beside their ceilings, tables, cases, sweeps; as JSON and for a console."""
+"""The results of an evaluation: numbers beside their ceilings, tables, cases, sweeps; as JSON and for a console."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ GOALS = {"higher": "higher is better", "lower": "lower is better", "real": "best
 
 
 class Row(NamedTuple):
-    """One number of a metric: the model's, and that of real examples, computed by the same code; None where it is not
-    there. goal: a key of GOALS. beside: what the real number is of."""
+    """One number of a metric, of the model and of real examples, computed by the same code; None where it is missing.
+
+    goal: a key of GOALS. beside: what the real number is of.
+    """
 
     metric: str
     name: str
@@ -27,7 +29,7 @@ class Row(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """A class: its colour, and numbers by name, each of the model and of the real."""
+    """The numbers of one class by name, each of the model and of real examples, with the class's colour."""
 
     name: str
     color: tuple[int, int, int]
@@ -45,7 +47,7 @@ class Case(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """The cases of one direction, ordered by a score."""
+    """Cases of one task (segmentation, drawn pairs, synthesis), ordered by a score."""
 
     name: str
     title: str
@@ -54,14 +56,14 @@ class Gallery(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The rows at one value of a dial."""
+    """The rows at one value of a sampling setting."""
 
     value: float
     rows: tuple[Row, ...]
 
 
 class Sweep(NamedTuple):
-    """The rows at values of one dial, of `examples` pairs each."""
+    """The rows at several values of one sampling setting (`dial`), from `examples` pairs each."""
 
     dial: str
     examples: int
@@ -69,7 +71,7 @@ class Sweep(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """All of an evaluation.
+    """All results of an evaluation.
 
     left_out: metrics that could not be computed, and why. confusion: (K, K + 1), None where nothing was segmented.
     reliability: (BINS, 3), pixels, right answers and summed confidence by confidence; None where it is not there.
@@ -86,29 +88,29 @@ class Findings(NamedTuple):
     made: Mapping[str, Any]
 
 
-def to_dict(found: Findings) -> dict:
-    """Plain values for JSON: no pictures, and None for numbers that are not finite."""
+def to_dict(findings: Findings) -> dict:
+    """The findings as plain values for JSON: no pictures, and None for numbers that are not finite."""
     galleries = {
         g.name: {"score": g.score, "cases": [plain(c._replace(pictures=())._asdict()) for c in g.cases]}
-        for g in found.galleries
+        for g in findings.galleries
     }
     for gallery in galleries.values():
         for case in gallery["cases"]:
             del case["pictures"]
     return {
-        "made": plain(found.made),
-        "rows": [plain(row) for row in found.rows],
-        "left_out": plain(found.left_out),
-        "classes": [plain(row) for row in found.classes],
-        "confusion": plain(found.confusion),
-        "reliability": plain(found.reliability),
+        "made": plain(findings.made),
+        "rows": [plain(row) for row in findings.rows],
+        "left_out": plain(findings.left_out),
+        "classes": [plain(row) for row in findings.classes],
+        "confusion": plain(findings.confusion),
+        "reliability": plain(findings.reliability),
         "cases": galleries,
-        "sweeps": [plain(sweep) for sweep in found.sweeps],
+        "sweeps": [plain(sweep) for sweep in findings.sweeps],
     }
 
 
 def plain(value: Any) -> Any:
-    """Named tuples and mappings as dictionaries, sequences and arrays as lists, floats that are not finite as None."""
+    """Convert named tuples and mappings to dictionaries, arrays to lists, floats that are not finite to None."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
@@ -123,7 +125,7 @@ def plain(value: Any) -> Any:
 
 
 def shown(number: float | None) -> str:
-    """A number for a person: about four digits; a dash for none."""
+    """Format a number with about four digits; a dash for none."""
     if number is None or not math.isfinite(number):
         return "–"
     if number and abs(number) < 0.001:
@@ -132,12 +134,12 @@ def shown(number: float | None) -> str:
 
 
 def counted(measure: Measure) -> str:
-    """Of how many it is: '128', '128 : 512' for two sets."""
+    """The numbers of examples behind a measure: '128', or '128 : 512' for two sets."""
     return " : ".join(str(n) for n in measure.counts.values())
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as lines: the model's number and the real one with their intervals, and of how many examples they are."""
+    """Rows as lines of text: the model's number and the real one with their intervals, and numbers of examples."""
     wide = max((len(row.title) + 2 for row in rows), default=0)
     heads = f"{'model':>8}  {'95 % interval':17}  {'real':>8}  {'95 % interval':17}  examples"
     lines, metric = [f"{'':{wide}}{heads}"], None

@@ -19,7 +19,7 @@ from gcdiff.types import VOID
 
 
 class Score(NamedTuple):
-    """A number with its 95 % interval, and over how many examples it is; nan for none, and for the interval of one."""
+    """A number with its 95 % interval and number of examples; nan for none, and for the interval of one."""
 
     value: float
     low: float
@@ -84,10 +84,10 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
     sums = np.tensordot(counts, values, 1)
-    found = np.array([statistic(total) for total in sums])
-    if np.isnan(found).all():
+    statistics = np.array([statistic(total) for total in sums])
+    if np.isnan(statistics).all():
         return float("nan"), float("nan")
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    low, high = np.nanpercentile(statistics, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -18,7 +18,7 @@ from gcdiff.types import LabelSpec
 
 
 def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], spec: LabelSpec) -> dict:
-    """From (probabilities float (H, W, K), labels int (H, W) with VOID) of each example, one by one.
+    """Score (probabilities float (H, W, K), labels int (H, W) with VOID) of each example, one by one.
 
     mIoU and pixel accuracy are `Score`s with intervals over examples; calibration errors are shares of 1, the negative
     log-likelihood is in nats per labelled pixel. Void pixels are left out of all, whether void is missing or a class.

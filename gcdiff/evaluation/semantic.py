@@ -1,4 +1,4 @@
-"""Do images show the classes that were asked for? Semantic recall, and with it precision and F1.
+"""Semantic recall, precision and F1: whether images show the classes that were asked for.
 
 With A the classes asked for and S those that a segmenter sees in the image, in at least `min_area` pixels,
 
@@ -30,7 +30,7 @@ class Retrieval(NamedTuple):
 
 
 def present(layouts: np.ndarray, num_classes: int, min_area: int = 1) -> np.ndarray:
-    """Which classes have at least `min_area` pixels: bool (N, K), of layouts int (N, H, W); VOID is no class.
+    """The classes that have at least `min_area` pixels: bool (N, K), for layouts int (N, H, W); VOID is no class.
 
     Raises ValueError for a label that is neither and for an area below 1.
     """
@@ -40,8 +40,10 @@ def present(layouts: np.ndarray, num_classes: int, min_area: int = 1) -> np.ndar
 
 
 def areas(layouts: np.ndarray, num_classes: int) -> np.ndarray:
-    """The pixels of each class: int64 (N, K), of layouts int (N, H, W) with VOID. Raises ValueError for a label that is
-    neither VOID nor a class."""
+    """The number of pixels of each class: int64 (N, K), for layouts int (N, H, W) with VOID.
+
+    Raises ValueError for a label that is neither VOID nor a class.
+    """
     flat = np.asarray(layouts).reshape(len(layouts), -1)
     wrong = flat[((flat < 0) & (flat != VOID)) | (flat >= num_classes)]
     if wrong.size:
@@ -59,9 +61,9 @@ def semantic_sums(
     segmenter: str,
     min_area: int = 1,
 ) -> Sums:
-    """Of the classes asked for, bool (N, K), and what a segmenter sees in the images, int (N, H, W) with VOID.
+    """The sums for `semantic_scores` of the classes asked for, bool (N, K), and those seen, int (N, H, W) with VOID.
 
-    `source` says where the former are from ("captions", "layouts"), and `segmenter` is its name.
+    `source` says where the former are from ("captions", "layouts"), and `segmenter` names what saw the latter.
     """
     n, k = wanted.shape
     shown = present(seen, k, min_area)
@@ -81,7 +83,7 @@ def semantic_sums(
 
 
 def semantic_scores(sums: Sums) -> Retrieval:
-    """Equation (1). The counts tell over how many samples each is a mean."""
+    """Recall, precision and F1 of equation (1); their count `counted` is the number of samples in the mean."""
     means = [
         sums.measure(lambda total, i=i: ratio(total[2 * i : 2 * i + 2]), SHARE, mean="over samples") for i in range(3)
     ]
@@ -90,16 +92,16 @@ def semantic_scores(sums: Sums) -> Retrieval:
 
 
 def class_scores(sums: Sums, names: Sequence[str]) -> dict[str, Retrieval]:
-    """The same of each class, from its hits, false alarms and misses over all samples; nan where there are none."""
+    """Recall, precision and F1 of each class, from its hits, false alarms and misses over all samples; nan for none."""
 
     def of(k: int, hits: int, weights: tuple[int, int, int]) -> Measure:
         def rate(total: np.ndarray) -> float:
             counts = total[6 + 3 * k : 9 + 3 * k]
             return ratio(np.array([hits * counts[0], counts @ weights]))
 
-        found = sums.measure(rate, SHARE, mean="counts over all samples")
+        measure = sums.measure(rate, SHARE, mean="counts over all samples")
         asked = sums.total[6 + 3 * k] + sums.total[8 + 3 * k]
-        return found._replace(counts={**found.counts, "asked for": int(asked)})
+        return measure._replace(counts={**measure.counts, "asked for": int(asked)})
 
     return {
         name: Retrieval(of(k, 1, (1, 0, 1)), of(k, 1, (1, 1, 0)), of(k, 2, (2, 1, 1))) for k, name in enumerate(names)

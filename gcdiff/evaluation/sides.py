@@ -1,4 +1,4 @@
-"""What metrics are computed of: two sides of the same form, the model's answers and real examples in their place.
+"""The two sides that metrics compare: a model's answers, and real examples in their place.
 
 of a side      the model's                                    the real
 segmented      its segmentations of held-out images           an oracle's; else the model's of training images
@@ -41,25 +41,25 @@ class Examples(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What a model can be asked, as functions; None where it cannot, and then `why` says why, by the same name.
+    """The model that is evaluated, as functions. One that it lacks is None, with the reason in `why` under its name.
 
     segment: (images, first id) -> class probabilities float (N, H, W, K)
     sample: (captions or None, number, seed, dials such as {"guidance": 2.0}) -> Pair
     synthesize: (layouts, captions or None, seed) -> images
     likelihood: Examples -> its bounds
-    told: whether it hears captions
+    captioned: whether it draws from captions: it takes them, and the data have some
     """
 
     segment: Callable[[np.ndarray, int], Sequence[np.ndarray]] | None
     sample: Callable[[Sequence[str] | None, int, int, Mapping[str, float]], Pair] | None
     synthesize: Callable[[np.ndarray, Sequence[str] | None, int], np.ndarray] | None
     likelihood: Callable[[Examples], Bounds] | None
-    told: bool
+    captioned: bool
     why: Mapping[str, str]
 
 
 class Segmented(NamedTuple):
-    """Predictions int (N, H, W) for examples; `reliability` is None where the segmenter gives no probabilities."""
+    """Segmentations int (N, H, W) of examples; `reliability` is None where the segmenter gives no probabilities."""
 
     examples: Examples
     predictions: np.ndarray
@@ -68,7 +68,7 @@ class Segmented(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Examples, drawn or real, with what a reader has read in their images."""
+    """Examples, drawn or real, with a reader's reading of their images and its labels int (N, H, W)."""
 
     examples: Examples
     reading: Any
@@ -76,14 +76,17 @@ class Seen(NamedTuple):
 
 
 class Bounded(NamedTuple):
-    """Bounds, and of how many examples."""
+    """Likelihood bounds, and the number of examples they are of."""
 
     bounds: Bounds
     examples: int
 
 
 class Side(NamedTuple):
-    """See the table above; what is not there is None. again: Pair of (C, 2, H, W, 3) and (C, 2, H, W)."""
+    """The data of one side, as in the table above; None where it is not needed or not available.
+
+    again: Pair of (C, 2, H, W, 3) and (C, 2, H, W).
+    """
 
     segmented: Segmented | None = None
     pairs: Seen | None = None
@@ -93,7 +96,7 @@ class Side(NamedTuple):
 
 
 def seen(examples: Examples, reader: Reader) -> Seen:
-    """Examples, read."""
+    """Read the images of examples."""
     reading = reader.read(examples.images)
     return Seen(examples, reading, reader.labels(reading))
 
@@ -101,9 +104,9 @@ def seen(examples: Examples, reader: Reader) -> Seen:
 def model_side(
     subject: Subject, reader: Reader, heldout: Examples, drawn: int, bounded: int, needs: set[str], seed: int
 ) -> Side:
-    """The model's side: of all held-out examples, of the first `drawn`, and bounds of the first `bounded`."""
+    """The model's side: segmentations of all held-out examples, answers for the first `drawn`, bounds of `bounded`."""
     few, parts = heldout.part(slice(drawn)), {}
-    captions = few.captions if subject.told else None
+    captions = few.captions if subject.captioned else None
     if "segmented" in needs and subject.segment is not None:
         parts["segmented"] = segmented(subject.segment, heldout, len(reader.classes))
     if needs & {"pairs", "again"} and subject.sample is not None:
@@ -130,7 +133,7 @@ def real_side(
     bounded: int,
     needs: set[str],
 ) -> Side:
-    """The real side, of as many examples."""
+    """The real side, of as many examples as the model's side."""
     few, parts = heldout.part(slice(drawn)), {}
     if "segmented" in needs and reader.truth:
         predictions = reader.labels(reader.read(heldout.images))
@@ -152,7 +155,7 @@ def real_side(
 def segmented(
     segment: Callable[[np.ndarray, int], Sequence[np.ndarray]], examples: Examples, num_classes: int
 ) -> Segmented:
-    """A model's segmentations, of which probabilities are kept as sums alone. A class from `num_classes` on is void."""
+    """Segment examples; of the probabilities only sums are kept. A class from `num_classes` on is void."""
     predictions, confusions, reliabilities = [], [], []
     for first in range(0, len(examples.ids), BLOCK):
         part = examples.part(slice(first, first + BLOCK))

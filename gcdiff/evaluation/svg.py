@@ -1,4 +1,4 @@
-"""Charts of a report as inline SVG: what they are drawn in (colours, fonts) is the page's, by classes of its style."""
+"""The charts of a report as inline SVG; colours and fonts come from the page's style sheet, by class names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 40
 
 
 def svg(width: float, height: float, label: str, parts: Sequence[str], name: str = "") -> str:
-    """A picture that scales, with what it shows in words."""
+    """An SVG element that scales to its container, with `label` as its description in words."""
     said = escape(label)
     return (
         f'<svg class="{name}" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px" role="img" '
@@ -45,7 +45,10 @@ Range = tuple[float, float, float]
 
 
 def strip(model: Range | None, real: Range | None) -> str:
-    """Two values with their intervals on one axis, which begins at 0 or below; it ends at 1 where all lie below."""
+    """A small chart of two values with their intervals on one axis.
+
+    The axis begins at 0, or at the least value below; it ends at 1 where all values lie between 0.05 and 1.
+    """
     numbers = [x for side in (model, real) if side for x in side if math.isfinite(x)]
     if not numbers:
         return ""
@@ -66,7 +69,7 @@ def strip(model: Range | None, real: Range | None) -> str:
 
 
 def curve(title: str, dial: str, places: Sequence[float], values: Sequence[Range], level: Range | None) -> str:
-    """A number over the values of a dial, evenly spaced, and the real one as a dashed line."""
+    """A chart of a number over the values of a setting, evenly spaced, with the real number as a dashed line."""
     width, height, left, right, top, bottom = 340, 230, 52, 34, 34, 42
     sides = [*values, *([level] if level else [])]
     numbers = [x for side in sides for x in side if math.isfinite(x)]
@@ -104,7 +107,7 @@ def curve(title: str, dial: str, places: Sequence[float], values: Sequence[Range
 
 
 def reliability(table: np.ndarray) -> str:
-    """How often answers are right (BINS, 3) by their confidence, over how many pixels have it."""
+    """A reliability diagram of a table (BINS, 3): accuracy over confidence, and the share of pixels in each bin."""
     size, left, top, bars = 330, 46, 12, 64
     pixels, right, confidence = np.asarray(table, float).T
     share = pixels / max(pixels.sum(), 1)
@@ -140,7 +143,10 @@ def reliability(table: np.ndarray) -> str:
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], palette: Sequence[Sequence[int]]) -> str:
-    """True classes (K, K + 1) as shares of their pixels: the commonest MOST classes; the last column is none."""
+    """A confusion matrix (K, K + 1), each row in shares of a true class's pixels; the last column is no class.
+
+    Only the MOST commonest classes are shown.
+    """
     kept = np.sort(np.argsort(-matrix.sum(1), kind="stable")[:MOST])
     kept = kept[matrix[kept].sum(1) > 0]
     columns = [*kept, *([len(names)] if matrix[:, -1].any() else [])]

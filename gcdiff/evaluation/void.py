@@ -1,4 +1,4 @@
-"""Void that a model has as its last class: left out of an evaluation, as missing void is.
+"""Leave void out of an evaluation where it is the last class of a model.
 
 Where `LabelSpec.void` is "class", the class K - 1 becomes VOID in the truths, in what is drawn, in what a reader reads
 and in predictions, and metrics know the other classes alone. Class probabilities stay those of all K: where a pixel is
@@ -16,7 +16,7 @@ from gcdiff.types import VOID, LabelSpec
 
 
 def put_back(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
-    """The layouts (N, H, W) of which `void_left_out` was taken. One that is VOID all over is missing, and stays."""
+    """Undo `void_left_out` on layouts (N, H, W). One that is VOID all over is missing, and stays."""
     if labels.void == "missing":
         return layouts
     there = (layouts != VOID).any(axis=(1, 2), keepdims=True)
@@ -24,12 +24,12 @@ def put_back(layouts: np.ndarray, labels: LabelSpec) -> np.ndarray:
 
 
 def of_examples(examples: Examples, labels: LabelSpec) -> Examples:
-    """Examples without the class void."""
+    """Examples whose void pixels are VOID instead of a class."""
     return examples._replace(layouts=void_left_out(examples.layouts, labels))
 
 
 def of_reader(reader: Reader, labels: LabelSpec) -> Reader:
-    """A reader that sees and hears of the other classes alone."""
+    """A reader of all classes but void."""
     num = labels.labelled.num_classes
     return reader._replace(
         labels=lambda reading: void_left_out(reader.labels(reading), labels),
@@ -39,19 +39,19 @@ def of_reader(reader: Reader, labels: LabelSpec) -> Reader:
 
 
 def of_subject(subject: Subject, labels: LabelSpec) -> Subject:
-    """A model that takes and gives layouts without the class void; its class probabilities are those of all classes."""
-    found = subject
+    """A model whose layouts have VOID in place of the class void; its class probabilities are those of all classes."""
+    changed = subject
     if (sample := subject.sample) is not None:
 
         def drawn(*asked):
             pair = sample(*asked)
             return pair._replace(layout=void_left_out(pair.layout, labels))
 
-        found = found._replace(sample=drawn)
+        changed = changed._replace(sample=drawn)
     if (synthesize := subject.synthesize) is not None:
-        found = found._replace(synthesize=lambda layouts, *asked: synthesize(put_back(layouts, labels), *asked))
+        changed = changed._replace(synthesize=lambda layouts, *asked: synthesize(put_back(layouts, labels), *asked))
     if (likelihood := subject.likelihood) is not None:
-        found = found._replace(
+        changed = changed._replace(
             likelihood=lambda some: likelihood(some._replace(layouts=put_back(some.layouts, labels)))
         )
-    return found
+    return changed

@@ -1,4 +1,4 @@
-"""Which caption an example is drawn from: a function of the seed and the example's number alone."""
+"""Choose the caption that each example is drawn from, by the seed and the example's number alone."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gcdiff.data.dataset import Dataset
 from gcdiff.data.prepared import Prepared
 
 POOL = 4096
-"""How many training examples are looked at for the frequencies of the classes, evenly spread."""
+"""The most training examples, evenly spread, from which the frequencies of the classes are computed."""
 CAP = 50.0
-"""The most that a caption weighs: classes in fewer than one of so many examples are not repeated any more often."""
+"""The largest weight of a caption: classes in fewer than one of this many examples get no larger one."""
 TRIES = 1000
-"""How many examples are drawn until one has a caption."""
+"""How many training examples are tried until one has a caption."""
 
 
 class Captions(Protocol):
-    """The caption of an example, and in words how it comes about."""
+    """The protocol that gives the caption of an example by its number; `said` describes in words how."""
 
     said: str
 
@@ -35,7 +35,7 @@ class Pool(NamedTuple):
 
 
 class Cycled:
-    """Example i takes line i, and the first again after the last."""
+    """The lines of a file in turn: example i takes line i, and the first follows the last."""
 
     def __init__(self, lines: Sequence[str]):
         self._lines = lines
@@ -46,7 +46,7 @@ class Cycled:
 
 
 class OfTraining:
-    """A training example drawn uniformly, then one of its captions."""
+    """The captions of training examples: an example is drawn uniformly, then one of its captions."""
 
     def __init__(self, train: Dataset, seed: int):
         self._train, self._seed = train, seed
@@ -62,15 +62,15 @@ class OfTraining:
 
 
 class Balanced:
-    """Drawn with weights: see `rare_weights`."""
+    """Captions drawn with weights, so that rare classes appear more often: see `rare_weights`."""
 
     def __init__(self, shows: np.ndarray, captions: Sequence[tuple[str, ...]], seed: int):
-        told = np.array([bool(c) for c in captions])
-        if not (shows.any(axis=1) & told).any():
+        captioned = np.array([bool(c) for c in captions])
+        if not (shows.any(axis=1) & captioned).any():
             raise ValueError("--balance rare: no caption with a known class, expected captions and layouts, or names")
         self._captions, self._seed = captions, seed
-        self._ends = np.cumsum(rare_weights(shows) * told)
-        self.said = f"{int(told.sum())} captions drawn by the rarest of their classes"
+        self._ends = np.cumsum(rare_weights(shows) * captioned)
+        self.said = f"{int(captioned.sum())} captions drawn by the rarest of their classes"
 
     def __call__(self, number: int) -> str:
         rng = np.random.default_rng((self._seed, number))
@@ -79,38 +79,43 @@ class Balanced:
 
 
 def rare_weights(shows: np.ndarray) -> np.ndarray:
-    """float (N,), from the classes that each example shows, bool (N, K): min(CAP, 1/f), where f is the share of the
-    examples with the rarest class of this one. The examples whose rarest class is k then weigh as much together as
-    those of another, or less where they show rarer ones too; an example with no class weighs 1."""
+    """The weight float (N,) of each example by its rarest class, from the classes that each shows, bool (N, K).
+
+    It is min(CAP, 1/f), where f is the share of the examples with that class. The examples whose rarest class is k then
+    weigh as much together as those of another, or less where they show rarer ones too; an example with no class weighs
+    1.
+    """
     inverse = np.minimum(CAP, 1 / np.maximum(shows.mean(axis=0), 1e-9))
     return np.where(shows, inverse, 1.0).max(axis=1, initial=1.0)
 
 
 def shown(layout: np.ndarray, num_classes: int) -> np.ndarray:
     """The classes 0 to K - 1 that have at least NAMED_FROM of the pixels of a layout int (H, W) with VOID: bool (K,).
-    What is K or above is void."""
+
+    Classes K and above are void.
+    """
     return present(np.bincount(layout.ravel() + 1, minlength=num_classes + 1)[1 : num_classes + 1], layout.size)
 
 
 def present(areas: np.ndarray, pixels: int) -> np.ndarray:
-    """The same from the areas of the classes, int (..., K)."""
+    """The classes that are shown, as `shown` has them, from their areas int (..., K) among `pixels`."""
     return areas >= max(NAMED_FROM * pixels, 1)
 
 
 def evenly(num: int, most: int) -> list[int]:
-    """The numbers of at most `most` of `num` examples, evenly spread; of all of them where `most` is 0."""
+    """At most `most` indices of `num` examples, evenly spread; all of them where `most` is 0."""
     return np.unique(np.linspace(0, num - 1, min(most or num, num)).astype(int)).tolist()
 
 
 def pool(train: Dataset, captions: bool) -> Pool:
-    """At most POOL training examples that have a layout; without their captions unless asked for. Void is no class."""
-    shows, told, num_classes = [], [], train.labels.labelled.num_classes
+    """Gather at most POOL training examples that have a layout, with their captions if `captions`. Void is no class."""
+    shows, texts, num_classes = [], [], train.labels.labelled.num_classes
     for i in evenly(len(train), POOL):
         example = train[i]
         if (example.layout >= 0).any():
             shows.append(shown(example.layout, num_classes))
-            told.append(example.captions if captions else ())
-    return Pool(np.array(shows, bool).reshape(-1, num_classes), told)
+            texts.append(example.captions if captions else ())
+    return Pool(np.array(shows, bool).reshape(-1, num_classes), texts)
 
 
 def _captions(train: Dataset, index: int) -> tuple[str, ...]:

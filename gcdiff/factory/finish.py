@@ -1,4 +1,4 @@
-"""The tables of a data set that is complete, and what its report says.
+"""Write the tables and the report of a generated data set that is complete.
 
 captions.jsonl, labels.json    as `gcdiff prepare folder` reads them
 index.csv                      a line an example: its files, caption, confidence, agreement, and the area of each class
@@ -28,8 +28,11 @@ def finish(
     place: Place, rows: Sequence[Row], size: tuple[int, int], licence: str, request: Mapping[str, Any],
     training: np.ndarray | None, audit: Audit | None,
 ) -> dict:  # fmt: skip
-    """Write the tables of all examples, kept and refused; returns the report. `request` is what the command was,
-    `training` the share of the training examples that show each class, float (K,). Void is no class."""
+    """Write the tables and the report of all examples, kept and refused; returns the report.
+
+    request: the arguments of the command, for the report. training: the share of the training examples that show each
+    class, float (K,). Void is no class.
+    """
     labels, write = place.labels, place.folder.write_text
     kept = [row for row in rows if row.verdict == KEPT]
     texts = [{"file_name": file_name(row.number), "text": [row.caption]} for row in kept if row.caption is not None]
@@ -46,7 +49,7 @@ def finish(
 
 
 def _labels(labels: LabelSpec, licence: str) -> dict:
-    """The labels.json of these classes: colours where they tell classes apart."""
+    """The content of labels.json; it has colours only where no two classes share one."""
     names = labels.names
     fields: dict[str, Any] = {"names": names, "swaps": [[names[a], names[b]] for a, b in labels.swaps]}
     if len(set(labels.palette)) == len(names):
@@ -55,12 +58,12 @@ def _labels(labels: LabelSpec, licence: str) -> dict:
 
 
 def areas(rows: Sequence[Row], labels: LabelSpec) -> np.ndarray:
-    """The pixels of each class but void, int (N, K)."""
-    found = np.zeros((len(rows), labels.labelled.num_classes), int)
+    """The area of each class but void in each row, in pixels: int (N, K)."""
+    counts = np.zeros((len(rows), labels.labelled.num_classes), int)
     for i, row in enumerate(rows):
         for label, area, *_ in row.segments:
-            found[i, label] = area
-    return found
+            counts[i, label] = area
+    return counts
 
 
 def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
@@ -81,23 +84,23 @@ def _index(kept: Sequence[Row], labels: LabelSpec) -> str:
 def _report(rows, kept, labels: LabelSpec, size, request, training: np.ndarray | None, audit: Audit | None) -> dict:
     counts = {name: sum(row.verdict == name for row in rows) for name in (DISAGREES, IMAGE, LAYOUT)}
     shows = present(areas(kept, labels), size[0] * size[1]).mean(axis=0)
-    found = dict(request) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
-    found["acceptance"] = round(len(kept) / len(rows), 6)
-    found["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
-    found["confidence"] = _mean(kept, "confidence")
-    found["classes"] = {
+    report = dict(request) | {"drawn": len(rows), "kept": len(kept), "refused": counts}
+    report["acceptance"] = round(len(kept) / len(rows), 6)
+    report["agreement"] = {"drawn": _mean(rows, "agreement"), "kept": _mean(kept, "agreement")}
+    report["confidence"] = _mean(kept, "confidence")
+    report["classes"] = {
         name: {"generated": round(float(shows[k]), 6)}
         | ({} if training is None else {"training": round(float(training[k]), 6)})
         for k, name in enumerate(labels.labelled.names)
     }
     if audit is not None:
-        found["audit"] = {
+        report["audit"] = {
             "training_examples": audit.train.counts._asdict(),
             "heldout_examples": audit.heldout.counts.image,
             "quantile": audit.quantile,
             "limits": {side: round(limit, 6) for side, limit in audit.limits._asdict().items()},
         }
-    return found
+    return report
 
 
 def _mean(rows: Sequence[Row], field: str) -> float | None:
@@ -106,7 +109,7 @@ def _mean(rows: Sequence[Row], field: str) -> float | None:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """What a person reads of a report."""
+    """The report as text for a console."""
     refused = ", ".join(f"{count} by {name}" for name, count in report["refused"].items() if count) or "none"
     lines = [f"{report['kept']} pairs kept of {report['drawn']} drawn ({report['acceptance']:.1%}); refused: {refused}"]
     agreement = report["agreement"]

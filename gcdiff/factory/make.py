@@ -1,4 +1,4 @@
-"""Drawing, judging and writing pairs, round by round, until as many are kept as were asked for."""
+"""Draw, judge and write pairs, round by round, until enough are kept."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ End = Callable[[Place, list[Row]], object]
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is made: `num` pairs kept of at most `most` drawn. Example i depends on the seed and i alone.
+    """The pairs to make: `num` kept of at most `most` drawn. Example i depends on the seed and i alone.
 
-    captions: of an example, None for none; texts: what the model takes for some captions; segments: whether the model
-    can segment in one call, by which pairs are judged.
+    captions: give the caption of an example, None without text; texts: turns captions into the model's input; segments:
+    whether pairs are judged by the model's segmentation in one call.
     """
 
     num: int
@@ -37,7 +37,7 @@ class Request:
 
 
 class Drawn(NamedTuple):
-    """A pair that was drawn, image uint8 (H, W, C) and layout int32 (H, W), and judged."""
+    """A drawn and judged pair: image uint8 (H, W, C) and layout int32 (H, W)."""
 
     caption: str | None
     image: np.ndarray
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
 
 
 class Pairs(Job):
-    """Pairs by their numbers, drawn and judged in rounds of as many as the devices take at once.
+    """The job that draws and judges pairs by their numbers, in rounds of as many as the devices take at once.
 
     It ends with a ValueError when `most` pairs are drawn and too few of them kept; the folder then stays, and goes on
     where more may be drawn.
@@ -66,7 +66,10 @@ class Pairs(Job):
         return entry["verdict"] == KEPT
 
     def compute(self, items: Sequence[int]) -> list[Drawn]:
-        """A whole round is drawn, also where fewer pairs may be: every round takes the same compiled program."""
+        """Draw and judge a round of pairs.
+
+        A whole round is drawn even where fewer pairs are needed: every round takes the same compiled program.
+        """
         request, first, size = self.request, items[0], self.batch
         captions = None if request.captions is None else [request.captions(first + i) for i in range(size)]
         text = None if captions is None else request.texts(captions)

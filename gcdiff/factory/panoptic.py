@@ -1,5 +1,4 @@
-"""Segments as COCO's panoptic annotations have them (Kirillov et al., Panoptic Segmentation, 2019; cocodataset.org,
-format-data).
+"""Write layouts in COCO's panoptic format (Kirillov et al., Panoptic Segmentation, 2019; cocodataset.org, format-data).
 
 A panoptic PNG holds at each pixel the id of its segment, id = R + 256 G + 256^2 B, and 0 where nothing is labelled. A
 layout says nothing of instances, so every class is stuff (isthing 0), and all of its pixels in an image are one
@@ -20,8 +19,10 @@ Segment = tuple[int, int, int, int, int, int]
 
 
 def segment_ids(labels: LabelSpec) -> np.ndarray:
-    """The id of each class's segments, int32 (K,): that of its colour, or the next that is free; 0 for void, where that
-    is a class."""
+    """The id of each class's segments, int32 (K,): that of its colour, or the next free one.
+
+    It is 0 for void where that is a class.
+    """
     ids: list[int] = []
     for red, green, blue in labels.labelled.palette:
         number = red + 256 * green + 256**2 * blue
@@ -39,18 +40,18 @@ def panoptic_png(layout: np.ndarray, labels: LabelSpec) -> Image.Image:
 
 def segments(layout: np.ndarray, labels: LabelSpec) -> list[Segment]:
     """The segments of a layout int32 (H, W), by class."""
-    found = []
+    by_class = []
     for label in np.unique(layout[(layout != VOID) & (layout < labels.labelled.num_classes)]).tolist():
         rows, columns = np.nonzero(layout == label)
         (x, y), (right, bottom) = ((int(f(columns)), int(f(rows))) for f in (np.min, np.max))
-        found.append((label, len(rows), x, y, right - x + 1, bottom - y + 1))
-    return found
+        by_class.append((label, len(rows), x, y, right - x + 1, bottom - y + 1))
+    return by_class
 
 
 def panoptic_json(
     examples: Sequence[tuple[int, Sequence[Segment]]], labels: LabelSpec, size: tuple[int, int], licence: str
 ) -> dict:
-    """The whole JSON, of examples (number, segments) whose files are NAME.png. Category k + 1 is class k."""
+    """The content of panoptic.json, from examples (number, segments). Category k + 1 is class k."""
     ids, (height, width) = segment_ids(labels).tolist(), size
     categories = [
         {"id": k + 1, "name": name, "supercategory": name, "isthing": 0, "color": list(color)}
@@ -60,7 +61,7 @@ def panoptic_json(
         {"id": number, "file_name": file_name(number), "width": width, "height": height, "license": 1}
         for number, _ in examples
     ]
-    found = [
+    annotations = [
         {
             "image_id": number,
             "file_name": file_name(number),
@@ -73,9 +74,9 @@ def panoptic_json(
     ]
     info = {"description": "image-layout pairs drawn by gcdiff"}
     licences = [{"id": 1, "name": licence, "url": ""}]
-    return {"info": info, "licenses": licences, "images": images, "annotations": found, "categories": categories}
+    return {"info": info, "licenses": licences, "images": images, "annotations": annotations, "categories": categories}
 
 
 def file_name(number: int) -> str:
-    """The file of an example, in each of the folders."""
+    """The file name of an example, the same in each folder."""
     return f"{number:06d}.png"

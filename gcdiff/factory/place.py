@@ -38,14 +38,14 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, entry: Entry) -> Row:
-        """Raises ValueError or TypeError for a line that is not that of an example."""
+        """The row of a line of the log. Raises ValueError or TypeError for a line that is not of this form."""
         row = cls(**entry)
         if row.verdict not in VERDICTS:
             raise ValueError(f"verdict is {row.verdict!r}, expected {', '.join(VERDICTS)}")
         return row._replace(segments=[tuple(s) for s in row.segments])  # type: ignore[arg-type]
 
     def files(self) -> list[str]:
-        """The files of an example, in the folder; those that are refused have none."""
+        """The files of the example, relative to the folder; a refused one has none."""
         if self.verdict != KEPT:
             return []
         parts = (IMAGES, LAYOUTS, PANOPTIC) + ((CONFIDENCE,) if self.confidence is not None else ())
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where the files of examples are written, with the classes and the kind of image that they have."""
+    """The folder to which the files of examples are written, with their classes and kind of image."""
 
     folder: JobFolder
     labels: LabelSpec
@@ -62,7 +62,7 @@ class Place:
 
     @classmethod
     def of(cls, folder: JobFolder, labels: LabelSpec, spec: ImageSpec) -> Place:
-        """The classes get a number for void that a label file can have."""
+        """The place in a job's folder; void gets a number that a label file can hold."""
         return cls(folder, _writable(labels), spec)
 
     def add(self, number: int, caption: str | None, image: np.ndarray, layout: np.ndarray, judged: Judged) -> Row:
@@ -84,7 +84,7 @@ class Place:
 
 
 def _writable(labels: LabelSpec) -> LabelSpec:
-    """The same classes with a number for void that a label file of theirs can have."""
+    """The same classes, with a number for void that a label file of theirs can hold."""
     least = labels.labelled.num_classes
     if least <= labels.void_id < 256:
         return labels

@@ -1,7 +1,8 @@
-"""The folder of a job: what it was begun for, and which of its items are finished.
+"""The folder of a job: its header, which says what is being made, and the log of its finished items.
 
-The log has one line of JSON for every finished item, written after the files of that item. What a line names is there;
-what no line names is made again. The header, which says what is being made, is the first line of the log, or a file of
+The log has one line of JSON for every finished item, written after the files of that item. What no line names is made.
+An item whose files are gone or damaged is made again; until then its line stays, and then the new one stands in its
+place. The header, which says what is being made, is the first line of the log, or a file of
 its own. Every file is written under another name, which begins with `.gcdiff-`, and renamed when it is whole. A kill
 at any moment therefore leaves whole files, at most one torn line at the end of the log, and leftovers whose names tell
 them apart; the next command removes both.
@@ -20,7 +21,7 @@ from typing import Any
 from gcdiff.jobs.lock import hold
 
 UNFINISHED = ".gcdiff-"
-"""How the names of files and folders begin that are not finished."""
+"""The prefix of the names of unfinished files and folders."""
 
 Entry = dict[str, Any]
 """A line of the log, as JSON gives it back: the key of the item, and what the job says of it."""
@@ -28,7 +29,7 @@ Entry = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How the folder of a command looks.
+    """The names of the files and fields in the folder of a command.
 
     command: who writes it, for messages.
     log: the file with one line for every finished item.
@@ -55,8 +56,11 @@ class JobFolder:
     def __init__(self, path: Path, form: Format):
         self.path, self.entries = path, {}
         self._form, self._head, self._made, self._whole = form, "", set(), True
+        self._lines = {}
 
     entries: dict[Any, Entry]
+    _lines: dict[Any, str]
+    """The lines of the log below the header, by key: those of the entries, and of items that are to be made again."""
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -78,16 +82,20 @@ class JobFolder:
             part.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file, in one step."""
+        """Write a text file atomically."""
         with self.writing(name) as part:
             part.write_text(text, encoding="utf-8")
 
     def add(self, key: Any, fields: Mapping[str, Any]) -> Entry:
-        """Say in the log that an item is finished. Its files must be in their places."""
-        line = json.dumps({self._form.key: key, **fields})
+        """Write an item to the log as finished. Its files must be in their places."""
+        line = json.dumps({self._form.key: key, **fields}) + "\n"
+        again, self._lines[key] = key in self._lines, line
         try:
-            with (self.path / self._form.log).open("a", encoding="utf-8") as log:
-                log.write(line + "\n")
+            if again:
+                self._write_log()
+            else:
+                with (self.path / self._form.log).open("a", encoding="utf-8") as log:
+                    log.write(line)
         except OSError as error:
             raise OSError(f"{self.path / self._form.log}: cannot be written ({error.strerror or error})") from None
         self.entries[key] = json.loads(line)
@@ -95,18 +103,18 @@ class JobFolder:
 
     def sort(self, keys: Sequence[Any]) -> None:
         """Bring the lines of the log into the order of the keys."""
-        ordered = {key: self.entries[key] for key in keys if key in self.entries}
-        if list(self.entries)[: len(ordered)] != list(ordered):
-            self.entries = ordered | self.entries
+        ordered = {key: self._lines[key] for key in keys if key in self._lines}
+        if list(self._lines)[: len(ordered)] != list(ordered):
+            self._lines = ordered | self._lines
             self._write_log()
 
+    def _head_and_lines(self) -> str:
+        return (self._head if self._form.header is None else "") + "".join(self._lines.values())
+
     def _write_log(self) -> None:
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.entries.values())
-        path, text = self.path / self._form.log, (self._head if self._form.header is None else "") + lines
-        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-            part = self.path / f"{UNFINISHED}{path.name}"
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+        part = self.path / f"{UNFINISHED}{self._form.log}"
+        part.write_text(self._head_and_lines(), encoding="utf-8")
+        part.replace(self.path / self._form.log)
 
     def _begin(self, header: Mapping[str, Any]) -> None:
         """Write the header and an empty log."""
@@ -116,7 +124,7 @@ class JobFolder:
         self._write_log()
 
     def _go_on(self, header: Mapping[str, Any], whole: Callable[[JobFolder, Entry], bool]) -> None:
-        """Read the entries that are whole, after the header was compared."""
+        """Read the log, and which of its entries are whole, after the header was compared."""
         log, form = self.path / self._form.log, self._form
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         lines = text.splitlines(keepends=True)
@@ -129,12 +137,17 @@ class JobFolder:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # the line that was being written, above all
                 entry = json.loads(line)
+                self._lines[entry[form.key]] = json.dumps(entry) + "\n"
+        for key, line in self._lines.items():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # which means no
+                entry = json.loads(line)
                 if whole(self, entry):
-                    self.entries[entry[form.key]] = entry
-        self._write_log()
+                    self.entries[key] = entry
+        if not log.exists() or self._head_and_lines() != text:
+            self._write_log()
 
     def _compare(self, file: Path, text: str, header: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming the first field that differs, unless the folder was begun for the same."""
+        """Raise ValueError, naming the first field that differs, unless the header is that of the folder."""
         form, now = self._form, json.loads(json.dumps(header))
         try:
             begun = dict(json.loads(text))
@@ -149,13 +162,13 @@ class JobFolder:
                 )
 
     def _clear_unfinished(self) -> None:
-        """Remove what a process that was killed has left half written."""
+        """Remove the unfinished files of a process that was killed."""
         for path in self.path.glob(f"{UNFINISHED}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _clear(self) -> None:
         """Remove all that was made here. What else may be in the folder stays."""
-        for name in {*self._made, self._form.log, ".lock"}:
+        for name in (*self._made, self._form.log, ".lock"):  # the lock last: without it another process may begin
             path = self.path / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -164,7 +177,7 @@ class JobFolder:
 def opened(
     path: Path, form: Format, header: Mapping[str, Any], whole: Callable[[JobFolder, Entry], bool]
 ) -> Iterator[JobFolder]:
-    """Begin a folder, or go on with one, and hold it until the block ends.
+    """A context that begins a folder, or goes on with one, and holds it until the block ends.
 
     `entries` are those that the log names and `whole(folder, entry)` accepts; a KeyError, TypeError or ValueError that
     it raises means no. Where the block fails before any item is finished, nothing of a folder that was begun is left.
@@ -173,11 +186,10 @@ def opened(
     that differs, that is damaged, and for one that another process holds.
     """
     created = not path.exists()
-    new = created or all(file.name.startswith(".") for file in path.iterdir())
-    if not new and not (path / (form.header or form.log)).is_file():
-        raise ValueError(f"{path} is not empty and was not written by {form.command}, expected an empty folder")
+    _is_new(path, form)
     path.mkdir(parents=True, exist_ok=True)
     with hold(path):
+        new = _is_new(path, form)  # asked again: another process may have begun it and ended in between
         folder = JobFolder(path, form)
         try:
             folder._begin(header) if new else folder._go_on(header, whole)
@@ -190,3 +202,12 @@ def opened(
                     with contextlib.suppress(OSError):  # somebody else has put a file there
                         path.rmdir()
             raise
+
+
+def _is_new(path: Path, form: Format) -> bool:
+    """Whether nothing has been written to a folder. Raises ValueError for one that holds something else."""
+    if not path.exists() or all(file.name.startswith(".") for file in path.iterdir()):
+        return True
+    if not (path / (form.header or form.log)).is_file():
+        raise ValueError(f"{path} is not empty and was not written by {form.command}, expected an empty folder")
+    return False

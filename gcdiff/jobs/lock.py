@@ -1,4 +1,4 @@
-"""One command at a time writes to a run directory."""
+"""The lock of a run directory: one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def hold(workdir: Path) -> Iterator[None]:
-    """Hold the run directory until the block ends, or the process, however it dies.
+    """A context that holds the lock of a run directory until the block ends, or the process, however it dies.
 
     Raises ValueError, in one line, if another process holds it.
     """

@@ -1,4 +1,4 @@
-"""A line that shows how far a long work has come: steps done of how many, how fast, how long it still takes."""
+"""Progress lines: units done of how many, units per second, time left."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 
 class Progress:
-    """One line about a long work of `total` units: rewritten in place on a terminal, a new one every `every` seconds
-    elsewhere.
+    """The progress line of a long work of `total` units.
 
-    The rate is a moving average of units per second. The time that a `note` stands for (compiling, evaluating) is left
-    out of it. Every line begins with `prefix`, which tells several works of one process apart. With `quiet` nothing is
-    printed.
+    On a terminal it is rewritten in place, elsewhere a new one is printed every `every` seconds. The rate is a moving
+    average of units per second. The time that a `note` stands for (compiling, evaluating) is left out of it. Every line
+    begins with `prefix`, which tells several works of one process apart. With `quiet` nothing is printed.
     """
 
     def __init__(
@@ -31,14 +30,16 @@ class Progress:
         self._count = self._seconds = 0.0
 
     def note(self, step: int, text: str) -> None:
-        """Say what is being done between two steps, `step` of which are done."""
+        """Show what is being done between two steps, after `step` of them."""
         self._previous = None
         if self._terminal or time.monotonic() - self._printed >= self._every:
             self._show(f"{self._unit} {step}/{self._total}  {text}")
 
     def update(self, step: int, values: Mapping[str, float], limit: float = math.inf) -> None:
-        """`step` units are done. `values` are shown beside the rate and the time left, in seconds, which is at most
-        `limit`: the work ends then anyway."""
+        """Show that `step` units are done, with `values` by name, the rate and the time left.
+
+        The time left is at most `limit` seconds: the work ends then anyway.
+        """
         now = time.monotonic()
         if self._previous is not None:
             before, then = self._previous
@@ -75,8 +76,10 @@ class Progress:
 
 @contextlib.contextmanager
 def progress_bar(total: int, unit: str = "step", prefix: str = "") -> Iterator[Callable[[int], None]]:
-    """A `Progress` for a work that shows no values. It gives a function to call with how many units were done since the
-    last call."""
+    """A context with the progress line of a work that shows no values.
+
+    It gives a function to call with the number of units done since the last call.
+    """
     progress, done = Progress(total, unit, prefix=prefix), 0
 
     def advance(count: int) -> None:
@@ -94,7 +97,7 @@ def job_progress(
     unit: str, start: str = "compiling", values: Callable[[int], Mapping[str, float]] = lambda items: {},
     quiet: bool = False,
 ) -> Iterator[Callable[[int, int, int], None]]:  # fmt: skip
-    """A `Progress` for a job of `gcdiff.jobs.resumable`, which calls it with (done, total, items in the log).
+    """A context with the progress line of a job of `gcdiff.jobs.resumable`, as its `progress`.
 
     The first call, before anything new is made, shows `start`. `values(items)` are shown beside the count.
     """

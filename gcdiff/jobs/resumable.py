@@ -1,4 +1,4 @@
-"""A long work on many items, each written once: stopped or killed at any moment, the same call goes on.
+"""Resumable jobs on many items, each written once: stopped or killed at any moment, the same call goes on.
 
 A job has keys, one for each item, and does three things with them: `read` an item, `compute` the results of a batch of
 items, `write` the files of one result. `run` does that for all keys in their order, and keeps a log of what is
@@ -75,7 +75,7 @@ after every batch. If it returns False the job ends there, and may be gone on wi
 
 
 class Job:
-    """What is made, item by item. Subclasses set `form`, `header` and `keys`, and define `compute` and `write`.
+    """A job, item by item. Subclasses set `form`, `header` and `keys`, and define `compute` and `write`.
 
     form: the names of the files and fields of the folder.
     header: what decides the result, as JSON can say it: a folder is gone on with by a job of the same header alone.
@@ -91,33 +91,36 @@ class Job:
     readers: int = 4
 
     def read(self, key: Any) -> Any:
-        """An item. It is called in several threads at once."""
+        """Read an item. It is called in several threads at once."""
         return key
 
     def compute(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The results of the items of a batch, one for each, in their order. They must depend on the items alone."""
+        """Compute the results of a batch's items, one for each, in their order. They must depend on the items alone."""
         raise NotImplementedError
 
     def write(self, folder: JobFolder, key: Any, result: Any) -> Mapping[str, Any]:
-        """Write the files of one item by `folder.writing` or `folder.write_text`. Returns what its line of the log
-        says beside the key, as JSON can say it; under "files", which files must be there for it to be finished."""
+        """Write the files of one item by `folder.writing` or `folder.write_text`.
+
+        Returns the fields of its line of the log beside the key, as JSON holds them; "files" are those that must be
+        there for it to be finished.
+        """
         raise NotImplementedError
 
     def whole(self, folder: JobFolder, entry: Entry) -> bool:
-        """Whether what a line of the log says is there. Items for which it is not are made again."""
+        """Whether the files of a line of the log are there. Items without them are made again."""
         return all((folder.path / file).is_file() for file in entry.get("files", ()))
 
     def count(self, entry: Entry) -> int:
-        """How much an item adds to what is done: 0 for one that was refused, say, or the examples of a shard."""
+        """How many units an item counts: 0 for one that was refused, say, or the number of examples of a shard."""
         return 1
 
     @property
     def total(self) -> int:
-        """How much is to be done. The job ends where the counts of its first items reach it, or after its last key."""
+        """How many units are to be done. The job ends where the counts of its items reach it, or after its last key."""
         return len(self.keys)
 
     def finish(self, folder: JobFolder, entries: Sequence[Entry]) -> None:
-        """Write what stands beside the items, from their lines in the order of the keys."""
+        """Write the files that are not of one item, such as tables, from the items' lines in the order of the keys."""
 
     def keys_of(self, number: int) -> Sequence[Any]:
         """The keys of a batch; none beyond the last one."""
@@ -132,7 +135,7 @@ batches to other machines has the same form, and leads to the same bytes."""
 
 
 def in_place(job: Job, numbers: Iterable[int]) -> Results:
-    """The results of batches, computed in this process, while the items of the next batch are read in threads."""
+    """Compute the results of batches in this process, while threads read the items of the next batch."""
     pool = ThreadPoolExecutor(job.readers, thread_name_prefix="read")
     try:
         reads = ([pool.submit(job.read, key) for key in job.keys_of(number)] for number in numbers)
@@ -146,7 +149,7 @@ def in_place(job: Job, numbers: Iterable[int]) -> Results:
 
 
 def run(job: Job, path: Path, progress: Report = lambda done, total, items: None, engine: Engine = in_place) -> bool:
-    """Do a job in the folder `path`, or go on with it. Returns whether it is finished: False if `progress` ended it.
+    """Run a job in the folder `path`, or go on with it. Returns whether it is finished: False if `progress` ended it.
 
     Raises ValueError, in one line, for a folder that holds something else, that was begun with another header, or in
     which another process works; OSError, naming the file, for what cannot be written; and what the job raises. Whatever
@@ -164,8 +167,10 @@ def run(job: Job, path: Path, progress: Report = lambda done, total, items: None
 
 
 def run_together(job: Job, path: Path, progress: Report = lambda done, total, items: None) -> bool:
-    """The same on all processes of JAX, each of which calls it with the same job. All read and compute every batch at
-    the same time; the first one alone has the folder, counts, and decides when it ends.
+    """Run a job on all processes of JAX, each of which calls this with the same job.
+
+    All read and compute every batch at the same time; the first one alone has the folder, counts, and decides when the
+    job ends.
 
     Raises ValueError on the others, too, where the first one fails.
     """
@@ -185,15 +190,15 @@ def run_together(job: Job, path: Path, progress: Report = lambda done, total, it
 
 
 class _Stopped(Exception):
-    """The job ends before it is finished."""
+    """Raised where `progress` ends the job before it is finished."""
 
 
 _EXHAUSTED, _FINISHED, _ENDED, _FAILED = -1, -2, -3, -4
-"""What the first process tells the others beside the numbers of batches: no other batch comes; how the job ended."""
+"""The messages of the first process beside the numbers of batches: there is no other batch; how the job ended."""
 
 
 def _make(job: Job, folder: JobFolder, progress: Report, engine: Engine) -> list[Entry]:
-    """Make the items that are missing; returns the entries of all that count, in order."""
+    """Make the missing items; returns the entries of all items up to `total`, in order."""
     numbers = lambda: itertools.takewhile(job.keys_of, itertools.count())  # noqa: E731
     missing = lambda keys: any(key not in folder.entries for key in keys)  # noqa: E731
 
@@ -224,7 +229,7 @@ def _make(job: Job, folder: JobFolder, progress: Report, engine: Engine) -> list
 
 
 def _lead(job: Job, numbers: Iterable[int]) -> Results:
-    """`in_place`, the others told of every batch as soon as it is read."""
+    """`in_place` on the first process, which announces every batch to the others as soon as it is read."""
 
     def announced() -> Iterator[int]:
         for number in numbers:
@@ -236,7 +241,7 @@ def _lead(job: Job, numbers: Iterable[int]) -> Results:
 
 
 def _follow(job: Job) -> bool:
-    """Read and compute along, until the first process has ended."""
+    """Read and compute every announced batch, until the first process has ended."""
     message = _EXHAUSTED
 
     def announced() -> Iterator[int]:
@@ -261,7 +266,7 @@ def _follow(job: Job) -> bool:
 
 
 def _broadcast(message: int = 0) -> int:
-    """The number that the first process sends, on every process."""
+    """Send a number from the first process; returns it on every process."""
     import numpy as np
     from jax.experimental import multihost_utils
 

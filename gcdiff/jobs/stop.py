@@ -1,4 +1,4 @@
-"""Being told to stop: signals are collected, and long calls are left as soon as one comes."""
+"""Stopping on SIGINT and SIGTERM: a signal is remembered, and long calls are abandoned as soon as one arrives."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ POLL = 0.2
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training stopped on `signum` (SIGINT or SIGTERM) after saving a checkpoint. `left` is whether something long,
-    which cannot be broken off, still goes on in a thread: a program that ends then should not wait for it."""
+    """Training stopped on `signum` (SIGINT or SIGTERM) after saving a checkpoint.
+
+    `left` is whether a long call that cannot be interrupted still runs in a thread: a program that ends then should
+    not wait for it.
+    """
 
     def __init__(self, signum: int, message: str, left: bool = False):
         super().__init__(message)
@@ -25,11 +28,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Left(Exception):
-    """A long call was left because a signal came."""
+    """A long call was abandoned because of a signal."""
 
 
 class Stop:
-    """The first signal, 0 as long as there is none. Several runs in the threads of one process share it."""
+    """The signal to stop: its number in `signum`, 0 as long as there is none. Runs in threads of a process share it."""
 
     def __init__(self):
         self.signum = 0
@@ -39,7 +42,7 @@ class Stop:
         return self.signum != 0
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of a long call (compiling, evaluating), or Left as soon as there is a signal.
+        """Return the result of a long call (compiling, evaluating); raise Left as soon as there is a signal.
 
         The call then goes on in a thread of its own, with nobody to wait for it.
         """
@@ -61,7 +64,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Collect SIGINT and SIGTERM in a `Stop` instead of dying of them; a second signal does what it always does."""
+    """A context that collects SIGINT and SIGTERM in a `Stop`; a second signal has its usual effect."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # python delivers signals to the main thread alone

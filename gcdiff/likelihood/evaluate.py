@@ -1,4 +1,4 @@
-"""A network's terms of the bound, compiled once, and how the terms of a chunk become its `Bound`."""
+"""Evaluate a network's terms of the bound, compiled once, and collect the terms of a chunk into its `Bound`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from gcdiff.processes.joint import JointProcess
 from gcdiff.types import VOID, Condition, Pair, pair_map
 
 MOVES = "t"
-"""In place of a level: the side goes from 1 to 0."""
+"""Stands in place of a level where a side goes from 1 to 0."""
 
 
 class Chunk(NamedTuple):
-    """Examples that are evaluated together, on several devices those of all of them; chunks of one shape share one
-    compiled program.
+    """A batch of examples that are evaluated together, on all devices; chunks of one shape share one compiled program.
 
     clean: image float32 (B, h, w, C) in [-1, 1], layout int32 (B, H, W) with VOID. keys: (B,), one per example, on
     which alone its levels and noise depend. count: how many examples count; those after them are padding.
@@ -40,12 +39,12 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """Pure functions of a process and a network, `apply_fn(variables, noisy, log_snr, condition)`.
+    """The terms of the bound, as pure functions of a process and a network.
 
-    `clip` bounds the clean image estimate to [-1, 1], where images are, which brings it no further from any. The jitted
-    methods compile once per chunk shape, whatever the leg, the path, the number of steps and of draws; with a `mesh`
-    they run on a chunk on each of its devices, and arrays are those of all chunks. Raises ValueError for a layout
-    process without a likelihood.
+    The network is `apply_fn(variables, noisy, log_snr, condition)`. `clip` bounds the clean image estimate to [-1, 1],
+    where images are, which brings it no further from any. The jitted methods compile once per chunk shape, whatever the
+    leg, the path, the number of steps and of draws; with a `mesh` they run on a chunk on each of its devices, and
+    arrays are those of all chunks. Raises ValueError for a layout process without a likelihood.
     """
 
     process: JointProcess
@@ -63,13 +62,13 @@ class Likelihood:
 
     def predict(self, params: Any, noisy: Pair, levels: Pair, condition: Condition) -> Pair:
         """The clean prediction: image estimate and leave-one-out log-probabilities."""
-        found = self.process.predictor(self.process.denoiser(self.apply_fn, params))(noisy, levels, condition)
-        clips = self.clip and found.image is not None
-        return found._replace(image=jnp.clip(found.image, -1.0, 1.0)) if clips else found
+        prediction = self.process.predictor(self.process.denoiser(self.apply_fn, params))(noisy, levels, condition)
+        clips = self.clip and prediction.image is not None
+        return prediction._replace(image=jnp.clip(prediction.image, -1.0, 1.0)) if clips else prediction
 
     @jax.jit(static_argnums=0)
     def term(self, params, clean: Pair, keys: Array, number: Array, s: Pair, t: Pair, rate: Array, condition) -> Pair:
-        """`gcdiff.likelihood.terms.term`, with the noise of `number` (draw, purpose)."""
+        """One term of the bound (`gcdiff.likelihood.terms.term`), with the noise of `number` (draw, purpose)."""
 
         def nats(params, clean, keys, number, s, t, rate, condition) -> Pair:
             predict = functools.partial(self.predict, params)
@@ -81,7 +80,7 @@ class Likelihood:
 
     @jax.jit(static_argnums=0)
     def jitter(self, keys: Array, number: Array) -> Array:
-        """A number in [0, 1) for each example, float32 (B,)."""
+        """A uniform random number in [0, 1) for each example, float32 (B,)."""
 
         def uniform(keys, number) -> Array:
             return jax.vmap(jax.random.uniform)(_numbered(keys, number))
@@ -131,7 +130,7 @@ def collect(likelihood: Likelihood, chunk: Chunk, held: Pair, terms: list[tuple[
 
 
 def join(bounds: list[Bound]) -> Bound:
-    """The bound of all chunks."""
+    """Join the bounds of chunks to the bound of all their examples."""
     if not bounds:
         raise ValueError("chunks is empty, expected at least one chunk of examples")
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *bounds)

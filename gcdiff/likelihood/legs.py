@@ -17,7 +17,7 @@ over the steps of a path. Of an exact predictor it exceeds the former by O(1/ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,60 @@ _LEAST_LEVEL = 1e-6
 _GREATEST_LOG_SNR = 15.0
 _JITTER, _RATE, _LAST, _ROWS = range(4)  # what a draw's random numbers are for; those of a grid's rows follow
 
-Progress = Callable[[int], None] | None
+Progress = Callable[[int], bool | None] | None
+"""Called with 1 after each piece of the work; False stops before the next piece, None and True go on."""
+
+
+class Stopped(RuntimeError):
+    """An evaluation was stopped before the first chunk of examples was measured.
+
+    >>> from gcdiff.likelihood import Stopped
+    >>> try:
+    ...     report = model.likelihood(gcdiff.Pair(images, layouts), progress=lambda progress: False)
+    ... except Stopped:
+    ...     report = None
+    """
+
+
+class _Pieces:
+    """The pieces of an evaluation, between which `progress` may stop it."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self.stopped = progress, False
+
+    def begin(self) -> None:
+        """Before each piece. Raises Stopped where the evaluation was stopped."""
+        if self.stopped:
+            raise Stopped("the likelihood was stopped before the first chunk of examples was measured: no bound")
+
+    def end(self) -> None:
+        """After each piece."""
+        self.stopped = self.progress is not None and self.progress(1) is False
+
+
+def _by_chunk(
+    likelihood: Likelihood, chunks: Iterable[Chunk], held: Mapping[str, Pair],
+    terms: Callable[[Chunk, _Pieces], Mapping[str, list]], progress: Progress,
+) -> dict[str, Bound]:  # fmt: skip
+    """The bounds of all chunks by name, from the terms of a chunk by name, an entry for each draw.
+
+    Where `progress` stops the evaluation, the chunk in work is left out: its draws are strata, and some of them alone
+    are no bound.
+    """
+    pieces = _Pieces(progress)
+    bounds: dict[str, list[Bound]] = {name: [] for name in held}
+    for whole, chunk in enumerate(chunks):  # so many are whole
+        try:
+            of_chunk = terms(chunk, pieces)
+        except Stopped:
+            if whole == 0:
+                raise
+            break
+        for name, draws in of_chunk.items():
+            bounds[name].append(collect(likelihood, chunk, held[name], draws))
+        if pieces.stopped:
+            break
+    return {name: join(parts) for name, parts in bounds.items()}
 
 
 def least_level(process: JointProcess, log_snr_max: float = LOG_SNR_MAX) -> float:
@@ -76,31 +129,32 @@ def bound(
 
     Every `log_snr_max` gives a bound; which one is tightest depends on the network: one that is poor at little noise is
     charged for it. A draw of a leg costs two calls of the network, and one more for 'joint' where the schedules differ.
-    `progress(n)` is told after n more legs of a draw, of chunks * draws * legs. Raises ValueError for an unknown leg,
-    for one along a side that the process does not have, and where `log_snr_max` is above 15.
+    `progress(1)` is called after each leg of a draw, chunks * draws * legs times in all; where it returns False the
+    bounds are those of the chunks that are whole. Raises ValueError for an unknown leg, for one along a side that the
+    process does not have, and where `log_snr_max` is above 15; Stopped where it was stopped before a chunk was whole.
     """
     t_min, held = least_level(likelihood.process, log_snr_max), {leg: _held(likelihood, leg) for leg in legs}
     if draws < 1:
         raise ValueError(f"draws is {draws}, expected at least 1")
     reach = pair_map(lambda side: float(noise_amount(side.log_snr(t_min))), likelihood.sides)
-    found: dict[str, list[Bound]] = {leg: [] for leg in legs}
-    for chunk in chunks:
-        terms: dict[str, list] = {leg: [] for leg in legs}
+
+    def terms(chunk: Chunk, pieces: _Pieces) -> dict[str, list]:
+        of_chunk: dict[str, list] = {leg: [] for leg in legs}
         for draw in range(draws):
             share = (draw + parallel.to_host(likelihood.jitter(chunk.keys, np.array([draw, _JITTER])))) / draws
             levels = parallel.to_host(likelihood.levels(share, np.float32(t_min)))
             for leg in legs:
+                pieces.begin()
                 rate, last = _draw(likelihood, params, chunk, held[leg], levels, t_min, draw)
-                terms[leg].append((pair_map(np.multiply, rate, reach), last))
-                if progress is not None:
-                    progress(1)
-        for leg in legs:
-            found[leg].append(collect(likelihood, chunk, held[leg], terms[leg]))
-    return {leg: join(bounds) for leg, bounds in found.items()}
+                of_chunk[leg].append((pair_map(np.multiply, rate, reach), last))
+                pieces.end()
+        return of_chunk
+
+    return _by_chunk(likelihood, chunks, held, terms, progress)
 
 
 def _held(likelihood: Likelihood, leg: str) -> Pair:
-    """The levels of a leg, None for a side that the process does not have."""
+    """The levels of a leg (`LEGS`), None for a side that the process does not have."""
     if leg not in LEGS:
         raise ValueError(f"leg is {leg!r}, expected one of {', '.join(LEGS)}")
     for name, side, level in zip(Pair._fields, likelihood.sides, LEGS[leg], strict=True):
@@ -134,32 +188,52 @@ def grid_bound(
     steps: int | None = None,
     progress: Progress = None,
 ) -> Bound:
-    """The bound of the sampler that walks down `path` (T + 1, 2) in ancestral steps.
+    """The bound of the sampler that walks down one `path`; `grid_bounds` says what the arguments are."""
+    return grid_bounds(likelihood, params, chunks, {"path": path}, draws, steps, progress)["path"]
+
+
+def grid_bounds(
+    likelihood: Likelihood,
+    params: Any,
+    chunks: Iterable[Chunk],
+    paths: Mapping[str, np.ndarray],
+    draws: int = 1,
+    steps: int | None = None,
+    progress: Progress = None,
+) -> dict[str, Bound]:
+    """The bounds, by name, of samplers that walk down `paths`, each (T + 1, 2), in ancestral steps.
 
     All T steps are summed; or, of those that do not end at level 0, `steps` random ones for each example and draw,
-    weighted, each in a stratum of its own among those of all draws. `progress(n)` is told after n more steps. Raises
-    ValueError for a path on which a level rises, or goes anywhere but from 1 to 0 where it moves.
+    weighted, each in a stratum of its own among those of all draws. `progress(1)` is called after each step; where it
+    returns False the bounds are those of the chunks that are whole. Raises ValueError for a path on which a level
+    rises, or goes anywhere but from 1 to 0 where it moves; Stopped where it was stopped before a chunk was whole.
     """
-    rows = np.asarray(path, np.float32)
-    held = pair_map(lambda side, column: _level_of(column), likelihood.sides, Pair(*rows.T))
+    rows = {name: np.asarray(path, np.float32) for name, path in paths.items()}
+    held = {
+        name: pair_map(lambda side, column: _level_of(column), likelihood.sides, Pair(*path.T))
+        for name, path in rows.items()
+    }
     if draws < 1 or (steps is not None and steps < 1):
         raise ValueError(f"draws is {draws} and steps is {steps}, expected at least 1")
-    found = []
-    for chunk in chunks:
-        terms = [_walk(likelihood, params, chunk, rows, (draw, draws), steps, progress) for draw in range(draws)]
-        found.append(collect(likelihood, chunk, held, terms))
-    return join(found)
+
+    def terms(chunk: Chunk, pieces: _Pieces) -> dict[str, list]:
+        return {
+            name: [_walk(likelihood, params, chunk, path, (draw, draws), steps, pieces) for draw in range(draws)]
+            for name, path in rows.items()
+        }
+
+    return _by_chunk(likelihood, chunks, held, terms, progress)
 
 
 def _level_of(column: np.ndarray) -> str | float:
-    """What a column of a path does: it moves, or stands still at 0 or 1."""
+    """The level of one side along a path: MOVES, or 0 or 1 where it stands still."""
     first, end = float(column[0]), float(column[-1])
     if (np.diff(column) > 0).any() or (first, end) not in ((1.0, 0.0), (0.0, 0.0), (1.0, 1.0)):
         raise ValueError(f"path has levels {column.tolist()}, expected 1 falling to 0, or 0 or 1 throughout")
     return MOVES if first > end else first
 
 
-def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, of: tuple[int, int], steps: int | None, progress):
+def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, of: tuple[int, int], steps: int | None, pieces):
     """One draw of a path's sum, `of` (draw, draws): the diffusion and the last steps, Pairs of (B,) nats."""
     draw, draws = of
     ends = (rows[1:] == 0) & (rows[:-1] > 0)  # (T, 2): a side's last step
@@ -168,13 +242,13 @@ def _walk(likelihood, params, chunk: Chunk, rows: np.ndarray, of: tuple[int, int
     sums = np.zeros((2, 2, size))  # (diffusion or last, image or layout)
 
     def add(row: np.ndarray, number: int, weight: float, last: Sequence[bool]) -> None:
+        pieces.begin()
         s, t = (Pair(*rows[at].T) for at in (row + 1, row))
         nats = nats_of(likelihood, params, chunk, (draw, _ROWS + number), s, t, False)
         for side, is_last in enumerate(last):
             if nats[side] is not None:
                 sums[int(is_last), side] += weight * nats[side]
-        if progress is not None:
-            progress(1)
+        pieces.end()
 
     for number in range(count):
         # Each in its own stratum of the steps, which holds one step where all are summed; the draws share it out.

@@ -1,4 +1,4 @@
-"""What a bound says, in bits: values with their standard errors, and the signed gap between two paths."""
+"""Summaries of bounds in bits: values with their standard errors, and the signed gap between two paths."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bound(NamedTuple):
 
     @property
     def nats(self) -> np.ndarray:
-        """Both sides together, (N, draws)."""
+        """The bound of both sides together, float64 (N, draws) nats."""
         return np.sum([side.total for side in self.parts if side is not None], axis=0)
 
 
@@ -74,7 +74,7 @@ def summary(bound: Bound) -> Pair:
 
 
 def total(bound: Bound) -> Estimate:
-    """Both sides together, in bits per example."""
+    """The bound of both sides together, in bits per example."""
     return estimate(bound.nats, np.ones(len(bound.nats)))
 
 
@@ -95,7 +95,7 @@ def gap(bounds: Mapping[str, Bound], path: str = "diagonal", reference: str = "l
 
 
 def estimate(nats: np.ndarray, sizes: np.ndarray) -> Estimate:
-    """Sum of nats (N, draws) over sum of sizes (N,), in bits, with the standard error of that ratio.
+    """The sum of nats (N, draws) over the sum of sizes (N,), in bits, with the standard error of that ratio.
 
     The error is the one over examples, of their means over draws: it holds what the examples and the draws add. Of one
     example it is the one over draws, which says nothing of other examples (and is a little too large, as the levels of
@@ -119,16 +119,20 @@ LAWS = {
     "layout_only": "p(y)",
     "layout_given_image": "p(y | x)",
 }
-"""What each leg bounds."""
+"""The law that each leg bounds."""
 
 
 class Report(NamedTuple):
-    """What the bounds of some legs say.
+    """The bounds of some legs and paths in bits, and the gaps between paths.
 
     legs: by leg, a Pair of `Summary`; paths: by path, the bound on -log p(x, y) in bits per example, of the paths whose
     legs are there; gaps: by path, how far it lies above the layout-first path, in bits per example. Of bounds in
     continuous time log_snr_max says where the last step begins, of those on a finite grid `grid` how many steps a leg
     has; the other is None.
+
+    >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+    >>> report.paths["diagonal"].value > 0  # bits per example
+    True
     """
 
     legs: dict[str, Pair]
@@ -138,7 +142,16 @@ class Report(NamedTuple):
     grid: int | None = None
 
     def table(self) -> str:
-        """The report as a person reads it."""
+        """The report as lines of text.
+
+        >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+        >>> print(report.table())
+        upper bound on              prior   diffusion      last    in all       +-
+        -log p(x, y)  bits/dim of x ...
+        -log p(x, y) bits/pixel of y ...
+        ...
+        in continuous time; the last step begins at log-SNR 8
+        """
         lines = [f"{'upper bound on':24}{'prior':>10}{'diffusion':>12}{'last':>10}{'in all':>10}{'+-':>9}"]
         for leg, sides in self.legs.items():
             for unit, side in zip(("bits/dim of x", "bits/pixel of y"), sides, strict=True):
@@ -157,7 +170,12 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
-        """Plain dictionaries of {value, error}."""
+        """Plain dictionaries of {value, error}, for JSON.
+
+        >>> report = model.likelihood(gcdiff.Pair(images, layouts), draws=1, log_snr_max=8.0)
+        >>> sorted(report.to_dict()["legs"]["layout_only"]["layout"]["total"])
+        ['error', 'value']
+        """
 
         def plain(estimates) -> dict:
             return {name: e._asdict() for name, e in estimates.items()}
@@ -166,12 +184,12 @@ class Report(NamedTuple):
         for leg, sides in self.legs.items():
             legs[leg] = {name: plain(side._asdict()) for name, side in sides._asdict().items() if side is not None}
         paths, gaps = plain(self.paths), plain(self.gaps)
-        found = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
-        return {**found, "log_snr_max": self.log_snr_max, "grid": self.grid}
+        estimates = {"legs": legs, "paths_bits_per_example": paths, "gaps_bits_per_example": gaps}
+        return {**estimates, "log_snr_max": self.log_snr_max, "grid": self.grid}
 
 
 def report(bounds: Mapping[str, Bound], log_snr_max: float | None, grid: int | None = None) -> Report:
-    """What the bounds of legs, evaluated together with the last step from `log_snr_max` or on one `grid`, say."""
+    """The `Report` of the bounds of legs, evaluated together with one `log_snr_max` or on one `grid`."""
     whole = [path for path, legs in PATHS.items() if all(leg in bounds for leg in legs)]
     gaps = {path: gap(bounds, path) for path in whole if path != "layout_first" and "layout_first" in whole}
     paths = {path: total(along(bounds, path)) for path in whole}

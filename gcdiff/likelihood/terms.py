@@ -8,8 +8,8 @@ With D = ||x_0 - clean estimate||^2 and SNR = exp(l), a step from t to s < t cos
 and a last step to s = 0, where the SNR is infinite, instead
 
     (3)  image   -log of a Gaussian around the clean estimate, discretised to the 256 grey values of [-1, 1], of which
-                 the outermost two are open; its standard deviation is d / sqrt(1 + d^2 SNR_t) with d = .5, what the
-                 noise leaves open of Gaussian data of that deviation (sigma/alpha at a high SNR)
+                 the outermost two are open; its standard deviation is d / sqrt(1 + d^2 SNR_t), what the
+                 noise leaves open of Gaussian data of deviation d (sigma/alpha at a high SNR)
     (4)  layout  the cross-entropy of p(y_0 | everything), which is (2) at s = 0.
 
 An infinitesimal step is measured in v = -log(sigma^2) = softplus(l) of the image and v = -log(1 - keep) of the layout,
@@ -34,7 +34,6 @@ from jax import lax
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, ArrayLike
 
-from gcdiff.processes.gaussian import DATA_STD
 from gcdiff.processes.joint import JointProcess, Predictor
 from gcdiff.processes.layout import LayoutLikelihood
 from gcdiff.types import VOID, Condition, Pair, pair_map
@@ -62,7 +61,7 @@ def term(
       s, t: levels, Pair of float32 (B,), s <= t; a side with s = t costs nothing. Void pixels are at level 1.
       rate: bool scalar, may be traced. False is the step from t to s, (1) to (4); True is the rate at t of the sides
         with s < t, (5) and (6).
-      condition: what else the predictor is told.
+      condition: the other inputs of the predictor, such as text.
     """
     s, t = maps(clean, s), maps(clean, t)
     asked = process.clip_levels(t)
@@ -86,7 +85,7 @@ def maps(clean: Pair, levels: Pair) -> Pair:
 
 
 def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
-    """(1) to (4): the step between the level maps t and s <= t, Pair of (B,) nats. `noisy` is at t."""
+    """The step (1) to (4) from the level maps t to s <= t, Pair of (B,) nats. `noisy` is at t."""
     s, t = process.clip_levels(s), process.clip_levels(t)
     image = layout = None
     if predicted.image is not None:
@@ -95,7 +94,7 @@ def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
         error = jnp.square(predicted.image - clean.image).sum(axis=-1)
         snr_s, snr_t = (jnp.exp(process.image.log_snr(jnp.where(at > 0, at, 1.0))) for at in (s.image, t.image))
         step = 0.5 * (snr_s - snr_t) * error
-        std = DATA_STD / jnp.sqrt(1.0 + DATA_STD**2 * snr_t)
+        std = process.image.std / jnp.sqrt(1.0 + process.image.std**2 * snr_t)
         decoded = -grey_log_prob(predicted.image, clean.image, std[..., None]).sum(axis=-1)
         image = jnp.where(s.image < t.image, jnp.where(last, decoded, step), 0.0).sum(axis=(1, 2))
     if predicted.layout is not None:
@@ -105,7 +104,7 @@ def steps(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
 
 
 def rates(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
-    """(5) and (6): the rates in v at the level maps t of the sides with s < t, Pair of (B,) nats. `noisy` is at t."""
+    """The rates in v, (5) and (6), at the level maps t of the sides with s < t, Pair of (B,) nats. `noisy` is at t."""
     image = layout = None
     if predicted.image is not None:
         # Above the highest level that the network is asked at the image stands still.
@@ -121,7 +120,7 @@ def rates(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
 
 
 def priors(process: JointProcess, clean: Pair) -> Pair:
-    """KL(q(x_1 | x_0) || prior) of each side, Pair of (B,) nats.
+    """The prior term KL(q(x_1 | x_0) || prior) of each side, Pair of (B,) nats.
 
     It is exactly 0 where the path starts at level 1. An 'eps' image starts below it (`highest_level`), at alpha = .007.
     """
@@ -154,7 +153,7 @@ def grey_log_prob(mean: Array, x: Array, std: Array) -> Array:
 
 
 def noise_amount(log_snr: ArrayLike) -> Array:
-    """v = softplus(log_snr), of log_snr's shape: 0 at level 1."""
+    """The amount of noise v = softplus(log_snr), of log_snr's shape: 0 at level 1."""
     return jax.nn.softplus(jnp.asarray(log_snr, jnp.float32))
 
 

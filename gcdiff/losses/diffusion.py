@@ -1,5 +1,7 @@
-"""Training losses, per example. Sums over pixels are divided by the constant number of pixels of the grid, never by
-a count: known, void and missing pixels carry no loss, and a large batch is the mean of small ones.
+"""The training losses of images and layouts, per example.
+
+Sums over pixels are divided by the constant number of pixels of the grid, never by a count: known, void and missing
+pixels carry no loss, and a large batch is the mean of small ones.
 
 Image: squared error of the network's own output (eps, x0, v or preconditioned), times a weight of the log-SNR
 clipped to +-15. The named weights are given, as in their papers, as factors of the eps error:
@@ -29,7 +31,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gcdiff.processes.categorical import posterior_kl
-from gcdiff.processes.gaussian import GaussianProcess, from_clean, to_clean
+from gcdiff.processes.gaussian import DATA_STD, GaussianProcess, from_clean, to_clean
 from gcdiff.processes.layout import LayoutLikelihood, LayoutProcess
 from gcdiff.types import VOID
 
@@ -48,13 +50,13 @@ _CLIP = 15.0
 _MOST_ELBO = 100.0
 
 
-def image_weight(name: str, kind: str, log_snr: Array) -> Array:
-    """The weight of the squared error of an output of `kind`, at a log-SNR (any shape)."""
+def image_weight(name: str, kind: str, log_snr: Array, std: float = DATA_STD) -> Array:
+    """The weight of the squared error of an output of `kind`, at a log-SNR (any shape). `std` is that of the data."""
     if name == "none":
         return jnp.ones_like(log_snr)
     snr = jnp.clip(log_snr, -_CLIP, _CLIP)
     of_eps = EPS_WEIGHTS[name](snr)
-    scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr)  # clean error = scale * output error
+    scale = to_clean(kind, jnp.ones_like(snr), jnp.zeros_like(snr), snr, std)  # clean error = scale * output error
     return of_eps * jnp.exp(snr) * scale**2
 
 
@@ -68,16 +70,16 @@ def image_loss(
     weight: str = "none",
     channels: np.ndarray | None = None,
 ) -> Array:
-    """Output, clean and noisy (B, h, w, C), levels and known (B, h, w) -> loss (B,), in squared units of the output.
+    """The image loss (B,), in squared units of the output: output, clean, noisy (B, h, w, C), levels, known (B, h, w).
 
     Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
     """
     levels = jnp.where(known, 0.5, levels)
     log_snr = process.log_snr(levels)
-    error = jnp.square(output - from_clean(process.kind, clean, noisy, log_snr[..., None]))
+    error = jnp.square(output - from_clean(process.kind, clean, noisy, log_snr[..., None], process.std))
     if channels is not None:
         error = error * channels
-    per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr))
+    per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr, process.std))
     return per_pixel.mean(axis=(1, 2))
 
 
@@ -101,9 +103,9 @@ def layout_loss(
     weight: str = "root",
     kappa: Array | float = 1.0,
 ) -> Array:
-    """Head's output (B, H, W, .), label (with VOID) (B, H, W), noisy state, levels and known (B, H, W) -> (B,), in the
-    units of the process's loss per pixel: nats, or squared bits.
+    """The layout loss (B,), in units of the process's loss per pixel: nats, or squared bits.
 
+    output: (B, H, W, .) of the head; label: (B, H, W), with VOID; noisy: the state; levels, known: (B, H, W).
     `kappa` is the label's own precision: 1 for a true label, 0 for none (no gradient).
     """
     if weight == "kl":

@@ -27,7 +27,7 @@ Control = Callable[[Array, tuple[int, int], Array, Mapping[int, Array], Array], 
 
 
 class Context(NamedTuple):
-    """What attention reads besides the pixels: tokens (B, S, D), mask bool (B, S), region int32 (B, S)."""
+    """The tokens that attention reads besides the pixels: tokens (B, S, D), mask bool (B, S), region int32 (B, S)."""
 
     tokens: Array
     mask: Array
@@ -40,7 +40,7 @@ def identity_control(scores, grid, context_region, areas, embedding) -> Array:
 
 
 class Attending(nn.Module):
-    """What every attention shares: its fields, and the weighing of values by queries and keys."""
+    """The base class of all attentions: their fields, and the weighted sum of values."""
 
     heads: int = 4
     head_dim: int = 32
@@ -48,7 +48,7 @@ class Attending(nn.Module):
     dtype: Any = jnp.float32
 
     def weigh(self, q: Array, pairs: list[Array], context: Context | None, x: Array, areas, embedding) -> Array:
-        """The values of the null key, of `count` pixels (0 without self-attention) and of the context, weighed.
+        """The weighted sum of the values of the null key, of `count` pixels (0: no self-attention) and of the context.
 
         q (B, Q, heads, head_dim); pairs: keys and values of each part in that order, (2, B, S, heads or 1, head_dim)
         -> (B, h, w, heads * head_dim) for x (B, h, w, C).

@@ -1,4 +1,4 @@
-"""Levels and text become, in one place, tokens for attention and one vector, the global embedding.
+"""Conditioning of the network on levels and text: tokens for attention, and a vector, the global embedding.
 
 `TextContext` reads the tokens as they are, `ResampledText` as Imagen does (Saharia et al. 2022): padded with learned
 null tokens to a fixed length and resampled to a few (Alayrac et al. 2022, Flamingo, the perceiver resampler).
@@ -23,10 +23,10 @@ POSITIONS = 512
 
 
 def levels_and_text(net: Any, log_snr: Pair, condition: Condition) -> tuple[Array, Context | None]:
-    """The global embedding (B, D) of levels and text, and what attention reads.
+    """The global embedding (B, D) of levels and text, and the tokens that attention reads.
 
-    Makes its parameters in the network that calls it and reads its fields. With `level_inputs` 'image' the image's
-    level alone is told. What tells the layout's apart starts at zero beside learned features of the image's.
+    Makes its parameters in the network that calls it and reads its fields. With `level_inputs` 'image' it
+    reads the image's level alone. With learned features, the weights of the layout's level start at zero.
     """
     width = net.embedding * net.dim
     maps = [log_snr[i] for i, side in enumerate(Pair._fields) if side in net.inputs]
@@ -70,7 +70,7 @@ def _with_levels(context: Context | None, tokens: list[Array]) -> Context:
 
 
 class TextContext(nn.Module):
-    """`condition` -> (Context of projected tokens (B, T, D), pooled text (B, D)).
+    """Projects the text of a condition: (Context of tokens (B, T, D), pooled text (B, D)).
 
     Without a real token none is visible (attention has its own null key) and the pooled vector is a learned null.
     All tokens have region -1 (they speak of the whole picture). Without text: (None, None).
@@ -93,7 +93,7 @@ class TextContext(nn.Module):
 
 
 class ResampledText(nn.Module):
-    """`condition` -> (Context of `latents` + 4 tokens (B, S, features), pooled text (B, width)).
+    """Resamples the text of a condition: (Context of `latents` + 4 tokens (B, S, features), pooled text (B, width)).
 
     Tokens are projected, cut or padded to `length`, and learned null tokens stand where there is none: the resampler
     sees no mask. Without a real token the pooled vector is a learned null. Without text: (None, None).
@@ -126,7 +126,10 @@ class ResampledText(nn.Module):
 
 
 class Resampler(nn.Module):
-    """A sequence (B, T, D) as `latents` learned queries and `pooled` more, made from its mean, read it: (B, S, D)."""
+    """Summarises a sequence (B, T, D) in S tokens (B, S, D), by attention to it.
+
+    S queries attend: `latents` learned ones, and `pooled` ones made from the mean of the sequence.
+    """
 
     latents: int = 32
     heads: int = 8
@@ -151,7 +154,7 @@ class Resampler(nn.Module):
 
 
 class ResamplerAttention(nn.Module):
-    """From latents (B, S, D) to the sequence x (B, T, D) and to themselves -> (B, S, D)."""
+    """Attention from latents (B, S, D) to the sequence x (B, T, D) and to themselves: (B, S, D)."""
 
     heads: int = 8
     head_dim: int = 64

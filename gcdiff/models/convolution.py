@@ -1,4 +1,4 @@
-"""The convolution that every network uses: odd kernels, same padding, the way that is fastest on the device.
+"""The convolution of all networks: odd kernels, same padding, by the fastest algorithm on the device.
 
 Winograd's form of 3x3, F(2x2, 3x3) (Lavin and Gray 2016), takes 16 multiplications for 4 results instead of 36. The
 input, in tiles of 4x4 that overlap by two, and the kernel are mapped by small matrices of 0, +-1 and +-1/2; the 16
@@ -28,6 +28,10 @@ def convolve(x: Array, w: Array) -> Array:
     are computed as one with twice the features, by a kernel that is one row taller, k + 1 over k times the work at
     twice the speed (benchmarks/convolutions.py, with what else was tried). The gradient of x is a convolution like
     these, and that of the kernel is one too: XLA's own takes a hundred times as long in the body of a loop.
+
+    >>> from gcdiff.models.convolution import convolve
+    >>> convolve(np.ones((1, 8, 8, 3), np.float32), np.ones((3, 3, 3, 5), np.float32)).shape
+    (1, 8, 8, 5)
     """
     return _convolve(x, w)
 
@@ -72,8 +76,11 @@ def _kernel_gradient_directly(x: Array, w: Array, dy: Array) -> Array:
 
 
 def _kernel_gradient(x: Array, w: Array, dy: Array) -> Array:
-    """The same as a convolution of the channels of x by the features of dy, in the order of axes that the CPU's fast
-    convolution takes: XLA brings others into it, but not in the body of a loop."""
+    """The gradient by the kernel, a convolution of the channels of x by the features of dy.
+
+    Its order of axes is the one that the CPU's fast convolution takes: XLA brings others into it, but not in the body
+    of a loop.
+    """
     pad = w.shape[0] // 2
     dw = jax.lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), (1, 1), [(pad, pad)] * 2, dimension_numbers=LAYOUTS
@@ -98,7 +105,10 @@ PART = 2**21
 
 
 def winograd(x: Array, w: Array) -> Array:
-    """x (B, h, w, C) with even h and w, w (3, 3, C, F), same padding: (B, h, w, F). Examples go in parts."""
+    """Winograd's convolution of x (B, h, w, C), h and w even, with w (3, 3, C, F), same padding: (B, h, w, F).
+
+    Examples go in parts of `PART` bytes.
+    """
     size = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (n == 1 or n * x[0].size * 4 <= PART))
     if size == len(x):
         return _part(x, w)
@@ -121,5 +131,5 @@ def _part(x: Array, w: Array) -> Array:
 
 
 def _mapped(matrix: np.ndarray, parts: Sequence[Array]) -> list[Any]:
-    """The matrix, of 0 and +-1, times a vector of arrays: sums and differences alone."""
+    """A matrix of 0 and +-1 times a vector of arrays, by sums and differences alone."""
     return [sum(p if m > 0 else -p for m, p in zip(row, parts, strict=True) if m) for row in matrix]

@@ -1,4 +1,4 @@
-"""What the joint U-Net reads at full resolution: the noisy pair, its level maps, a low-resolution pair.
+"""The inputs of the joint U-Net at full resolution: the noisy pair, its level maps, a low-resolution pair.
 
 The functions make their parameters in the network that calls them and read its fields.
 """
@@ -17,7 +17,7 @@ from gcdiff.types import LowRes, Pair
 
 
 def pair_channels(net: Any, noisy: Pair, log_snr: Pair, table: nn.Embed) -> tuple[Array, Array | None]:
-    """The noisy pair (B, h, w, C) and its level maps (B, h, w, M); the maps are None where one level is for all."""
+    """The noisy pair as channels (B, h, w, C), and its level maps (B, h, w, M), None where one level is for all."""
     parts, maps, apart = [], [], net.level_inputs == "both"
     if "image" in net.inputs:
         x, snr = noisy.image, log_snr.image

@@ -83,7 +83,7 @@ class LayerNorm(nn.Module):
 
 
 class _Affine(nn.Module):
-    """The scale and bias of a norm, (C,) each."""
+    """The learned scale and bias of a norm, (C,) each."""
 
     @nn.compact
     def __call__(self, channels: int) -> tuple[Array, Array]:
@@ -179,7 +179,7 @@ def shuffle(x: Array, factor: int) -> Array:
 
 
 def enlarge(x: Array, size: tuple[int, int]) -> Array:
-    """Every pixel repeated: (B, h', w', C) -> (B, h, w, C) for a size (h, w) that is a multiple of (h', w')."""
+    """Repeat every pixel: (B, h', w', C) -> (B, h, w, C) for a size (h, w) that is a multiple of (h', w')."""
     factors = [big // small for big, small in zip(size, x.shape[1:3], strict=True)]
     if any(f * small != big for f, small, big in zip(factors, x.shape[1:3], size, strict=True)):
         raise ValueError(f"size {x.shape[1]}x{x.shape[2]} does not divide {size[0]}x{size[1]}")

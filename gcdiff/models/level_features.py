@@ -1,4 +1,4 @@
-"""What a network sees of noise levels: channels per pixel, and features and embeddings of a whole level map."""
+"""Noise levels as inputs of a network: channels per pixel, and features and embeddings of a whole level map."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ LOG_SNR_CLIP = 15.0
 
 
 def level_flags(log_snr: Array) -> tuple[Array, Array]:
-    """(given, unknown) of a log-SNR map, float32: 1 at the exact ends (anything beyond the clip), else 0."""
+    """The flags (given, unknown) of a log-SNR map, float32: 1 at the exact ends (anything beyond the clip), else 0."""
     return (log_snr >= LOG_SNR_CLIP).astype(jnp.float32), (log_snr <= -LOG_SNR_CLIP).astype(jnp.float32)
 
 
 def level_channels(log_snr: Array) -> Array:
-    """What a network sees of a level map (B, h, w): clipped log-SNR over 15, given, unknown; (B, h, w, 3)."""
+    """The channels of a level map (B, h, w): clipped log-SNR over 15, given, unknown; (B, h, w, 3)."""
     given, unknown = level_flags(log_snr)
     return jnp.stack([jnp.clip(log_snr, -LOG_SNR_CLIP, LOG_SNR_CLIP) / LOG_SNR_CLIP, given, unknown], axis=-1)
 
@@ -50,7 +50,7 @@ class LevelFourier(nn.Module):
 
 
 class LevelEmbedding(nn.Module):
-    """Features of levels (B, F) -> (embedding (B, width), tokens (B, tokens, token_features)); no tokens are None.
+    """Embeds features of levels (B, F): (embedding (B, width), tokens (B, tokens, token_features) or None).
 
     `zero`: the embedding starts at zero.
     """

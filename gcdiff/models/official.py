@@ -64,14 +64,14 @@ FIXED = {
     "pixel_shuffle_upsample": True,
     "cond_images_channels": 0,
 }
-"""What it may say with this value alone."""
+"""The options that a configuration may have with this value alone."""
 MIDDLE_HEADS, MIDDLE_HEAD_DIM = 8, 64
 WITHOUT_MEANING = ("image_embed_dim", "num_image_tokens", "init_conv_kernel_size", "resize_mode")
 WITHOUT_MEANING += ("cross_embed_downsample_kernel_sizes",)
 
 
 def fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `JointUNet` that a released constructor's configuration means.
+    """The fields of `JointUNet` for the configuration of a released network's constructor.
 
     Raises ValueError, in one line, for an option that does not exist and for one these networks do not have.
     """
@@ -132,12 +132,12 @@ def fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network(config: Mapping[str, Any]) -> JointUNet:
-    """The module of a released constructor's configuration."""
+    """The network for the configuration of a released network's constructor."""
     return JointUNet(**fields(config))
 
 
 def shapes(module: JointUNet, text_features: int | None) -> dict:
-    """The parameters' shapes and types, without the arrays; `text_features` (None: no text) is the width of a token."""
+    """The shapes and types of a network's parameters; `text_features` is the width of a token, None without text."""
     size = 2 ** len(module.mults)
     text = None if text_features is None else Text(jnp.zeros((1, 1, text_features)), jnp.ones((1, 1), bool))
     image, layout = jnp.zeros((1, size, size, module.image_channels)), jnp.zeros((1, size, size), jnp.int32)
@@ -148,13 +148,18 @@ def shapes(module: JointUNet, text_features: int | None) -> dict:
 
 
 def convert(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tuple[JointUNet, dict]:
-    """(module, params) of the released network whose weights and configuration these are.
+    """Convert a released network's weights and configuration: (module, params).
 
     `module.apply({"params": params}, Pair(image, layout), Pair(log_snr, log_snr), condition)` is what it computes, in
     NHWC: image float32 (B, h, w, 3), layout int32 (B, h, w), log_snr (B, 1, 1), text (B, T, text_embed_dim), and for a
     super-resolution network `condition.lowres`, whose level is the log-SNR of the augmentation.
 
     Raises ValueError, naming the parameter, for one that is missing, too many, or of another shape.
+
+    >>> from gcdiff.models.official import convert
+    >>> module, params = convert(weights, config)  # arrays under their PyTorch names, the constructor's arguments
+    >>> module.num_classes == config["num_classes"]
+    True
     """
     module = network(config)
     text = config.get("text_embed_dim", DEFAULTS["text_embed_dim"]) if config.get("cond_on_text", True) else None
@@ -166,13 +171,13 @@ def convert(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> tup
         raise ValueError(f"the weights lack {_some(missing)}, which this network has")
     flat = {}
     for name, (path, bring) in names.items():
-        found = np.asarray(weights[name], np.float32)
+        weight = np.asarray(weights[name], np.float32)
         try:
-            value = bring(found)
+            value = bring(weight)
         except (ValueError, IndexError):
-            value = found
+            value = weight
         if value.shape != expected[path].shape:
-            raise ValueError(f"weight {name} has shape {found.shape}, which does not fit {expected[path].shape}")
+            raise ValueError(f"weight {name} has shape {weight.shape}, which does not fit {expected[path].shape}")
         flat[path] = value
     return module, unflatten_dict(flat)
 
@@ -183,9 +188,9 @@ def _some(names: list[str], limit: int = 3) -> str:
 
 
 def infer(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The constructor's configuration of weights under their PyTorch names, from their names and shapes.
+    """Infer the constructor's configuration from the PyTorch names and the shapes of weights.
 
-    Raises ValueError, naming a parameter without which it cannot be told.
+    Raises ValueError, naming the first parameter that is missing.
     """
 
     def shape(name: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Where each parameter of the paper's released networks stands in `JointUNet`, and how its array is brought there.
+"""The map from the parameters of the paper's released networks to those of `JointUNet`.
 
 Convolution kernels turn from OIHW to HWIO, dense ones from (out, in) to (in, out), and the channels around a pixel
 shuffle from (channel, row, column) to (row, column, channel).
@@ -17,7 +17,7 @@ Names = dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]]
 
 
 def parameter_names(module: JointUNet, text: bool) -> Names:
-    """By PyTorch name, the path of the parameter in `module` and the function that brings the array there."""
+    """By PyTorch name, the path of the parameter in `module` and the function that converts the array."""
     return _Names(module, text).table
 
 

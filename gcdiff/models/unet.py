@@ -137,26 +137,26 @@ class JointUNet(nn.Module):
             pixels = jnp.concatenate([pixels, lowres], axis=-1)
         self._check_size(pixels.shape)
         embedding, context = levels_and_text(self, log_snr, condition)
-        told = embedding, context, condition.areas
+        conditioning = embedding, context, condition.areas
 
         x = self._stem(pixels, maps, embedding)
         skips, last = [], len(self.mults) - 1
         for level in range(last + 1):
             if level:
                 x = Downsample(self.dim * self.mults[level], dtype=self.dtype, name=f"down{level}")(x)
-            x, outs = self._stage(x, level, f"encoder{level}", told, condition)
+            x, outs = self._stage(x, level, f"encoder{level}", conditioning, condition)
             skips += outs
-        x = self._middle(x, told)
+        x = self._middle(x, conditioning)
         for level in range(last, -1, -1):
-            x, _ = self._stage(x, level, f"decoder{level}", told, condition, skips)
+            x, _ = self._stage(x, level, f"decoder{level}", conditioning, condition, skips)
             if level:
                 x = Upsample(self.dim * self.mults[level - 1], dtype=self.dtype, name=f"up{level}")(x)
         x = Upsample(self.final_dim, self.stem, self.dtype, name="up0")(x)
         return self._heads(x, pixels, maps, lowres, embedding, table)
 
-    def _stage(self, x, level: int, name: str, told, condition: Condition, skips: list | None = None):
-        """The blocks of one level; an encoder's returns its skips, a decoder's takes them from `skips`."""
-        embedding, context, areas = told
+    def _stage(self, x, level: int, name: str, conditioning, condition: Condition, skips: list | None = None):
+        """Run the blocks of one level: (features, skips). Those of a decoder read, and remove, the last of `skips`."""
+        embedding, context, areas = conditioning
         features, outs = self.dim * self.mults[level], []
         remat = nn.remat if self.remat[level % len(self.remat)] else lambda m: m
         for i in range(self.blocks[level]):
@@ -165,7 +165,7 @@ class JointUNet(nn.Module):
             cross = None
             if self.cross_attention[level] and context is not None and i == 0:
                 cross = self._cross(self.heads, self.head_dim, f"{name}_cross")
-            x = self._block(features, f"{name}_block{i}", cross, self.gates and i > 0, remat)(x, *told)
+            x = self._block(features, f"{name}_block{i}", cross, self.gates and i > 0, remat)(x, *conditioning)
             outs.append(x)
         if self.attention_skips:
             outs = [*outs[1:], x]
@@ -188,7 +188,7 @@ class JointUNet(nn.Module):
         return Attention(heads, head_dim, self.control, self.dtype, False, name=name)
 
     def _stem(self, pixels: Array, maps: Array | None, embedding: Array) -> Array:
-        """From the pixels to the grid of the first level."""
+        """The stem: pixels -> features on the grid of the first level."""
         first = pixels if self.full_resolution else unshuffle(pixels, self.stem)
         if len(self.stem_kernels) > 1:
             x = CrossEmbed(self.dim, self.stem_kernels, self.dtype, name="stem")(first)
@@ -201,11 +201,11 @@ class JointUNet(nn.Module):
             x = Downsample(self.dim * self.mults[0], self.stem, self.dtype, name="down0")(x)
         return x
 
-    def _middle(self, x: Array, told) -> Array:
+    def _middle(self, x: Array, conditioning) -> Array:
         features = self.dim * self.mults[-1]
         if not self.middle_attention:
-            return self._block(features, "middle")(x, told[0])
-        embedding, context, areas = told
+            return self._block(features, "middle")(x, conditioning[0])
+        embedding, context, areas = conditioning
 
         def block(i: int) -> ResBlock:
             cross = None
@@ -213,14 +213,14 @@ class JointUNet(nn.Module):
                 cross = self._cross(self.middle_heads, self.middle_head_dim, f"middle_cross{i}")
             return self._block(features, f"middle{i}", cross)
 
-        x = block(0)(x, *told)
+        x = block(0)(x, *conditioning)
         kind = MultiQueryAttention if self.imagen_attention else Attention
         attend = kind(self.heads, self.head_dim, self.control, self.dtype, name="middle_attention")
         x = x + attend(x, None, areas, embedding)
-        return block(1)(x, *told)
+        return block(1)(x, *conditioning)
 
     def _maps(self, maps: Array, features: int, name: str) -> Array:
-        """Level maps enter through weights that start at zero."""
+        """A 1x1 convolution of the level maps, whose weights start at zero."""
         zero = nn.initializers.zeros
         return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
 
@@ -242,7 +242,7 @@ class JointUNet(nn.Module):
         return x + conv(features)
 
     def _heads(self, x: Array, pixels: Array, maps: Array | None, lowres: Array | None, embedding, table) -> Pair:
-        """A convolution per head, beside the pixels themselves; at full resolution beside the low-resolution pair."""
+        """Apply the heads, a convolution each, to features and pixels, at full resolution to a low-resolution pair."""
         if self.full_resolution:
             x = self._final(x, embedding, self.gates)
             x = x if lowres is None else jnp.concatenate([x, lowres.astype(x.dtype)], axis=-1)

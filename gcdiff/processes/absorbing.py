@@ -42,31 +42,31 @@ class AbsorbingProcess(OnSchedule):
 
     @property
     def state_size(self) -> int:
-        """K + 1."""
+        """The number of values of a noisy label, K + 1: the classes and the mask."""
         return self.num_classes + 1
 
     @property
     def embedding_size(self) -> int:
-        """K + 1."""
+        """The number of rows of the embedding of a noisy label, K + 1."""
         return self.num_classes + 1
 
     @property
     def head_size(self) -> int:
-        """K."""
+        """The number of logits per pixel, K."""
         return self.num_classes
 
     @property
     def state_channels(self) -> int:
-        """0: a noisy label is one integer."""
+        """The number of channels of a noisy label, 0: it is one integer."""
         return 0
 
     @property
     def has_likelihood(self) -> bool:
-        """True."""
+        """Whether there is a bound on -log p(y_0): True."""
         return True
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Labels at level 1: all masked, int32 of `shape`."""
+        """Draw labels at level 1: all masked, int32 of `shape`."""
         return jnp.full(shape, self.mask, jnp.int32)
 
     def corrupt(self, key: Array, y0: Array, t: ArrayLike) -> Array:
@@ -116,7 +116,7 @@ class AbsorbingProcess(OnSchedule):
         return self._masked_cross_entropy(output, label, yt, kappa)
 
     def decode(self, state: Array) -> Array:
-        """The labels of a state; VOID where it is still masked, which it is nowhere at level 0."""
+        """The labels of a state, VOID where it is still masked: nowhere at level 0."""
         return jnp.where(state == self.mask, VOID, state)
 
     def kl(self, log_p0: Array, y0: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> Array:
@@ -134,7 +134,7 @@ class AbsorbingProcess(OnSchedule):
         return jnp.zeros(())
 
     def bound_weight(self, t: ArrayLike) -> Array:
-        """keep, as d keep = keep (1 - keep) d log_snr in (4)."""
+        """The weight of the loss in the bound (4): keep, as d keep = keep (1 - keep) d log_snr."""
         return self.keep(t)
 
     def _masked_cross_entropy(self, logits: Array, label: Array, yt: Array, kappa: ArrayLike = 1.0) -> Array:

@@ -30,37 +30,39 @@ _MOST = 1.0 - 1e-6  # of a bit that is read as a probability
 
 @dataclasses.dataclass(frozen=True)
 class BitsProcess(OnSchedule):
-    """Analog bits on a schedule, as a layout process: s before t, levels (B, 1, 1) or (B, H, W). A state is float32
-    (B, H, W, b)."""
+    """Analog bits on a schedule, as a layout process: s before t, levels (B, 1, 1) or (B, H, W).
+
+    A state is float32 (B, H, W, b).
+    """
 
     @property
     def state_size(self) -> int:
-        """0: a state is not one of so many values."""
+        """The number of values of a noisy label, 0: they are not counted."""
         return 0
 
     @property
     def embedding_size(self) -> int:
-        """0: a state has channels."""
+        """The number of rows of the embedding of a noisy label, 0: it has channels instead."""
         return 0
 
     @property
     def head_size(self) -> int:
-        """b."""
+        """The number of outputs per pixel, b."""
         return self.state_channels
 
     @property
     def state_channels(self) -> int:
-        """b, the number of bits that K classes need."""
+        """The number of channels of a noisy label, b: the bits that K classes need."""
         return (self.num_classes - 1).bit_length()
 
     @property
     def has_likelihood(self) -> bool:
-        """False."""
+        """Whether there is a bound on -log p(y_0): False."""
         return False
 
     @property
     def gaussian(self) -> GaussianProcess:
-        """The process of the bits as grey values."""
+        """The Gaussian process that noises the bits as grey values."""
         return GaussianProcess(self.schedule, "x0")
 
     @property
@@ -70,7 +72,7 @@ class BitsProcess(OnSchedule):
         return (2 * (digits & 1) - 1).astype(np.float32)
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Bits at level 1: standard normal, float32 (*shape, b)."""
+        """Draw bits at level 1: standard normal, float32 (*shape, b)."""
         return self.gaussian.prior(key, (*shape, self.state_channels))
 
     def corrupt(self, key: Array, y0: Array, t: ArrayLike) -> Array:
@@ -82,7 +84,7 @@ class BitsProcess(OnSchedule):
         return self.gaussian.renoise(key, ys, s, t)
 
     def clean(self, output: Array, yt: Array, t: ArrayLike) -> Array:
-        """The clean bits (B, H, W, b), in [-1, 1] as every mean of bits is."""
+        """The clean prediction of an output: bits (B, H, W, b) clipped to [-1, 1]."""
         return jnp.clip(output.astype(jnp.float32), -1.0, 1.0)
 
     def posterior(self, bits: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:

@@ -106,7 +106,7 @@ def reverse(key: Array, log_p0: Array, y_t: Array, keep_s: ArrayLike, keep_t: Ar
 
 
 def _random_maps(key: Array, shape: tuple[int, ...], classes: int) -> tuple[Array, Array, Array, Array]:
-    """Three maps that are uniform in [0, 1) and one of uniform classes."""
+    """Draw three maps that are uniform in [0, 1) and one of uniform classes."""
     key_branch, key_clean, key_class = jax.random.split(key, 3)
     branch = jax.random.uniform(key_branch, shape)
     column, row = jax.random.uniform(key_clean, (2, *shape))
@@ -161,7 +161,7 @@ def _safe_levels(keep_s: ArrayLike, keep_t: ArrayLike, shape: tuple[int, ...]) -
 
 
 def log_softmax(logits: Array) -> Array:
-    """log_softmax in float32, floored: logaddexp(-inf, -inf) has gradient NaN."""
+    """The log_softmax of logits in float32, floored: logaddexp(-inf, -inf) has gradient NaN."""
     return jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), LOG_ZERO)
 
 
@@ -186,16 +186,16 @@ class UniformProcess(OnSchedule):
 
     @property
     def state_channels(self) -> int:
-        """0: a noisy label is one integer."""
+        """The number of channels of a noisy label, 0: it is one integer."""
         return 0
 
     @property
     def has_likelihood(self) -> bool:
-        """True."""
+        """Whether there is a bound on -log p(y_0): True."""
         return True
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Labels at level 1: uniform, int32 of `shape`."""
+        """Draw labels at level 1: uniform, int32 of `shape`."""
         return jax.random.randint(key, shape, 0, self.num_classes, jnp.int32)
 
     def corrupt(self, key: Array, y0: Array, t: ArrayLike) -> Array:
@@ -227,7 +227,7 @@ class UniformProcess(OnSchedule):
         return cross_entropy(output, label, yt, self.keep(t), kappa)
 
     def decode(self, state: Array) -> Array:
-        """The state itself."""
+        """The labels of a state: the state itself."""
         return state
 
     def kl(self, log_p0: Array, y0: Array, yt: Array, s: ArrayLike, t: ArrayLike) -> Array:
@@ -243,6 +243,9 @@ class UniformProcess(OnSchedule):
         return prior_kl(self.keep(1.0), self.num_classes)
 
     def bound_weight(self, t: ArrayLike) -> Array:
-        """keep^2. The bound is no weighted cross-entropy; as keep goes to 1 it becomes one with this weight, down to
-        keep = .3 their curvatures are within a factor of 2, and both vanish at keep = 0."""
+        """The weight of the loss in the bound, keep^2.
+
+        The bound is no weighted cross-entropy; as keep goes to 1 it becomes one with this weight, down to keep = .3
+        their curvatures are within a factor of 2, and both vanish at keep = 0.
+        """
         return jnp.square(self.keep(t))

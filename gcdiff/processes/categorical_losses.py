@@ -124,7 +124,7 @@ _streamed.defvjp(_streamed_fwd, _streamed_bwd)
 
 @jax.jit
 def _gradient(logits: Array, y0: Array, y_t: Array, slope: _Slope, cotangent: Array) -> Array:
-    """(2) times the cotangent. Elementwise in the logits, so that XLA makes one loop of it, without temporaries."""
+    """The gradient (2) times the cotangent, elementwise in the logits: XLA makes one loop of it, no temporaries."""
     classes = jnp.arange(logits.shape[-1]).reshape((1,) * y0.ndim + (-1,))
     column = functools.partial(jnp.expand_dims, axis=-1)
     p = jnp.exp(logits.astype(jnp.float32) - column(slope.log_sum))
@@ -180,7 +180,7 @@ def _pixel(logits, y0, y_t, keep_s, keep_t) -> _Pixel:
 
 
 def _kl(logits, y0, y_t, keep_s, keep_t):
-    """(1) and its slope on a block."""
+    """The divergence (1) and its slope on a block."""
     classes, px = logits.shape[-1], _pixel(logits, y0, y_t, keep_s, keep_t)
     odds = jnp.where(px.base > 0, px.keep_s / jnp.where(px.base > 0, px.base, 1.0), 0.0)
     x = (odds / px.total)[..., None] * px.masses
@@ -227,7 +227,7 @@ def _log_u(px: _Pixel) -> Array:
 
 
 def _slope(px: _Pixel, q_clean, leave, others) -> tuple[Array, Array, Array, Array]:
-    """at_clean, at_own, total and log_sum of `_Slope`; `leave` is 1 - q at y_t, `others` the sum of the other -h."""
+    """The `_Slope` of a pixel; `leave` is 1 - q at y_t, `others` the sum of the other -h."""
     # a_s p / u is 1 at a_s = 1, also where p underflows: the worst mistakes must not lose their gradient.
     share, share_own = (
         jnp.where(u > 0, px.keep_s * p / jnp.where(u > 0, u, 1.0), 1.0) for p, u in ((px.p, px.u), (px.p_own, px.u_own))

@@ -17,7 +17,7 @@ With s <= t (so l_s >= l_t) and e = exp(l_t - l_s):
     'preconditioned'  x_0 = c_skip x_t + c_out output                        (Karras et al. 2022, in the scaling of (1))
                       c_skip = alpha d^2 / (alpha^2 d^2 + sigma^2),  c_out = sigma d / sqrt(alpha^2 d^2 + sigma^2)
 
-with d = .5 the standard deviation of the data.
+with d the standard deviation of the data: the codec's `std`, .5 by default.
 
 Conventions: x is float32 of any shape, `log_snr_*` broadcast to it as in numpy. +inf ("given") and -inf ("unknown")
 are exact ends, l_s == l_t is the identity, and every value and gradient is finite.
@@ -79,8 +79,8 @@ def ddim(
     return jnp.where(stay, x_t, left * _sigma_ratio(log_snr_s, log_snr_t) * x_t + pull * x0 + drawn)
 
 
-def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike) -> Array:
-    """The clean image that a network's output of `kind` means, of x_t's shape.
+def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike, std: float = DATA_STD) -> Array:
+    """The clean image, of x_t's shape, from a network's output of `kind`.
 
     'eps' says nothing about the clean image at alpha = 0: it is undefined there, and 0 is returned
     (`GaussianProcess.highest_level` keeps away from it). float32, whatever the network's own type.
@@ -91,12 +91,12 @@ def to_clean(kind: str, output: Array, x_t: Array, log_snr_t: ArrayLike) -> Arra
     if kind == "eps":
         alpha, sigma, _ = _scales(log_snr_t)
         return jnp.where(alpha > 0, (x_t - sigma * output) / jnp.where(alpha > 0, alpha, 1.0), 0.0)
-    c_skip, c_out = _mixing(kind, log_snr_t)
+    c_skip, c_out = _mixing(kind, log_snr_t, std)
     return c_skip * x_t + c_out * output
 
 
-def from_clean(kind: str, x0: Array, x_t: Array, log_snr_t: ArrayLike) -> Array:
-    """The output of `kind` that means x0, the inverse of `to_clean`: what a network is trained towards.
+def from_clean(kind: str, x0: Array, x_t: Array, log_snr_t: ArrayLike, std: float = DATA_STD) -> Array:
+    """The output of `kind` for the clean image x0, the inverse of `to_clean`: the training target of a network.
 
     Every kind but 'x0' is undefined at sigma = 0, where x_t is the clean image whatever the output; 0 is returned.
     """
@@ -105,7 +105,7 @@ def from_clean(kind: str, x0: Array, x_t: Array, log_snr_t: ArrayLike) -> Array:
     if kind == "eps":
         alpha, sigma, safe = _scales(log_snr_t)
         return jnp.where(sigma > 0, (x_t - alpha * x0) / safe, 0.0)
-    c_skip, c_out = _mixing(kind, log_snr_t)
+    c_skip, c_out = _mixing(kind, log_snr_t, std)
     return jnp.where(c_out != 0, (x0 - c_skip * x_t) / jnp.where(c_out != 0, c_out, 1.0), 0.0)
 
 
@@ -116,14 +116,14 @@ def _scales(log_snr: ArrayLike) -> tuple[Array, Array, Array]:
     return alpha_of(log_snr), sigma, jnp.where(sigma > 0, sigma, 1.0)
 
 
-def _mixing(kind: str, log_snr: ArrayLike) -> tuple[Array, Array]:
+def _mixing(kind: str, log_snr: ArrayLike, std: float) -> tuple[Array, Array]:
     """c_skip and c_out of x_0 = c_skip x_t + c_out output."""
     alpha, sigma, _ = _scales(log_snr)
     if kind == "v":
         return alpha, -sigma
     if kind == "preconditioned":
-        variance = jnp.square(alpha * DATA_STD) + jnp.square(sigma)
-        return alpha * DATA_STD**2 / variance, sigma * DATA_STD / jnp.sqrt(variance)
+        variance = jnp.square(alpha * std) + jnp.square(sigma)
+        return alpha * std**2 / variance, sigma * std / jnp.sqrt(variance)
     raise ValueError(f"image output kind is {kind!r}, expected one of {', '.join(KINDS)}")
 
 
@@ -146,18 +146,24 @@ def _sigma_ratio(log_snr_s: Array, log_snr_t: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class GaussianProcess:
-    """The process on a schedule. Images are (B, h, w, C), levels (B, 1, 1) or (B, h, w); `kind` reads the output."""
+    """The Gaussian process on a schedule. Images are (B, h, w, C), levels (B, 1, 1) or (B, h, w).
+
+    `kind` is what the network puts out, one of KINDS; `std` is the standard deviation of clean images, above 0.
+    """
 
     schedule: Schedule
     kind: str = "v"
+    std: float = DATA_STD
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"image output kind is {self.kind!r}, expected one of {', '.join(KINDS)}")
+        if not self.std > 0:
+            raise ValueError(f"the standard deviation of clean images is {self.std}, expected more than 0")
 
     @functools.cached_property
     def highest_level(self) -> float:
-        """The noisiest level that a network is trained and asked at: 1, or where the log-SNR is -10 for 'eps'.
+        """The highest level at which the network is trained and called: 1, or for 'eps' where the log-SNR is -10.
 
         An output of 'eps' says nothing about the clean image at level 1. Noise of level 1 is taken for noise of this
         level instead, from which it differs by alpha = .007.
@@ -174,7 +180,7 @@ class GaussianProcess:
         return self.schedule.log_snr(t)
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Images at level 1: standard normal, of `shape`."""
+        """Draw images at level 1: standard normal, of `shape`."""
         return jax.random.normal(key, shape)
 
     def corrupt(self, key: Array, x0: Array, t: ArrayLike) -> Array:
@@ -202,12 +208,12 @@ class GaussianProcess:
         return ddim(x0hat, xt, self._levels(s), self._levels(t), key, eta)
 
     def to_clean(self, output: Array, xt: Array, t: ArrayLike) -> Array:
-        """The clean image that a network's output means."""
-        return to_clean(self.kind, output, xt, self._levels(t))
+        """The clean image from a network's output."""
+        return to_clean(self.kind, output, xt, self._levels(t), self.std)
 
     def from_clean(self, x0: Array, xt: Array, t: ArrayLike) -> Array:
-        """The output that means x0."""
-        return from_clean(self.kind, x0, xt, self._levels(t))
+        """The network's output for the clean image x0."""
+        return from_clean(self.kind, x0, xt, self._levels(t), self.std)
 
     def _levels(self, t: ArrayLike) -> Array:
         """Log-SNRs with the channels' axis added; a number stays a number."""

@@ -41,19 +41,19 @@ class JointProcess:
         return Pair(*jax.random.split(key))
 
     def prior(self, key: Array, shapes: Pair) -> Pair:
-        """Pure noise of the given shapes, (..., h, w, C) and (..., H, W)."""
+        """Draw pure noise of the given shapes, (..., h, w, C) and (..., H, W)."""
         return pair_map(lambda p, k, shape: p.prior(k, shape), self._sides(), self._keys(key), shapes)
 
     def corrupt(self, key: Array, clean: Pair, t: Pair) -> Pair:
-        """A draw of the pair at levels t, given the clean pair."""
+        """Draw the pair at levels t, given the clean pair."""
         return pair_map(lambda p, k, x, t: p.corrupt(k, x, t), self._sides(), self._keys(key), clean, t)
 
     def renoise(self, key: Array, noisy: Pair, s: Pair, t: Pair) -> Pair:
-        """A draw at levels t, given the pair at levels s <= t."""
+        """Draw the pair at levels t, given the pair at levels s <= t."""
         return pair_map(lambda p, k, x, s, t: p.renoise(k, x, s, t), self._sides(), self._keys(key), noisy, s, t)
 
     def posterior(self, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
-        """The law at levels s given the pair at t and a clean prediction: ((mean, variance), log-probabilities)."""
+        """The distribution at s given the pair at t and a clean prediction: ((mean, variance), log-probabilities)."""
         return pair_map(lambda p, c, x, s, t: p.posterior(c, x, s, t), self._sides(), clean, noisy, s, t)
 
     def reverse(self, key: Array, clean: Pair, noisy: Pair, s: Pair, t: Pair) -> Pair:
@@ -63,13 +63,13 @@ class JointProcess:
         )
 
     def clip_levels(self, levels: Pair) -> Pair:
-        """Levels no higher than the image's network is asked at."""
+        """Levels with those of the image clipped to the highest at which its network is called."""
         if self.image is None or levels.image is None:
             return levels
         return levels._replace(image=jnp.minimum(levels.image, self.image.highest_level))
 
     def denoiser(self, apply_fn: Callable, params: Any) -> Denoiser:
-        """The network as a function of levels: the one place that turns levels into log-SNRs."""
+        """The network as a function of levels, which it reads as log-SNRs."""
 
         def denoise(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
             log_snr = pair_map(lambda p, t: p.log_snr(t), self._sides(), levels)
@@ -78,7 +78,7 @@ class JointProcess:
         return denoise
 
     def to_clean(self, output: Pair, noisy: Pair, levels: Pair) -> Pair:
-        """Raw network outputs -> clean predictions, each as its process reads it; None stays None."""
+        """Clean predictions from network outputs, by the process of each modality; None stays None."""
         image = layout = None
         if self.image is not None and output.image is not None:
             image = self.image.to_clean(output.image, noisy.image, levels.image)
@@ -87,5 +87,5 @@ class JointProcess:
         return Pair(image, layout)
 
     def predictor(self, denoiser: Denoiser) -> Predictor:
-        """A denoiser whose outputs are brought to clean predictions."""
+        """The function (noisy, levels, condition) -> clean predictions of a denoiser."""
         return lambda noisy, levels, condition: self.to_clean(denoiser(noisy, levels, condition), noisy, levels)

@@ -1,4 +1,4 @@
-"""What a layout process is: noise on labels, one level per pixel, and the one interface that all of them have.
+"""The interface of layout processes: noise on labels, with a level for each pixel.
 
 A process owns its noisy state, what a network's head puts out, and how the one is read given the other. Samplers,
 guidance, losses and likelihoods know nothing else of it:
@@ -24,8 +24,11 @@ from gcdiff.schedules import Schedule
 
 
 class LayoutProcess(Protocol):
-    """A process over layouts; frozen, hashable, pure. A state is int32 (B, H, W), or float32 (B, H, W, b) where
-    `state_channels` is b > 0. A clean prediction is what `clean` returns, (B, H, W, K) or (B, H, W, b)."""
+    """A noising process over layouts; frozen, hashable, pure.
+
+    A state is int32 (B, H, W), or float32 (B, H, W, b) where `state_channels` is b > 0. A clean prediction is what
+    `clean` returns, (B, H, W, K) or (B, H, W, b).
+    """
 
     @property
     def num_classes(self) -> int:
@@ -34,7 +37,7 @@ class LayoutProcess(Protocol):
 
     @property
     def schedule(self) -> Schedule:
-        """The log-SNR of a level."""
+        """The noise schedule, which gives the log-SNR of a level."""
         ...
 
     @property
@@ -63,7 +66,7 @@ class LayoutProcess(Protocol):
         ...
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """log(keep / (1 - keep)) at level t: what the network is told."""
+        """The log-SNR at level t, log(keep / (1 - keep)), as the network reads it."""
         ...
 
     def keep(self, t: ArrayLike) -> Array:
@@ -71,33 +74,37 @@ class LayoutProcess(Protocol):
         ...
 
     def prior(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """A state at level 1, for layouts of `shape`."""
+        """Draw a state at level 1, for layouts of `shape`."""
         ...
 
     def corrupt(self, key: Array, y0: Array, t: ArrayLike) -> Array:
-        """A draw of the state at t given the labels; VOID comes out as pure noise."""
+        """Draw the state at t given the labels; VOID comes out as pure noise."""
         ...
 
     def renoise(self, key: Array, ys: Array, s: ArrayLike, t: ArrayLike) -> Array:
-        """A draw of the state at t given the state at s."""
+        """Draw the state at t given the state at s."""
         ...
 
     def clean(self, output: Array, yt: Array, t: ArrayLike) -> Array:
-        """The clean prediction that a head's output (B, H, W, head_size) means. Applied to a mixture of predictions,
-        as guidance makes them, it brings that back to a prediction."""
+        """The clean prediction from a head's output (B, H, W, head_size).
+
+        Applied to a mixture of predictions, as guidance makes them, it brings that back to a prediction.
+        """
         ...
 
     def posterior(self, clean: Array, yt: Array, s: ArrayLike, t: ArrayLike, /) -> Any:
-        """The law of the state at s given the state at t and a clean prediction: log-probabilities
-        (B, H, W, state_size), or mean and variance of each channel."""
+        """The distribution of the state at s given the state at t and a clean prediction.
+
+        Log-probabilities (B, H, W, state_size), or mean and variance of each channel.
+        """
         ...
 
     def reverse(self, key: Array, clean: Array, yt: Array, s: ArrayLike, t: ArrayLike, /) -> Array:
-        """A draw from `posterior`; `key` is one key, or (B,): then each example is a function of its own key."""
+        """Draw from `posterior`; `key` is one key, or (B,): then each example is a function of its own key."""
         ...
 
     def loo_to_posterior(self, clean: Array, yt: Array, t: ArrayLike, /) -> Array:
-        """log p(y_0 | everything), float32 (B, H, W, K), normalised."""
+        """The log-probabilities log p(y_0 | everything), float32 (B, H, W, K), normalised."""
         ...
 
     def loss(self, output: Array, label: Array, yt: Array, t: ArrayLike, kappa: ArrayLike = 1.0) -> Array:
@@ -109,7 +116,7 @@ class LayoutProcess(Protocol):
         ...
 
     def decode(self, state: Array) -> Array:
-        """The labels that a state says, int32 (B, H, W); decode(corrupt(y_0)) is y_0 at level 0."""
+        """The labels of a state, int32 (B, H, W); decode(corrupt(y_0)) is y_0 at level 0."""
         ...
 
 
@@ -145,7 +152,7 @@ class OnSchedule:
             raise ValueError(f"num_classes is {self.num_classes}, expected at least 2")
 
     def log_snr(self, t: ArrayLike) -> Array:
-        """log(keep / (1 - keep)) at level t."""
+        """The log-SNR at level t, log(keep / (1 - keep))."""
         return self.schedule.log_snr(t)
 
     def keep(self, t: ArrayLike) -> Array:

@@ -1,10 +1,10 @@
-"""RePaint: known regions for a model that was trained on the diagonal only (Lugmayr et al. 2022).
+"""RePaint: sampling with known pixels by a model trained with one level for all of them (Lugmayr et al. 2022).
 
-Every pixel stands at the path's level. After each step the known pixels are replaced by their true values noised to
-the new level; then, n - 1 times, the whole pair is noised back by the step and the step is taken again, so that the
-unknown pixels get to know the known ones. It stays biased on a finite grid however large n is. Noising back has the
-variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2; the difference of the standard deviations, as is found in released
-code, is a fraction of it and loses diversity. The last step, to level 0, is taken once.
+Every pixel stands at the path's level. After each step the known pixels are replaced by their true values noised to the
+new level; then, n - 1 times, the whole pair is noised back by the step and the step is taken again, so that the unknown
+pixels come to agree with the known ones. It stays biased on a finite grid however large n is. Noising back has the
+variance sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2; the difference of the standard deviations, as in released code, is a
+fraction of it and loses diversity. The last step, to level 0, is taken once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def walk_repaint(
     pace: Pace | None = None,
     resamples: int = 1,
 ) -> Iterator[Walked]:
-    """`gcdiff.samplers.walk.walk` with each step taken `resamples` times. Pixels with a cap of 0 are known, and no
-    others."""
+    """Sample as `gcdiff.samplers.walk.walk` does, with each step taken `resamples` times.
+
+    Pixels with a cap of 0 are known, and no others.
+    """
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, expected at least 1")
     path, settings, steps = np.asarray(path, np.float32), as_arrays(settings), len(path) - 1
@@ -59,8 +61,10 @@ def run_repaint(
     settings: Settings = PLAIN,
     resamples: int = 1,
 ) -> Pair:
-    """Walk one chunk, or one on every device, down `path` (steps + 1, 2), each step `resamples` times, and return its
-    state."""
+    """Sample one chunk, or one on every device, along `path` (steps + 1, 2), each step `resamples` times.
+
+    Returns the state at the end.
+    """
     return last(walk_repaint(sampler, params, path, given, condition, settings, None, resamples)).state
 
 
@@ -94,7 +98,7 @@ def _steps(sampler: Sampler, params, carry, given, rows, count, resamples, condi
 
 
 def put_known(process: JointProcess, keys: Array, state: Pair, given: Given, row: Array) -> Pair:
-    """The state with known pixels replaced by their values noised to the levels of a row (2,)."""
+    """Replace the known pixels of a state by their values noised to the levels of a row (2,)."""
     corrupt = jax.vmap(process.corrupt)
     noised = corrupt(keys, given.values, row_levels(row, _opened(given).caps))
 
@@ -105,11 +109,11 @@ def put_known(process: JointProcess, keys: Array, state: Pair, given: Given, row
 
 
 def renoise(process: JointProcess, keys: Array, state: Pair, given: Given, s: Array, t: Array) -> Pair:
-    """The whole pair noised from the levels of row s to those of row t, (2,) each."""
+    """Noise the whole pair from the levels of row s to those of row t, (2,) each."""
     everywhere = _opened(given).caps
     return jax.vmap(process.renoise)(keys, state, row_levels(s, everywhere), row_levels(t, everywhere))
 
 
 def _opened(given: Given) -> Given:
-    """The same with every pixel at the path's level."""
+    """The given values with every pixel at the path's level."""
     return given._replace(caps=jax.tree.map(jnp.ones_like, given.caps))

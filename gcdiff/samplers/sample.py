@@ -1,4 +1,4 @@
-"""The sampling loop: down a path of levels, in compiled pieces of at most ten steps.
+"""The sampler: steps down a path of levels, compiled in pieces of at most ten.
 
 It starts from the given values noised to the path's first row: as they are where known, pure noise at level 1, an edit
 in between. The carry is (state, previous clean image estimate, step). A piece takes the rows of ten steps and a count,
@@ -42,16 +42,16 @@ class Carry(NamedTuple):
 
 
 CARRY = Carry(BATCH, BATCH, WHOLE)
-"""How a carry lies on several devices."""
+"""The PartitionSpecs of a carry, on several devices."""
 
 
 class Given(NamedTuple):
-    """What does not change along a path: keys (B,), values, and the highest level of each pixel, float32 (B, H, W).
+    """The inputs that stay fixed along a path: keys (B,), values, and the highest level of each pixel (B, H, W).
 
-    A cap of 0 is a known pixel, 1 an unknown one; in between the value is noised to that level once and stays there
-    until the path falls below it. Labels that are `fed` (bool, one for all or (B, H, W)) are taken as the noisy labels
-    themselves there. Values are what is known, and what is noised where a path starts below level 1; at level 1 any
-    finite number does.
+    A cap, float32, of 0 is a known pixel, of 1 an unknown one; in between the value is noised to that level once and
+    stays there until the path falls below it. Labels that are `fed` (bool, one for all or (B, H, W)) are taken as the
+    noisy labels themselves there. Values are what is known, and what is noised where a path starts below level 1; at
+    level 1 any finite number does.
     """
 
     keys: Array
@@ -61,11 +61,11 @@ class Given(NamedTuple):
 
     @property
     def specs(self) -> Given:
-        """How it lies on several devices."""
+        """The PartitionSpecs of the fields, on several devices."""
         return Given(BATCH, BATCH, BATCH, BATCH if np.ndim(self.fed) else WHOLE)
 
     def placed(self, mesh: Mesh | None) -> Given:
-        """The same on the devices of a mesh."""
+        """The given values on the devices of a mesh."""
         return Given(*(parallel.place(part, mesh, spec) for part, spec in zip(self, self.specs, strict=True)))
 
 
@@ -77,12 +77,12 @@ class Settings(NamedTuple):
 
 
 PLAIN = Settings()
-"""No guidance, and steps without noise of their own beyond the ancestral."""
+"""No guidance, and no noise beyond that of the ancestral steps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Pure functions of a process and a network. `apply_fn(variables, noisy, log_snr, condition)` is the network.
+    """A sampler for a process and a network, pure. `apply_fn(variables, noisy, log_snr, condition)` is the network.
 
     `branches` says which predictions guidance runs beside the one asked for, `corrects` whether a corrector (a second
     call) follows every step. `decides` makes the last step of a label its most probable class instead of a draw.
@@ -109,14 +109,14 @@ class Sampler:
         return (1 + len(self.branches)) * (1 + self.corrects)
 
     def predict(self, params: Any, state: Pair, levels: Pair, condition: Condition, guidance: Guidance) -> Pair:
-        """The (guided) clean prediction: image estimate and leave-one-out log-probabilities."""
+        """The clean prediction, guided: image estimate and leave-one-out log-probabilities."""
         predict = self.process.predictor(self.process.denoiser(self.apply_fn, params))
         finish = log_law if self.process.layout is None else self.process.layout.clean
         clean = guide(predict, guidance, self.branches, finish)(state, levels, condition)
         return clean._replace(image=self._bounded(clean.image)) if self.clip and clean.image is not None else clean
 
     def _bounded(self, image: Array) -> Array:
-        """Clean image estimates within [-1, 1]."""
+        """Bound clean image estimates to [-1, 1], by clipping or by `threshold`."""
         if not self.threshold:
             return jnp.clip(image, -1.0, 1.0)
         largest = jnp.quantile(jnp.abs(image), self.threshold, axis=(1, 2, 3), keepdims=True)
@@ -124,7 +124,7 @@ class Sampler:
         return jnp.clip(image, -largest, largest) / largest
 
     def start(self, given: Given, row: Array) -> Carry:
-        """The values noised to the first row (2,) of a path; void labels come out as pure noise at every level."""
+        """Noise the values to the first row (2,) of a path; void labels come out as pure noise at every level."""
         levels = row_levels(row, given.caps)
         if levels.layout is not None:
             levels = levels._replace(layout=jnp.where(given.fed & (given.caps.layout < 1), 0.0, levels.layout))
@@ -134,7 +134,7 @@ class Sampler:
         return Carry(state, clean, jnp.zeros((), jnp.int32))
 
     def step(self, params: Any, carry: Carry, given: Given, rows: Array, condition, settings: Settings) -> Carry:
-        """One step from rows[1] to rows[2]; rows[0] is where the step before started. rows (3, 2)."""
+        """Take one step from rows[1] to rows[2], of rows (3, 2); rows[0] is where the step before started."""
         before, t, s = (self.process.clip_levels(row_levels(row, given.caps)) for row in rows)
         if t.layout is not None:
             # Wherever a path starts, a void pixel starts at level 1: its first step brings it to the path's level.
@@ -170,7 +170,7 @@ class Sampler:
 
     @jax.jit(static_argnums=0)
     def piece(self, params, carry: Carry, given: Given, rows: Array, count: Array, condition, settings) -> Carry:
-        """`count` <= 10 steps along rows (12, 2), of which the first is where the step before started."""
+        """Take `count` <= 10 steps along rows (12, 2), of which the first is where the step before started."""
 
         def steps(params, carry, given, rows, count, condition, settings) -> Carry:
             def body(i, carry):
@@ -188,8 +188,8 @@ class Sampler:
 
     @jax.jit(static_argnums=0)
     def preview(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Pair:
-        """The clean pair as it stands at the levels of one row (2,): image estimate (B, h, w, C) and most probable
-        labels int32 (B, H, W)."""
+        """The clean prediction at the levels of one row (2,): image estimate (B, h, w, C) and most probable labels
+        int32 (B, H, W)."""
 
         def clean(params, state, given, row, condition, settings) -> Pair:
             levels = self.process.clip_levels(row_levels(row, given.caps))
@@ -207,7 +207,7 @@ class Sampler:
 
     @jax.jit(static_argnums=0)
     def probabilities(self, params, state: Pair, given: Given, row: Array, condition, settings: Settings) -> Array:
-        """p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
+        """The class probabilities p(y0_i | everything) at the levels of one row (2,): float32 (B, H, W, K)."""
 
         def marginals(params, state, given, row, condition, settings) -> Array:
             levels = self.process.clip_levels(row_levels(row, given.caps))
@@ -225,18 +225,18 @@ def row_levels(row: Array, caps: Pair) -> Pair:
 
 
 def as_arrays(settings: Settings) -> Settings:
-    """Settings whose numbers are float32: another number then compiles nothing. NumPy's go beside arrays on any
-    devices."""
+    """Settings with numbers as NumPy's float32: other numbers compile nothing, and go beside arrays on any devices."""
     return jax.tree.map(np.float32, settings)
 
 
 def given_values(keys: Array, values: Pair, known: Pair) -> Given:
-    """What a chunk is given where masks `known`, bool (B, H, W), say what is known. Void is never known."""
+    """The `Given` of a chunk with masks of known pixels `known`, bool (B, H, W). Void is never known."""
     return capped(keys, values, pair_map(lambda k: np.where(k, 0.0, 1.0), known))
 
 
+@jax.jit
 def capped(keys: Array, values: Pair, caps: Pair, fed: Any = False) -> Given:
-    """What a chunk is given with a highest level for each pixel (B, H, W). Void is at level 1."""
+    """The `Given` of a chunk with a highest level for each pixel (B, H, W). Void is at level 1."""
     caps = pair_map(lambda c: jnp.asarray(c, jnp.float32), caps)
     if values.layout is not None:
         caps = caps._replace(layout=jnp.where(values.layout == VOID, 1.0, caps.layout))
@@ -245,4 +245,9 @@ def capped(keys: Array, values: Pair, caps: Pair, fed: Any = False) -> Given:
 
 def example_keys(seed: int, ids: np.ndarray) -> Array:
     """One key per example, from the seed and the example's own id."""
-    return per_example(jax.random.key(seed), jnp.asarray(ids))
+    return _example_keys(np.uint32(seed), np.asarray(ids))
+
+
+@jax.jit
+def _example_keys(seed: Array, ids: Array) -> Array:
+    return per_example(jax.random.key(seed), ids)

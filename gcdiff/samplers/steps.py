@@ -19,7 +19,7 @@ from gcdiff.processes.gaussian import GaussianProcess
 
 
 class Dials(NamedTuple):
-    """Numbers of the steps; all may be traced.
+    """The numbers that steps depend on; all may be traced.
 
     eta: the noise of DDIM; 0 is none, 1 the ancestral step's (Song et al. 2021, eq. 16).
     psi: how often, on average, the layout step 'psi' draws a label anew from its posterior between level 1 and 0; 0 is
@@ -36,7 +36,7 @@ class Dials(NamedTuple):
 
 
 class ImageState(NamedTuple):
-    """The clean estimate at t and the one of the step before, and the noisy image at t, float32 (h, w, C) each."""
+    """The image at t: clean estimate, that of the step before, and noisy image, float32 (h, w, C) each."""
 
     clean: Array
     previous: Array
@@ -44,17 +44,17 @@ class ImageState(NamedTuple):
 
 
 def ddim(process: GaussianProcess, key: Array, at: ImageState, s: Array, t: Array, before: Array, dials: Dials):
-    """DDIM with noise `eta` (Song et al. 2021, eq. 12)."""
+    """The step of DDIM with noise `eta` (Song et al. 2021, eq. 12)."""
     return process.ddim(at.clean, at.noisy, s, t, key, dials.eta)
 
 
 def ancestral(process: GaussianProcess, key: Array, at: ImageState, s: Array, t: Array, before: Array, dials: Dials):
-    """A draw from the posterior with the clean prediction put in (Ho et al. 2020)."""
+    """The ancestral step of an image: a draw from the posterior given the clean prediction (Ho et al. 2020)."""
     return process.reverse(key, at.clean, at.noisy, s, t)
 
 
 def dpmpp(process: GaussianProcess, key: Array, at: ImageState, s: Array, t: Array, before: Array, dials: Dials):
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM with the clean estimate extrapolated in the log-SNR.
+    """The step of DPM-Solver++(2M) (Lu et al. 2022, alg. 2): DDIM with the clean estimate extrapolated in the log-SNR.
 
     First order (DDIM) where a step or the one before touches level 0 or 1, and where the image did not move in the one
     before: the extrapolation has no bound there.
@@ -70,12 +70,12 @@ IMAGE_STEPS: dict[str, Callable] = {"ddim": ddim, "ancestral": ancestral, "dpm++
 
 
 def ancestral_labels(process, keys: Array, clean: Array, noisy: Array, s: Array, t: Array, dials: Dials) -> Array:
-    """A draw from the posterior with the clean prediction put in (Austin et al. 2021)."""
+    """The ancestral step of labels: a draw from the posterior given the clean prediction (Austin et al. 2021)."""
     return process.reverse(keys, clean, noisy, s, t)
 
 
 def psi(process, keys: Array, clean: Array, noisy: Array, s: Array, t: Array, dials: Dials) -> Array:
-    """Ancestral, but for some labels at rate `psi`: these are drawn clean, from their posterior, and noised to s.
+    """The ancestral step, but for labels at rate `psi`: these are drawn clean, from their posterior, and noised to s.
 
     Both keep every label's marginal, and with it their mixture (Deschenaux et al. 2026, Psi-samplers; Wang et al. 2025,
     ReMDM, for absorbing noise). A label that is drawn anew may leave what it was: mistakes are repaired.
@@ -88,7 +88,7 @@ def psi(process, keys: Array, clean: Array, noisy: Array, s: Array, t: Array, di
 
 
 def correct(process, keys: Array, clean: Array, noisy: Array, s: Array, t: Array, dials: Dials) -> Array:
-    """Labels at s, just come from t, of which some are drawn from their leave-one-out law and noised to s again.
+    """Correct labels at s after a step from t: redraw some from their leave-one-out law, and noise them to s again.
 
     Each redrawn label keeps the joint law of the labels at that level if the others stand still, as in Gibbs sampling
     (Zhao et al. 2024, correctors for discrete diffusion). `clean` is the prediction at s. Labels at 0 are done. A label
@@ -111,11 +111,11 @@ def most_probable(process, clean: Array, noisy: Array, t: Array) -> Array:
 
 
 def _choose(keys: Array, rate: Array, s: Array, t: Array) -> Array:
-    """The labels, bool (B, H, W), to which something of a rate happens on the way from t to s."""
+    """Draw the labels, bool (B, H, W), to which an event of a rate happens between t and s."""
     happens = jnp.where(s < t, -jnp.expm1(-rate * (t - s)), 0.0)
     return jax.vmap(lambda k: jax.random.uniform(k, t.shape[1:]))(keys) < happens
 
 
 def _where(chosen: Array, a: Array, b: Array) -> Array:
-    """`chosen` is (B, H, W); states may have channels."""
+    """Choose between states a and b by `chosen`, bool (B, H, W); the states may have channels."""
     return jnp.where(chosen.reshape(chosen.shape + (1,) * (a.ndim - chosen.ndim)), a, b)

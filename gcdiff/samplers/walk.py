@@ -1,4 +1,4 @@
-"""A walk down a path of levels, in compiled pieces of at most ten steps."""
+"""Sampling along a whole path of levels, in compiled pieces of at most ten steps."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from gcdiff.types import Condition, Pair
 
 
 class Pace:
-    """How many steps the next piece of a walk takes: as many as take `seconds`, by the time of the last one, so that
-    somebody who watches hears of it, and can stop it, soon. The first piece is one step. No number compiles anything or
-    changes a bit."""
+    """The number of steps of the next piece: as many as take `seconds`, by the time of the last one.
+
+    So progress is reported, and can be stopped, at short intervals. The first piece is one step. No number of steps
+    compiles anything or changes a bit.
+    """
 
     def __init__(self, seconds: float = 0.4):
         self.seconds, self.count = seconds, 1
 
     def took(self, count: int, seconds: float) -> None:
-        """A piece of `count` steps took so long."""
+        """Set the number of steps after a piece of `count` steps took `seconds`."""
         self.count = int(np.clip(count * self.seconds / max(seconds, 1e-9), 1, PIECE))
 
 
 class Walked(NamedTuple):
-    """A walk after a piece: the carry, the row of the path that it has reached, and the steps of this piece."""
+    """The state after a piece: the carry, the row of the path that is reached, and the number of steps of the piece."""
 
     carry: Carry
     row: np.ndarray
@@ -44,8 +46,10 @@ def walk(
     settings: Settings = PLAIN,
     pace: Pace | None = None,
 ) -> Iterator[Walked]:
-    """Walk one chunk, or one on every device, down `path` (steps + 1, 2), piece by piece; the start is a piece of no
-    step. With a `pace` it is waited for every piece."""
+    """Sample one chunk, or one on every device, along `path` (steps + 1, 2), and yield the state after every piece.
+
+    The start is a piece of no step. With a `pace` every piece is waited for.
+    """
     path, settings = np.asarray(path, np.float32), as_arrays(settings)
     steps = len(path) - 1
 
@@ -59,7 +63,7 @@ def walk(
 def pieces(
     piece: Callable[[Carry, int, int], Carry], carry: Carry, path: np.ndarray, pace: Pace | None
 ) -> Iterator[Walked]:
-    """A walk down a path by `piece(carry, first, count)`, at most PIECE steps at a time."""
+    """Yield the states along a path, computed by `piece(carry, first, count)`, at most PIECE steps at a time."""
     done, steps = 0, len(path) - 1
     yield Walked(carry, path[0], 0)
     while done < steps:
@@ -80,10 +84,10 @@ def run(
     condition: Condition,
     settings: Settings = PLAIN,
 ) -> Pair:
-    """Walk one chunk, or one on every device, down `path` (steps + 1, 2) and return its state."""
+    """Sample one chunk, or one on every device, along `path` (steps + 1, 2), and return its state."""
     return last(walk(sampler, params, path, given, condition, settings)).state
 
 
 def last(walked: Iterator[Walked]) -> Carry:
-    """The carry at the end of a walk."""
+    """The carry after the last piece."""
     return deque(walked, maxlen=1)[0].carry

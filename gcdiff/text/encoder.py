@@ -43,6 +43,10 @@ class TextEncoder:
     `module.apply({"params": params}, ids, mask)` is the encoder itself, for use under jit: ids int32 (B, T) and mask
     bool (B, T) from `tokens` -> features float32 (B, T, features), zero where the mask is False. `method="phrases"`
     gives float32 (B, phrase_features) instead. The weights are replicated on every device of `mesh`.
+
+    >>> from gcdiff.text.encoder import load_encoder
+    >>> load_encoder("encoders/t5").limit
+    256
     """
 
     module: t5.T5Encoder | clip.ClipTextEncoder
@@ -54,26 +58,46 @@ class TextEncoder:
 
     @property
     def model_id(self) -> str:
-        """The directory or hub id that was passed to `load_encoder`."""
+        """The directory or hub id that was passed to `load_encoder`.
+
+        >>> encoder.model_id
+        'encoders/t5'
+        """
         return self.checkpoint.source
 
     @property
     def revision(self) -> str:
-        """The hub's commit; for a directory the sha256 of its weight files (`cat FILES | sha256sum`)."""
+        """The hub's commit; for a directory the sha256 of its weight files (`cat FILES | sha256sum`).
+
+        >>> len(encoder.revision)
+        64
+        """
         return self.checkpoint.revision
 
     @property
     def features(self) -> int:
-        """The number of features of a token."""
+        """The number of features of a token.
+
+        >>> encoder.features == encoder.encode(["a red car"]).tokens.shape[2]
+        True
+        """
         return self.module.features
 
     @property
     def phrase_features(self) -> int:
-        """The number of features of a phrase."""
+        """The number of features of a phrase.
+
+        >>> encoder.phrase_features == encoder.phrases(["a red car"]).shape[1]
+        True
+        """
         return getattr(self.module, "projection", None) or self.module.features
 
     def lengths(self, captions: Sequence[str]) -> np.ndarray:
-        """The number of tokens of each caption, the end token included: int32 (N,)."""
+        """The number of tokens of each caption, the end token included: int32 (N,).
+
+        >>> encoder.lengths(["a red car", "the sky"]).shape
+        (2,)
+        """
         return np.array([len(ids) for ids in self.subwords.ids(_texts(captions))], np.int32)
 
     def tokens(self, captions: Sequence[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +105,10 @@ class TextEncoder:
 
         T is `length`, or the smallest of LENGTHS and `limit` that holds the longest caption. Raises ValueError for a
         caption longer than `length` or `limit`: nothing is truncated.
+
+        >>> ids, mask = encoder.tokens(["a red car", "the sky"])
+        >>> ids.shape, mask.dtype
+        ((2, 32), dtype('bool'))
         """
         rows = self._checked(captions, length)
         return _padded(rows, self._length(rows) if length is None else length)
@@ -89,6 +117,10 @@ class TextEncoder:
         """Features float32 (N, T, features), zero on padding, and mask bool (N, T), as numpy arrays; T as in `tokens`.
 
         Raises ValueError, in one line, for a caption longer than `length` or `limit`: nothing is truncated.
+
+        >>> text = encoder.encode(["a red car", "the sky"])
+        >>> text.tokens.shape == (2, 32, encoder.features)
+        True
         """
         rows = self._checked(captions, length)
         mask = _padded(rows, self._length(rows) if length is None else length)[1]
@@ -103,6 +135,9 @@ class TextEncoder:
         projected text embedding for CLIP.
 
         Raises ValueError, in one line, for a phrase longer than `limit`.
+
+        >>> encoder.phrases(["a red car", "the sky"]).shape == (2, encoder.phrase_features)
+        True
         """
         rows = self._checked(phrases, None)
         vectors = np.zeros((len(rows), self.phrase_features), np.float32)
@@ -172,6 +207,11 @@ def load_encoder(
     tokens of a caption, by default T5_LIMIT for T5 and the number of positions (77) for CLIP. `revision` is a commit of
     the hub, or the sha256 that a directory's weights must have. Raises FileNotFoundError or ValueError, in one line,
     where a part of the checkpoint is missing or parts do not fit together.
+
+    >>> from gcdiff.text.encoder import load_encoder
+    >>> encoder = load_encoder("encoders/t5")  # a directory, or an id of the hub such as "google-t5/t5-large"
+    >>> encoder.encode(["a foggy street with two red cars"]).mask.shape
+    (1, 32)
     """
     checkpoint = find(source, revision)
     config, where = checkpoint.config(), str(checkpoint.config_file)

@@ -96,6 +96,10 @@ class ImageEncoder:
     (B, size, size, 3) -> float32 (B, features). `scale` is the factor from cosine similarities of images and texts to
     logits, None where the checkpoint has none. The weights are replicated on every device of `mesh`, and each device
     takes a batch of its own.
+
+    >>> from gcdiff.text.images import load_image_encoder
+    >>> load_image_encoder("encoders/clip").scale is None
+    False
     """
 
     module: clip.ClipImageEncoder
@@ -107,13 +111,20 @@ class ImageEncoder:
 
     @property
     def features(self) -> int:
-        """The number of features of an image."""
+        """The number of features of an image.
+
+        >>> image_encoder.features == image_encoder.encode(images).shape[1]
+        True
+        """
         return self.module.projection
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images uint8 (H, W, 3), of one size or of several -> embeddings float32 (N, features), not normalised.
 
         Raises ValueError, in one line, for an array of another type or shape.
+
+        >>> image_encoder.encode(images).shape == (2, image_encoder.features)
+        True
         """
         out = np.zeros((len(images), self.features), np.float32)
         for indices, size in rounds(np.arange(len(images)), 1 if self.mesh is None else self.mesh.size):
@@ -130,7 +141,13 @@ def _encode(module: Any, mesh: Mesh | None, params: Any, images: Any) -> Any:
 
 
 def load_image_encoder(source: str | Path, *, dtype: Any = "float32", revision: str | None = None) -> ImageEncoder:
-    """Load the image tower of a CLIP checkpoint; arguments and errors are those of `load_encoder`."""
+    """Load the image tower of a CLIP checkpoint; arguments and errors are those of `load_encoder`.
+
+    >>> from gcdiff.text.images import load_image_encoder
+    >>> image_encoder = load_image_encoder("encoders/clip")  # a directory, or an id of the hub
+    >>> image_encoder.encode(images).shape == (2, image_encoder.features)
+    True
+    """
     checkpoint = find(source, revision)
     config, where = checkpoint.config(), str(checkpoint.config_file)
     Fields(config, where).choice("model_type", "nothing", ("clip", "clip_vision_model"))

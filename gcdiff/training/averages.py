@@ -45,7 +45,7 @@ def sigma_rel_of(gamma: float) -> float:
 
 
 def take_in(sigma_rels: Sequence[float], step: Array, averages: tuple, params: Any) -> tuple:
-    """The averages (1), a tree like `params` for each of `sigma_rels`, after the update `step` () = t - 1."""
+    """The averages (1) after the update `step` () = t - 1: a tree like `params` for each of `sigma_rels`."""
     t = step.astype(jnp.float32) + 1.0
 
     def one(sigma_rel: float, average: Any) -> Any:
@@ -56,14 +56,14 @@ def take_in(sigma_rels: Sequence[float], step: Array, averages: tuple, params: A
 
 
 def inner_products(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
-    """(4) for arrays that broadcast, float64."""
+    """The inner products (4) of profiles, float64, for arrays that broadcast."""
     exponent = np.where(t_a < t_b, gamma_b, -gamma_a)
     top = (gamma_a + 1) * (gamma_b + 1) * (t_a / t_b) ** exponent
     return top / ((gamma_a + gamma_b + 1) * np.maximum(t_a, t_b))
 
 
 def mixture(steps: np.ndarray, sigma_rels: np.ndarray, step: float, sigma_rel: float) -> tuple[np.ndarray, float]:
-    """How to make one average of others: (their weights float64 (n,), of sum 1; the misfit).
+    """The best approximation of one average by others: (their weights float64 (n,), of sum 1; the misfit).
 
     The others are profiles of `sigma_rels` (n,) at `steps` (n,), the wanted one is of `sigma_rel` at `step`. The misfit
     is the norm of the difference of the profiles over that of the wanted one: 0 is exact.

@@ -23,19 +23,19 @@ _SLOPE = 3e-4  # of the true slope, which Adam does not mind: clipping shall see
 
 
 def init() -> dict[str, Array]:
-    """Fresh weights of u for both modalities: u = 0."""
+    """Initial weights of u for both modalities, for which u = 0."""
     return {side: jnp.zeros((COSINES + 1,)) for side in ("image", "layout")}
 
 
 def log_variance(weights: Array, level: Array) -> Array:
-    """u at levels of any shape, float32 of that shape."""
+    """The log-variance u at levels of any shape, float32 of that shape."""
     features = [jnp.cos(jnp.pi * k * level) for k in range(COSINES)] + [(level >= 1).astype(jnp.float32)]
     fixed = jax.lax.stop_gradient(weights)
     return jnp.stack(features, axis=-1) @ (_GAIN * (fixed + _SLOPE * (weights - fixed)))
 
 
 def balanced(loss: Array, weights: Array, levels: Array, counted: Array) -> Array:
-    """(1) for each example: loss (B,) of sums over pixels divided by the grid, levels and bool `counted` (B, h, w)."""
+    """The balanced loss (1) of each example, from its loss (B,) per pixel of the grid; levels, `counted` (B, h, w)."""
     share = counted.mean(axis=(1, 2), dtype=jnp.float32)
     level = jnp.where(counted, levels, 0.0).sum(axis=(1, 2)) / jnp.maximum(
         counted.sum(axis=(1, 2), dtype=jnp.float32), 1.0

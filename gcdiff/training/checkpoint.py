@@ -79,7 +79,7 @@ class Checkpointer:
         path = self.directory / str(step)
         if path.exists():
             raise FileExistsError(f"{path}: there is a checkpoint of this step already")
-        documents = json.loads(json.dumps(documents))  # what cannot be told in JSON is no fault of the disk
+        documents = json.loads(json.dumps(documents))  # first: a value that JSON cannot hold is no fault of the disk
         items = _items(state)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args |= {name: ocp.args.JsonSave(document) for name, document in documents.items()}
@@ -95,8 +95,10 @@ class Checkpointer:
         self._pending = step, self._background.submit(self._finish, folder, path, arrays, numbers)
 
     def wait(self) -> None:
-        """Return when all is on disk. Raises OSError, in one line, if the last save could not be written: on every
-        process, whichever it was."""
+        """Wait until the last save is on disk.
+
+        Raises OSError, in one line, if it could not be written: on every process, whichever it was.
+        """
         if self._pending is None:
             return
         (step, future), self._pending = self._pending, None
@@ -109,8 +111,8 @@ class Checkpointer:
             raise self._failure(step, error) from error
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest undamaged checkpoint as (state, documents by name), None if there is none. Damaged ones are set
-        aside.
+        """Restore the newest undamaged checkpoint as (state, documents by name), None if there is none. Damaged ones
+        are set aside.
 
         `target` gives structure, shapes, dtypes and shardings (jax.ShapeDtypeStruct or arrays), for any number of
         devices. Raises ValueError if the checkpoint does not fit `target`.
@@ -126,12 +128,12 @@ class Checkpointer:
         args = {name: ocp.args.StandardRestore(manifest.abstract(item)) for name, item in items.items()}
         args |= {name: ocp.args.JsonRestore() for name in documents}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            found = reader.restore(path, args=ocp.args.Composite(**args))
-        fields = {**found["state"], **{name: found[name] for name in APART if name in items}}
-        return dataclasses.replace(target, **fields), {name: found[name] for name in documents}
+            stored = reader.restore(path, args=ocp.args.Composite(**args))
+        fields = {**stored["state"], **{name: stored[name] for name in APART if name in items}}
+        return dataclasses.replace(target, **fields), {name: stored[name] for name in documents}
 
     def close(self) -> None:
-        """Wait for what this process still writes, and for no other process, so that it may be called on any way out.
+        """Wait until this process has written its last save, and for no other process; it may be called on any way out.
 
         Raises OSError, in one line, if it could not be written.
         """
@@ -147,7 +149,7 @@ class Checkpointer:
     def _finish(
         self, folder: Path, path: Path, arrays: dict[str, dict[str, str]], numbers: Mapping[str, float] | None
     ) -> None:
-        """What is left of a save once the arrays have been copied. Runs in the background."""
+        """Finish a save once the arrays have been copied: manifest, then dropping old steps. Runs in the background."""
         self._writer.wait_until_finished()
         if jax.process_index() == 0:
             if self._gone():
@@ -157,7 +159,7 @@ class Checkpointer:
                 manifest.remove(self.directory / str(old))
 
     def _failure(self, step: int, error: BaseException) -> OSError:
-        """An error that says in one line what could not be done, and what is there. Room is made on the disk."""
+        """The error of a failed save, in one line with the last good step; what the save left is removed."""
         self._remove_leftovers()
         latest, reason = self.latest(), GONE if self._gone() else _reason(error)
         if latest == step:
@@ -166,7 +168,7 @@ class Checkpointer:
         return OSError(f"{self.directory}: step {step} could not be saved ({reason}); {rest}")
 
     def _gone(self) -> bool:
-        """Whether the directory is not the one that it was. Orbax would make a new one, be it on another disk."""
+        """Whether the directory has been removed or replaced. Orbax would make a new one, be it on another disk."""
         try:
             return not os.path.samestat(os.fstat(self._place), self.directory.stat())
         except OSError:
@@ -178,7 +180,7 @@ class Checkpointer:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _newest_good(self) -> int | None:
-        """The newest undamaged step, which the first process looks for; it sets the damaged ones aside."""
+        """The newest undamaged step or None. The first process looks for it, and sets damaged steps aside."""
         good = -1
         if jax.process_index() == 0:
             for step, damage in manifest.newest_first(self.directory):
@@ -202,8 +204,7 @@ def save_ema(directory: str | Path, step: int, ema: Any, meta: dict) -> None:
 
 
 def restore_ema(directory: str | Path, target: Any) -> Any:
-    """The averaged parameters of the newest undamaged checkpoint under `directory`, with those that are frozen; the
-    checkpoint is left as it is.
+    """Read the averaged parameters of the newest undamaged checkpoint under `directory`, with those that are frozen.
 
     `target` gives structure, shapes and dtypes; leaves without a sharding go to the first device. Raises
     FileNotFoundError if there is no checkpoint, ValueError if none is whole or it does not fit `target`.
@@ -217,7 +218,7 @@ def restore_ema(directory: str | Path, target: Any) -> Any:
 
 
 def restore_frozen(directory: str | Path, target: Any) -> Any:
-    """The frozen parameters alone, as `restore_ema` gives them; `target` is the part of the tree that they are."""
+    """Read the frozen parameters alone, as in `restore_ema`; `target` is the frozen part of the tree."""
     path = _newest_whole(Path(directory).absolute())
     manifest.check_fit(path, FROZEN, target)
     return _read(path, FROZEN, target)
@@ -231,7 +232,7 @@ def frozen_in(directory: str | Path) -> set[str]:
 
 
 def _newest_whole(directory: Path) -> Path:
-    """The newest undamaged checkpoint. Raises as `restore_ema` does."""
+    """The folder of the newest undamaged checkpoint. Raises as `restore_ema` does."""
     if not manifest.steps(directory):
         raise FileNotFoundError(f"{directory}: no checkpoint found")
     for step, damage in manifest.newest_first(directory):
@@ -256,7 +257,7 @@ def _items(state: TrainState) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """An error in one line; of those that come from a system call, what that said."""
+    """The message of an error in one line; of errors of a system call, the system's own."""
     text = " ".join(str(error).split()) or type(error).__name__
     if code := re.search(r"\[os_error_code='(\d+)'\]", text):  # behind several paths
         return os.strerror(int(code[1]))
@@ -265,7 +266,7 @@ def _reason(error: BaseException) -> str:
 
 @functools.cache
 def hush_orbax() -> None:
-    """Leave out what Orbax logs of errors that it also raises, and what its unfinished writes say after them."""
+    """Silence Orbax's logs of errors that it also raises, and of its unfinished writes after them."""
     orbax = f"{os.sep}orbax{os.sep}"
     logging.getLogger("absl").addFilter(lambda r: r.levelno < logging.ERROR or orbax not in r.pathname)
     logging.getLogger("asyncio").addFilter(lambda r: "exception was never retrieved" not in r.getMessage())

@@ -19,7 +19,7 @@ BINS = 30
 
 
 class Events:
-    """Writes events into `directory`, and first one that hides what older files there say of steps after `step`.
+    """Writes TensorBoard events into `directory`; the first one hides older events of steps after `step`.
 
     Raises ValueError where tensorboardX is not installed.
     """
@@ -45,13 +45,13 @@ class Events:
         self._file.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Finite numbers."""
+        """Write numbers, all finite."""
         for name, value in values.items():
             self._write(step=step, summary=self._summary.scalar(name, value))
         self._file.flush()
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Arrays of any shape, of which the finite values count."""
+        """Write histograms of the finite values of arrays of any shape."""
         for name, array in values.items():
             finite = np.asarray(array)[np.isfinite(array)]
             if finite.size:
@@ -59,7 +59,7 @@ class Events:
         self._file.flush()
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Pictures uint8 (H, W, 3)."""
+        """Write pictures uint8 (H, W, 3)."""
         for name, picture in pictures.items():
             self._write(step=step, summary=self._summary.image(name, np.asarray(picture), dataformats="HWC"))
         self._file.flush()

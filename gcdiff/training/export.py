@@ -27,20 +27,20 @@ MADE_ANEW = ".compiled"  # left there by commands that load the export
 
 
 def is_export(directory: Path) -> bool:
-    """Whether a directory holds an export, and no run."""
+    """Whether a directory holds an export and not a run."""
     return (directory / WEIGHTS).is_file() and not (directory / "checkpoints").exists()
 
 
 def check_place(out: Path) -> None:
-    """Raise ValueError unless `out` is new, empty or an export, which alone is written over."""
-    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    other = sorted(found - {*FILES, MADE_ANEW} if WEIGHTS in found else found)
+    """Raise ValueError unless `out` may be written: it is new, empty, or an export to replace."""
+    present = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    other = sorted(present - {*FILES, MADE_ANEW} if WEIGHTS in present else present)
     if other:
         raise ValueError(f"{out} holds {other[0]}: expected a new or an empty folder, or an export to write over")
 
 
 def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> None:
-    """Make `out` an export of a pytree of arrays; `describe(folder)` writes the files beside them.
+    """Write a pytree of arrays as an export to `out`; `describe(folder)` writes the files beside them.
 
     All is written beside `out` and moved there when it is complete. Raises ValueError where `check_place` does.
     """
@@ -66,7 +66,7 @@ def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> N
 
 
 def restore_export(directory: Path, target: Any) -> Any:
-    """The parameters of an export, numpy arrays. `target` gives structure, shapes and dtypes.
+    """Read the parameters of an export as numpy arrays. `target` gives structure, shapes and dtypes.
 
     Raises ValueError, in one line, for a damaged file, and for a parameter that is missing, too many or of another
     shape.
@@ -86,7 +86,7 @@ def restore_export(directory: Path, target: Any) -> Any:
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 of names, types, shapes and bytes."""
+    """The sha256 of the names, types, shapes and bytes of arrays."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]

@@ -1,4 +1,4 @@
-"""Groups of parameters: how fast each is trained, which gradients are clipped together, and which part is frozen.
+"""Parameter groups: learning rates and gradient clipping by group, and frozen parameters.
 
 A group is (pattern, rate, clip group). A parameter belongs to the first group whose pattern matches the whole of its
 '/'-joined name, as in network/head_layout/bias; `*` stands for any characters, '/' among them, `?` for one, `[ab]` for
@@ -23,8 +23,11 @@ from gcdiff.training import manifest
 
 
 class Group(NamedTuple):
-    """The parameters that `pattern` matches: `rate` is a factor on the learning rate, 0 for a frozen part, and
-    gradients of one `clip` group are clipped by their common norm."""
+    """The parameters whose name `pattern` matches, unless a group before it matches them.
+
+    `rate` is a factor on the learning rate, 0 for frozen parameters; the gradients of all groups with the same `clip`
+    are clipped by their common norm.
+    """
 
     pattern: str = "*"
     rate: float = 1.0
@@ -35,8 +38,10 @@ EXAMPLE = ("text/*", 0.0, "all")
 
 
 def read_groups(values: Sequence[Any]) -> tuple[Group, ...]:
-    """Groups from sequences of (pattern, rate, clip group). Raises ValueError for any other form, and for a rate that
-    is below 0 or not finite."""
+    """Make groups of sequences (pattern, rate, clip group).
+
+    Raises ValueError for any other form, and for a rate that is below 0 or not finite.
+    """
     groups = []
     for value in values:
         form: Any = value if isinstance(value, list | tuple) and len(value) == 3 else (None,) * 3
@@ -51,7 +56,7 @@ def read_groups(values: Sequence[Any]) -> tuple[Group, ...]:
 
 
 def groups_of(groups: Sequence[Group], params: Any) -> list[Group]:
-    """The group of every array of a tree, in its order."""
+    """The group of every array of a parameter tree, in the order of its leaves."""
     rest = Group()
     return [next((g for g in groups if fnmatchcase(name, g.pattern)), rest) for name in manifest.named(params)]
 
@@ -79,7 +84,7 @@ def frozen_names(groups: Sequence[Group], params: Any) -> set[str]:
 
 
 def split(params: Any, names: Collection[str]) -> tuple[Any, Any]:
-    """(the part without the parameters of these names, the part with them alone), the second None if there are none."""
+    """Split a tree into (the part without the parameters of these names, the part of them alone or None)."""
     if not names:
         return params, None
     leaves, structure = jax.tree.flatten(params)
@@ -90,14 +95,14 @@ def split(params: Any, names: Collection[str]) -> tuple[Any, Any]:
 
 
 def join(part: Any, other: Any) -> Any:
-    """The whole tree of what `split` gave."""
+    """Join the two parts that `split` returned into the whole tree."""
     if other is None:
         return part
     return jax.tree.map(lambda a, b: b if a is None else a, part, other, is_leaf=lambda x: x is None)
 
 
 def clip_by_group(clip: float, groups: Sequence[Group]) -> optax.GradientTransformation:
-    """Gradients scaled down to the norm `clip` where they are longer, for each clip group by its own norm."""
+    """The transformation that scales the gradients of every clip group down to the norm `clip` if it is larger."""
     one = optax.clip_by_global_norm(clip)
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:

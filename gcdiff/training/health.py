@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: counted, told, and, after too many in a row, acted upon."""
+"""Detection of steps whose loss or gradient is not finite, and of too many of them in a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Diverged(FloatingPointError):
-    """Loss or gradient stay not finite. `step` counts from 1."""
+    """Training has diverged: loss or gradient stay not finite. `step` counts from 1."""
 
     def __init__(self, step: int, message: str):
         super().__init__(message)
@@ -15,14 +15,14 @@ class Diverged(FloatingPointError):
 
 
 class Health:
-    """Looks at the metrics of every step. `order` says with which batches: 0 the usual, 1 others, after going back."""
+    """Counts the steps in a row that are not finite. `order` is that of the batches: 0, or 1 after going back."""
 
     def __init__(self, most: int, order: int = 0):
         self.most, self.order = most, order
         self.bad: list[tuple[int, str]] = []  # those in a row: the step and what it was
 
     def look_at(self, step: int, values: dict[str, float]) -> str | None:
-        """What is wrong with a step, in a line; None if nothing is. `skipped` is taken out of its metrics."""
+        """Count a step; returns a line about one that is not finite, else None. Removes `skipped` from its metrics."""
         if not values.pop("skipped"):
             self.bad.clear()
             return None
@@ -34,7 +34,7 @@ class Health:
         return len(self.bad) >= self.most
 
     def story(self) -> str:
-        """The steps in a row and what they were."""
+        """A line about the steps in a row that were not finite."""
         (first, what), (last, _) = self.bad[0], self.bad[-1]
         return f"steps {first} to {last} were not finite ({what} at the first)"
 

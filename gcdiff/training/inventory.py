@@ -1,4 +1,4 @@
-"""What a run has saved, its checkpoints and its snapshots of averages, without a configuration or a device."""
+"""The list of a run's checkpoints and snapshots of averages, read without its configuration or a device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
 
 
 class Saved(NamedTuple):
-    """A folder of saved arrays: when it was finished, in seconds of the clock, and its size in bytes. `finished` is
-    whether its manifest, which is written last, is there."""
+    """A folder of saved arrays: its step, the time when it was finished (seconds since the epoch), its size in bytes.
+
+    `finished` is whether its manifest, which is written last, is there.
+    """
 
     path: Path
     step: int
@@ -24,7 +26,7 @@ class Saved(NamedTuple):
 
 
 def saved(directory: Path) -> list[Saved]:
-    """The steps under `directory`, the oldest first, in any state."""
+    """The folders of all steps under `directory`, the oldest first, finished or not."""
     return [_look_at(directory / str(step)) for step in sorted(manifest.steps(directory))]
 
 
@@ -34,8 +36,9 @@ def aside(directory: Path) -> list[Saved]:
 
 
 def surplus(directory: Path, keep: Keep) -> list[Saved]:
-    """What is saved under `directory` and not good, or not among the good steps that stay by `keep`: steps, the oldest
-    first, then what was set aside and what killed saves have left.
+    """The folders under `directory` that pruning removes: all but the undamaged steps that `keep` keeps.
+
+    Steps come first, the oldest before the others, then what was set aside and what killed saves have left.
 
     Raises ValueError where no step is good.
     """
@@ -50,18 +53,18 @@ def surplus(directory: Path, keep: Keep) -> list[Saved]:
 
 
 def metrics(workdir: Path) -> dict[int, dict[str, float]]:
-    """The loss and the held-out numbers that metrics.jsonl has of each step; nothing of lines that cannot be read."""
-    found: dict[int, dict[str, float]] = {}
+    """The loss and the held-out numbers in metrics.jsonl by step; lines that cannot be read are passed over."""
+    by_step: dict[int, dict[str, float]] = {}
     file = workdir / "metrics.jsonl"
     for line in file.read_text(errors="replace").splitlines() if file.is_file() else []:
         try:
             fields = json.loads(line)
             shown = {k: v for k, v in fields.items() if k == "train/loss" or k.startswith("eval/")}
             numbers = {k.split("/", 1)[1]: v for k, v in shown.items() if isinstance(v, int | float)}
-            found.setdefault(fields["step"], {}).update(numbers)
+            by_step.setdefault(fields["step"], {}).update(numbers)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return found
+    return by_step
 
 
 def _look_at(path: Path) -> Saved:

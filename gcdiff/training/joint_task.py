@@ -1,4 +1,4 @@
-"""The task of training a joint model: levels drawn in layers, both modalities noised, two losses, one network."""
+"""The task of training a joint model: noise levels, noisy pairs, the two losses, held-out numbers and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gcdiff.types import VOID, ImageSpec, LabelSpec, Pair, pair_map
 
 
 class Drawn(NamedTuple):
-    """A batch and what a step has drawn for it, every array batch first.
+    """A batch with all random numbers of a training step, every array batch first.
 
     levels, known: the noise levels and the masks of known pixels; noisy: the pair at these levels; conditions: the
     draws of the conditionings by name; features: keys (B,) of which the first says which features of the network are
@@ -42,8 +42,11 @@ class Drawn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the two losses, and how they depend on the level. With `balance` each is divided by its expected value
-    at that level, which is learned (`gcdiff.training.balance`)."""
+    """Weights of the two losses, and how they depend on the level.
+
+    With `balance` each loss is divided by its expected value at that level, which is learned
+    (`gcdiff.training.balance`).
+    """
 
     image: float = 1.0
     layout: float = 1.0
@@ -90,7 +93,7 @@ class JointTask:
 
     @property
     def segments(self) -> bool:
-        """Whether one-call segmentation is a question this model is trained on."""
+        """Whether the model is trained to segment an image in one call."""
         return self.levels.layout_given_image > 0
 
     @property
@@ -104,14 +107,14 @@ class JointTask:
         return self.sampler.mesh
 
     def init(self, key: Array) -> Any:
-        """Fresh parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
+        """Initial parameters: {'network': ..., 'text': ..., 'balance': ...}, the last for training alone."""
         one = jax.tree.map(lambda a: a[:1], self.heldout)
         params = init_params(self.process, self.network, self.conditions, key, one)
         params = self.initial(params) if self.initial is not None else params
         return {**params, **training_params(self.loss)}
 
     def draw(self, batch: TrainBatch, key: Array) -> Drawn:
-        """All that a step draws, before anything is computed from the parameters: levels, noise, conditionings."""
+        """Draw the random numbers of a step: levels, noise, conditionings. Nothing here depends on the parameters."""
         k_levels, k_noise, k_conditions, k_vary, k_features = jax.random.split(key, 5)
         levels, known = draw(k_levels, self.levels, batch.layout, batch.image.shape[1:3], batch.has_image)
         if self.photometric:
@@ -123,7 +126,7 @@ class JointTask:
         return Drawn(batch, levels, known, self.noised(batch, levels, k_noise), conditions, features)
 
     def diagonal(self, batch: TrainBatch, t: Array, key: Array) -> Drawn:
-        """A batch with both modalities at levels t (B,) and nothing known; void pixels and missing images at 1."""
+        """Draw a batch with both modalities at levels t (B,), void pixels and missing images at 1, nothing known."""
         t = t[:, None, None]
         levels = Pair(
             jnp.where(batch.no_image, 1.0, jnp.broadcast_to(t, batch.image.shape[:3])),
@@ -134,7 +137,7 @@ class JointTask:
         return Drawn(batch, levels, known, self.noised(batch, levels, key), conditions)
 
     def loss_of(self, params: Any, drawn: Drawn) -> tuple[Array, dict[str, Array]]:
-        """The mean loss of what was drawn and its parts."""
+        """The mean loss of drawn examples, and its parts by name."""
         batch, levels, known = drawn.batch, drawn.levels, drawn.known
         image, layout = self.losses(params, drawn)
         parts = {"image": image.mean(), "layout": layout.mean()}
@@ -147,12 +150,11 @@ class JointTask:
         return loss, {"loss": loss, **parts}
 
     def step(self, params: Any, batch: TrainBatch, key: Array) -> tuple[Array, dict[str, Array]]:
-        """The mean loss of a batch and its parts."""
+        """Draw the random numbers of a batch, and return its mean loss and the parts by name."""
         return self.loss_of(params, self.draw(batch, key))
 
     def _vary(self, key: Array, image: Array) -> Array:
-        """Images with another saturation, and another gain and offset for each channel and in common, of strength
-        `photometric`."""
+        """Vary colours at random, by `photometric`: the saturation, and gain and offset per channel and of all."""
         k_gain, k_offset, k_saturation = jax.random.split(key, 3)
         batch, channels = image.shape[0], image.shape[-1]
 
@@ -166,7 +168,7 @@ class JointTask:
         return jnp.clip((grey + saturation * (image - grey)) * jnp.exp(shift(k_gain)) + shift(k_offset), -1.0, 1.0)
 
     def noised(self, batch: TrainBatch, levels: Pair, key: Array) -> Pair:
-        """The noisy pair of a batch at given levels."""
+        """Draw the noisy pair of a batch at given levels."""
         clean, levels = Pair(batch.image, batch.layout), self.process.clip_levels(levels)
         noisy = self.process.corrupt(key, clean, levels)
         if self.label_precision < 1:
@@ -183,11 +185,11 @@ class JointTask:
         return jnp.float32(self.process.layout.schedule.level(self.label_precision))
 
     def _above_labels(self, levels: Pair) -> Pair:
-        """Levels with none of the layout below that of its own labels."""
+        """Levels with those of the layout raised to the level of its own, noisy labels."""
         return levels._replace(layout=jnp.maximum(levels.layout, self._label_floor()))
 
     def losses(self, params: Any, drawn: Drawn) -> Pair:
-        """Per-example losses (B,) of what was drawn; a missing image has none."""
+        """The losses (B,) of drawn examples, for image and layout; 0 for a missing image."""
         batch, known, noisy = drawn.batch, drawn.known, drawn.noisy
         clean, levels, kappa = Pair(batch.image, batch.layout), self.process.clip_levels(drawn.levels), 1.0
         if self.label_precision < 1:
@@ -217,5 +219,5 @@ class JointTask:
 
 
 def training_params(loss: LossConfig) -> dict[str, Any]:
-    """Fresh parameters that nothing but training needs; they are trained and saved beside the model's own."""
+    """Initial parameters that only training needs; they are trained and saved beside the model's own."""
     return {"balance": balance.init()} if loss.balance else {}

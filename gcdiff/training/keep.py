@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the newest, the best by a held-out number, every k-th step. One rule."""
+"""The rule for which checkpoints are kept: the newest, the best by a held-out number, every k-th step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """The newest `latest`; the best by `best`, a held-out number of which the highest is best, or the lowest where a
-    '-' stands before its name ('': none); every step that `every` divides (0: none)."""
+    """Which checkpoints are kept: the newest `latest`, the best by `best`, and steps that `every` divides (0: none).
+
+    `best` is the name of a held-out number of which the highest is best, or the lowest where a '-' stands before the
+    name; '' is none.
+    """
 
     latest: int = 2
     best: str = ""
@@ -24,7 +27,7 @@ class Keep:
 
 
 def dropped(numbers: Mapping[int, Mapping[str, float]], keep: Keep) -> list[int]:
-    """The steps to drop, ascending, of steps with their held-out numbers. The newest step is never one of them.
+    """The steps to drop, ascending, of `numbers`, the held-out numbers by step. The newest step is never dropped.
 
     Steps without the number `keep.best`, or where it is not finite, are no candidates; of several best the newest is.
     """

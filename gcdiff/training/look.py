@@ -1,4 +1,4 @@
-"""A look at a joint model while it trains: numbers and pictures of held-out examples, by its averaged parameters.
+"""Evaluation of a joint model while it trains: numbers and pictures of held-out examples by its averaged parameters.
 
 The functions take a `gcdiff.training.joint_task.JointTask`. They compute chunk by chunk on the devices of its sampler's
 mesh, and what they give does not depend on how many these are.

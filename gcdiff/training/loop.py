@@ -1,4 +1,4 @@
-"""The training loop. It knows a `Task` and a source of batches, nothing of what is trained.
+"""The training loop, for any `Task` and source of batches: steps, evaluations, checkpoints, signals.
 
 The order within a step is: evaluate, draw pictures, save, and only then take the next batch, so that a checkpoint at
 step n has seen batches 0 to n-1 and `batches(n)` goes on exactly there. The loop never waits for the step it has just
@@ -99,7 +99,7 @@ class _Run:
         )
         self.unread: list[tuple[int, Mapping[str, jax.Array]]] = []
         self.agreed = 0.0, False  # of the last step that was read: the share that is done, and whether to stop
-        self.numbers: dict[int, dict[str, float]] = {}  # what the last evaluation found
+        self.numbers: dict[int, dict[str, float]] = {}  # of the last evaluation, by its step
 
     def go(self) -> TrainState:
         """Train to the end."""
@@ -130,7 +130,7 @@ class _Run:
             raise self.interrupted() from None
 
     def owed(self, meta: Mapping[str, Any]) -> dict[str, bool]:
-        """What was to be shown at the step of a checkpoint, and was not because of a signal: arguments of `look`."""
+        """The arguments of `look` for what a signal prevented at the step of a checkpoint; {} if nothing is missing."""
         step = meta["step"]
         evaluate, sample, _ = self.settings.due(step, self.settings.share_done(step, meta["seconds"]) >= 1)
         owed = {
@@ -140,7 +140,7 @@ class _Run:
         return owed if step > 0 and any(owed.values()) else {}
 
     def take_up(self, restored: tuple[TrainState, dict] | None, order: int = 0) -> None:
-        """Stand where a checkpoint stands, or at the start."""
+        """Set the state, the position in the data and the logs to those of a checkpoint, or of the start."""
         if restored is None:
             self.progress.note(0, "compiling")
             state, documents = self.create(), {"meta": {"step": 0, "window": {}}}
@@ -174,11 +174,11 @@ class _Run:
         self.meter = Meter(examples, step_flops(self.update, parts), peak)
 
     def wait_for(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of a long call, which is left if a signal comes. Several processes cannot leave one another."""
+        """The result of a long call, which a signal abandons; with several processes it is waited for."""
         return self.stop.run(function, *arguments) if self.alone else function(*arguments)
 
     def loop(self) -> TrainState:
-        """Steps, until one is the last."""
+        """Run steps until the last one, and return the state."""
         settings = self.settings
         while True:
             seconds = time.monotonic() - self.clock
@@ -213,19 +213,19 @@ class _Run:
                 self.progress.update(self.step, self.window.recent, limit)
 
     def fetch(self) -> Any:
-        """The next batch, on its way to the devices."""
+        """Read the next batch, and start its copy to the devices."""
         batch = next(self.source, None)
         if batch is None:
             raise ValueError(f"the batches ended at step {self.step} of {self.settings.steps}")
         return parallel.shard_batch(batch, self.mesh)
 
     def vote(self, share: float) -> jax.Array:
-        """What this process gives to all with a step: the share that is done, and whether it has had a signal."""
+        """What this process contributes to the common decision: the share that is done, whether it has had a signal."""
         rows = len(self.mesh.local_devices)
         return parallel.shard_batch(np.full((rows, 2), (share, bool(self.stop)), np.float32), self.mesh)
 
     def read(self, keep: int) -> bool:
-        """Bring all but the newest `keep` metrics to the host, check them, log them. False where training went back."""
+        """Fetch, check and log all but the newest `keep` metrics. Returns False where training went back."""
         while len(self.unread) > keep:
             number, metrics = self.unread.pop(0)
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -261,7 +261,7 @@ class _Run:
         self.window.clear()
 
     def look(self, evaluate: bool, sample: bool) -> None:
-        """Numbers and pictures of the averaged parameters."""
+        """Evaluate and draw pictures by the averaged parameters, and log both."""
         params = self.state.averaged
         if (evaluate or sample) and self.mesh.shape["fsdp"] > 1:
             params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)

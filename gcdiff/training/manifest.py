@@ -1,8 +1,8 @@
-"""What makes a folder of saved arrays trustworthy: a list of its files and arrays, written last.
+"""Manifests of folders of saved arrays: checksums of the files and shapes of the arrays, written last.
 
 `manifest.json` holds the sha256 of every file, since flipped bytes inside array data are otherwise restored without a
-word; the shape of every array, since a changed configuration must be told apart from damage; the held-out numbers of
-the step; and the sha256 of all this. A folder is written beside its place under a name that ends in `.partial` and
+word; the shape of every array, since a changed configuration is not damage; the held-out numbers of the
+step; and the sha256 of all this. A folder is written beside its place under a name that ends in `.partial` and
 moved there with its manifest, so that a step is whole or not there. What is damaged is set aside as `<step>.damaged`.
 """
 
@@ -33,7 +33,7 @@ def finish(
     arrays: Mapping[str, Mapping[str, str]],
     numbers: Mapping[str, float] | None = None,
 ) -> None:
-    """Give a folder its manifest and move it to `path`. When that is there, all of it is on the disk.
+    """Write the manifest of a folder and move it to `path`. A folder at `path` is wholly on the disk.
 
     `arrays` are the `shapes` of every item, `numbers` what was measured; those that are not finite are left out.
     """
@@ -47,26 +47,26 @@ def finish(
 
 
 def partial(path: Path) -> Path:
-    """Where a folder is while it is written or removed."""
+    """The place of a folder while it is written or removed."""
     return path.with_name(path.name + PARTIAL)
 
 
 def remove(path: Path) -> None:
-    """Remove a folder; at no time is half of it there under its name."""
+    """Remove a folder, after renaming it: a half removed folder never has the name of a step."""
     shutil.rmtree(partial(path), ignore_errors=True)
     path.rename(partial(path))
     shutil.rmtree(partial(path))
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged folder so that it is no step any more, and return where it is."""
+    """Rename a damaged folder so that it is no step any more; returns the new path."""
     names = itertools.chain([".damaged"], (f".damaged-{n}" for n in itertools.count(2)))
-    place = next(found for name in names if not (found := path.with_name(path.name + name)).exists())
+    place = next(free for name in names if not (free := path.with_name(path.name + name)).exists())
     return path.rename(place)
 
 
 def steps(directory: Path) -> list[int]:
-    """The steps that `directory` has a folder of, in any state."""
+    """The steps that have a folder in `directory`, finished or not."""
     return [int(p.name) for p in _folders(directory) if p.name.isdigit()]
 
 
@@ -76,29 +76,29 @@ def aside(directory: Path) -> list[Path]:
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """What saves that were killed have left."""
+    """The unfinished folders of saves that were killed."""
     return sorted(p for p in _folders(directory) if UNFINISHED.fullmatch(p.name))
 
 
 def newest_first(directory: Path) -> Iterator[tuple[int, str | None]]:
-    """Every step with what is wrong with its folder, None if nothing is, one after the other."""
+    """Every step, the newest first, with the `damage` of its folder."""
     for step in sorted(steps(directory), reverse=True):
         yield step, damage(directory / str(step))
 
 
 def finished(directory: Path) -> dict[int, dict[str, float]]:
-    """The steps whose manifest is there and whole, with their held-out numbers. Their files are not looked at."""
-    found = {}
+    """The held-out numbers by step, of all steps with a whole manifest. Other files are not checked."""
+    by_step = {}
     for step in sorted(steps(directory)):
         try:
-            found[step] = _read(directory / str(step)).get("numbers", {})
+            by_step[step] = _read(directory / str(step)).get("numbers", {})
         except (OSError, ValueError):
             continue
-    return found
+    return by_step
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the files of a folder, naming the first of them; None if nothing is."""
+    """A line about damage to the files of a folder, naming the first of them; None for a good folder."""
     try:
         wanted = _read(path)["files"]
     except FileNotFoundError:
@@ -106,32 +106,32 @@ def damage(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return str(error) if isinstance(error, ValueError) else f"{MANIFEST} cannot be read ({error.strerror})"
     try:
-        found = _checksums(path)
+        actual = _checksums(path)
     except OSError as error:
         return f"{error.filename} cannot be read ({error.strerror})"
-    bad = sorted(name for name in wanted if found.get(name) != wanted[name])
+    bad = sorted(name for name in wanted if actual.get(name) != wanted[name])
     if not bad:
         return None
     more = f", and {len(bad) - 1} more" if bad[1:] else ""
-    return f"{bad[0]} is {'changed' if bad[0] in found else 'missing'}{more}"
+    return f"{bad[0]} is {'changed' if bad[0] in actual else 'missing'}{more}"
 
 
 def check_fit(path: Path, item: str, target: Any) -> None:
-    """Raise ValueError, naming the array, unless the item of a folder has the arrays of `target`."""
+    """Raise ValueError, naming the array, unless an item of a folder has the arrays of `target`."""
     check_arrays(path, arrays(path).get(item, {}), target)
 
 
 def arrays(path: Path) -> dict[str, dict[str, str]]:
-    """The `shapes` of the items of a folder."""
+    """The types and shapes of the arrays in a folder, by item and name (see `shapes`)."""
     return _read(path)["arrays"]
 
 
 def check_arrays(place: Path, stored: Mapping[str, str], target: Any) -> None:
-    """Raise ValueError, naming the array, unless the `shapes` that are stored in a place are those of `target`."""
+    """Raise ValueError, naming the array, unless the `shapes` stored in `place` are those of `target`."""
     wanted = shapes(target)
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
-            have, want = (found.get(name, "nothing") for found in (stored, wanted))
+            have, want = (side.get(name, "nothing") for side in (stored, wanted))
             raise ValueError(f"{place}: holds {have} for {name}, the configuration expects {want}")
 
 
@@ -144,13 +144,13 @@ def abstract(tree: Any) -> Any:
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree, in its order, by the '/'-joined names of their places."""
+    """The leaves of a pytree, in its order, by their '/'-joined paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def shapes(tree: Any) -> dict[str, str]:
-    """Types and shapes of the arrays of a pytree, as in float32[3, 4], by name."""
+    """The types and shapes of the arrays of a pytree, as in float32[3, 4], by name."""
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named(tree).items()}
 
 
@@ -162,13 +162,13 @@ def _folders(directory: Path) -> list[Path]:
 
 
 def _sealed(content: Mapping[str, Any]) -> str:
-    """The text of a manifest, with the sha256 of what it says."""
+    """The text of a manifest, with the sha256 of its content."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, sort_keys=True)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a manifest says. Raises FileNotFoundError, and ValueError unless it is to the byte what was written."""
+    """Read a manifest. Raises FileNotFoundError, and ValueError unless it is to the byte what was written."""
     try:
         text = (path / MANIFEST).read_text()
         content = dict(json.loads(text))
@@ -192,7 +192,7 @@ def _checksums(path: Path) -> dict[str, str]:
 
 
 def _settle(place: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk; a disk that is full may say so only now."""
+    """Flush a file, or the names in a folder, to the disk (fsync); a full disk may be reported only now."""
     handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)

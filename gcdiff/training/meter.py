@@ -1,4 +1,4 @@
-"""How fast training goes and what it runs on: the devices, the compiled step, examples and FLOP per second.
+"""Measurement of training speed, and descriptions of the devices and of the compiled step.
 
 The share of peak is that of the FLOP which the compiled program counts: of a rematerialised forward pass both times, of
 a loop its body once.
@@ -43,8 +43,10 @@ PEAKS = (
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """The most FLOP per second that one device of a kind, as `jax.Device.device_kind` says it, does in dense products
-    of `dtype` (bfloat16 or float32); None where it is not known, as of CPUs and of parts of a GPU (MIG)."""
+    """The peak FLOP per second of one device in dense products of `dtype` (bfloat16 or float32); None if unknown.
+
+    `device_kind` is that of `jax.Device`. CPUs and parts of a GPU (MIG) are unknown.
+    """
     if dtype not in ("bfloat16", "float32"):
         raise ValueError(f"dtype is {dtype!r}, expected bfloat16 or float32")
     for pattern, bfloat16, float32 in PEAKS:
@@ -55,7 +57,7 @@ def peak_flops(device_kind: str, dtype: str) -> float | None:
 
 
 def device_line(mesh: Mesh) -> str:
-    """One line: which devices, how they are laid out, and their memory; that of the host where they have none."""
+    """One line about the devices of a mesh: kinds, layout, memory (of the host, for devices without their own)."""
     kinds = Counter(device.device_kind for device in mesh.devices.flat)
     processes = len({device.process_index for device in mesh.devices.flat})
     parts = [", ".join(f"{count} {kind}" for kind, count in kinds.items())]
@@ -70,7 +72,7 @@ def device_line(mesh: Mesh) -> str:
 
 
 def step_flops(compiled: Any, parts: int = 1) -> float | None:
-    """FLOP of a compiled step (`jax.stages.Compiled`) on each device, None where the backend does not say.
+    """The FLOP of a compiled step (`jax.stages.Compiled`) on each device; None where the backend does not say.
 
     A loop's body is counted once: `parts` says how often the step goes through it, where a batch is taken in parts.
     """
@@ -79,8 +81,10 @@ def step_flops(compiled: Any, parts: int = 1) -> float | None:
 
 
 def compiled_line(compiled: Any, seconds: float, parts: int = 1) -> str:
-    """One line about a compiled step (`jax.stages.Compiled`) that took `seconds` to compile, as far as the backend says
-    it: FLOP (`step_flops`), memory of temporaries and of arguments, all of them on each device."""
+    """One line about a compiled step (`jax.stages.Compiled`) that took `seconds` to compile.
+
+    It holds what the backend reports: FLOP (`step_flops`), memory of temporaries and of arguments, on each device.
+    """
     line, flops, memory = f"compiled in {seconds:.1f} s", step_flops(compiled, parts), compiled.memory_analysis()
     facts = [] if flops is None else [f"{flops / 1e9:.4g} GFLOP"]
     if memory is not None:
@@ -89,7 +93,7 @@ def compiled_line(compiled: Any, seconds: float, parts: int = 1) -> str:
 
 
 class Meter:
-    """Steps, and the time that they took and waited. It counts from its making on, but not while it is `paused`.
+    """Counts training steps and their time, from its construction on, without the time in which it is `paused`.
 
     `flops_per_step` and `peak` are those of one device. A loop that waits for the step before counts each step while
     the device still computes it, which evens out over steps.
@@ -109,13 +113,13 @@ class Meter:
         self._start, self._steps, self._waited, self._paused = self._clock(), 0, 0.0, 0.0
 
     def step(self, waited: float = 0.0) -> None:
-        """A step is done, and has waited so many seconds for its batch beside what `waiting` has seen."""
+        """Count a step, which has waited `waited` seconds for its batch beside the time in `waiting`."""
         self._steps += 1
         self._waited += waited
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around waiting for a batch."""
+        """A context around waiting for a batch, whose time is counted as waiting."""
         start = self._clock()
         try:
             yield
@@ -124,8 +128,10 @@ class Meter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what is no step: compiling, evaluating, pictures, saving. Steps that are still computed belong before
-        it: wait for them first. Pauses do not nest."""
+        """A context around what is no step: compiling, evaluating, pictures, saving. Its time is not counted.
+
+        Steps that are still computed belong before it: wait for them first. Pauses do not nest.
+        """
         start = self._clock()
         try:
             yield
@@ -133,25 +139,28 @@ class Meter:
             self._paused += self._clock() - start
 
     def numbers(self) -> dict[str, float]:
-        """Means since the last call, by the names of the log: seconds a step, examples a second, the share of time
-        waited for data, and the share of the devices' peak where it is known. Nothing where there was no step."""
+        """Means since the last call, by their names in the log; {} without a step.
+
+        They are seconds a step, examples a second, the share of time waited for data, and the share of the devices'
+        peak where it is known.
+        """
         seconds = self._clock() - self._start - self._paused
         steps, waited = self._steps, self._waited
         self._restart()
         if not steps or seconds <= 0:
             return {}
-        found = {
+        numbers = {
             "time/step": seconds / steps,
             "time/examples_per_second": self._examples * steps / seconds,
             "time/waiting": waited / seconds,
         }
         if self._flops and self._peak:
-            found["time/peak_share"] = self._flops * steps / seconds / self._peak
-        return found
+            numbers["time/peak_share"] = self._flops * steps / seconds / self._peak
+        return numbers
 
 
 def _size(count: float) -> str:
-    """Bytes as people say them."""
+    """A number of bytes with its unit, as in 1.5 GiB."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"

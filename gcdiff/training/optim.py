@@ -84,20 +84,20 @@ def learning_rate(optim: Optim, step: Array, progress: Array) -> Array:
 
 
 def learning_rates(optim: Optim, step: Array, progress: Array) -> dict[float, Array]:
-    """The learning rate of each group that is trained by its factor; 1 is always among them."""
+    """The learning rates f32 () by the rate of a group, of all rates above 0 and of 1."""
     factors = dict.fromkeys((1.0, *(group.rate for group in optim.groups if group.rate > 0)))
     optims = {f: dataclasses.replace(optim, learning_rate=optim.learning_rate * f) for f in factors}
     return {factor: learning_rate(scaled, step, progress) for factor, scaled in optims.items()}
 
 
 def descend(optim: Optim, rates: Mapping[float, Array], params: Any, updates: Any) -> Any:
-    """Parameters after a step along `updates`, the directions u above, at the learning rates of their groups."""
+    """The parameters after a step along `updates`, the directions u above, at the learning rates of their groups."""
     factors = jax.tree.unflatten(jax.tree.structure(params), [g.rate for g in groups_of(optim.groups, params)])
     return jax.tree.map(lambda p, u, factor: p - rates[factor].astype(p.dtype) * u, params, updates, factors)
 
 
 def transformation(optim: Optim) -> optax.GradientTransformation:
-    """Gradients -> the direction u above, not yet scaled by the learning rate."""
+    """The transformation from gradients to the direction u above, not yet scaled by the learning rate."""
     return optax.chain(
         clip_by_group(optim.clip, optim.groups),
         optax.scale_by_adam(optim.b1, optim.b2),

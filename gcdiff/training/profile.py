@@ -1,4 +1,4 @@
-"""A trace of a few training steps, for a look at what the devices and the host do in them."""
+"""Profiling: a trace of a few training steps on the devices and the host."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ SKIPPED = 3
 
 
 class Profile:
-    """Traces `steps` training steps after the first `SKIPPED` of this start into workdir/profile, on process 0 alone,
-    each start into a folder of its own; with `steps` 0 nothing at all.
+    """Traces `steps` training steps of a start of the run, after its first `SKIPPED`, into workdir/profile.
+
+    Process 0 alone traces, each start into a folder of its own; with `steps` 0 nothing is traced.
 
     The loop calls `before` and `after` around each step, and `close` at its end, which ends a trace that is going on.
     """
@@ -29,7 +30,7 @@ class Profile:
         self._tracing = False
 
     def before(self, step: int) -> None:
-        """Step `step` is about to start."""
+        """To be called before step `step` starts."""
         if self._done:
             return
         self._count += 1
@@ -40,8 +41,10 @@ class Profile:
             self._step.enter_context(jax.profiler.StepTraceAnnotation("train", step_num=step))
 
     def after(self, step: int, result: Any) -> None:
-        """Step `step` was started and gives `result`, arrays that no later step is given to write over, as its metrics.
-        They are waited for before a trace starts and before it ends, so that a trace holds whole steps."""
+        """To be called after step `step` was started, with `result`: arrays of it that no later step overwrites.
+
+        They are waited for before a trace starts and before it ends, so that a trace holds whole steps.
+        """
         if self._done:
             return
         self._step.close()

@@ -1,4 +1,4 @@
-"""The program of a training step, for the devices of a mesh: the update, and what its processes agree on."""
+"""The compiled program of a training step on a mesh: the update, and the votes of the processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gcdiff.training.task import Task
 
 
 def update_program(task: Task, settings: TrainConfig, mesh: Mesh, places: Any) -> Any:
-    """A jitted function (state, batch, votes, seed) -> (state, metrics); the state is given up to it.
+    """The jitted function (state, batch, votes, seed) -> (state, metrics), to which the state is donated.
 
     `votes` float32 (devices, 2) are of each device's process (the share of training that is done, whether it is to
     stop); their maxima come back as the metrics `share` and `stop`, so that all processes decide alike. `places` are

@@ -1,4 +1,4 @@
-"""How a run trains: how long, how often it looks and saves, on which devices."""
+"""The settings of the training loop: duration, how often to evaluate and save, devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gcdiff.training.optim import Optim
 
 @dataclasses.dataclass(frozen=True)
 class MeshSizes:
-    """The sizes of the mesh's axes; 0 is what the other leaves. Each copy of the state is cut over `fsdp` devices."""
+    """The sizes of the mesh's axes; one of 0 follows from the other. A copy of the state is cut over `fsdp` devices."""
 
     data: int = 0
     fsdp: int = 1
@@ -22,7 +22,7 @@ class MeshSizes:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long to train and how often to look. Periods are in steps; 0 means at the end alone.
+    """How long to train, and how often to log, evaluate and save. Periods are in steps; 0 means at the end alone.
 
     Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture

@@ -1,4 +1,4 @@
-"""Stored averages of a run, from which one of any other length is made once the training is over.
+"""Snapshots: stored averages of a run, from which one of any other length is made after the training.
 
 A snapshot holds the averages of `gcdiff.training.averages` as they were at one step, in a folder of its own: written
 beside its place, listed in a manifest, moved there when all is on disk. At most `MOST` are kept, spread over the whole
@@ -31,14 +31,14 @@ ITEM = "profiles"
 
 
 class Snapshots:
-    """Saves averages under `directory`. Those of steps after `step`, where a run goes on, are dropped first."""
+    """Saves averages under `directory`, and first drops those of steps after `step`, where a run goes on."""
 
     def __init__(self, directory: str | Path, step: int = 0):
         self.directory = Path(directory).absolute()
         if jax.process_index() == 0:
-            for found in manifest.steps(self.directory):
-                if found > step:
-                    manifest.remove(self.directory / str(found))
+            for saved in manifest.steps(self.directory):
+                if saved > step:
+                    manifest.remove(self.directory / str(saved))
 
     def save(self, step: int, averages: tuple) -> None:
         """Save a tuple of pytrees as `step`; returns when all is on disk. Raises OSError if it cannot be written."""
@@ -55,13 +55,13 @@ class Snapshots:
 
 
 def least_missed(steps: Sequence[int]) -> int:
-    """The step, not the last, without which the gap between its neighbours is shortest; the earliest of several."""
+    """The step to drop: the one, not the last, whose neighbours are closest together, the earliest of several."""
     edges = [0, *sorted(steps)]
     return min(zip(edges, edges[1:-1], edges[2:], strict=False), key=lambda e: (e[2] - e[0], e[1]))[1]
 
 
 def disk_use(averages: tuple) -> int:
-    """The bytes of as many snapshots as are kept."""
+    """The bytes on disk of as many snapshots as are kept."""
     return MOST * sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(averages))
 
 
@@ -69,7 +69,7 @@ def average_of(
     directory: str | Path, target: Any, sigma_rels: Sequence[float], sigma_rel: float,
     checkpoints: str | Path | None = None,
 ) -> Any:  # fmt: skip
-    """The average of length `sigma_rel` at the newest snapshot, from all that are whole; numpy arrays.
+    """The average of length `sigma_rel` at the newest snapshot, made of all undamaged ones; numpy arrays.
 
     `target` gives the structure, shapes and dtypes of one average, `sigma_rels` are the lengths of those stored. Sums
     are float64. Frozen parameters are in no snapshot: they are taken from the newest of the run's `checkpoints`.

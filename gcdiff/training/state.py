@@ -21,8 +21,9 @@ from gcdiff.training.task import Task
 
 @struct.dataclass
 class TrainState:
-    """Everything that training carries: `step` int32 () counts finished updates, in this one place. `profiles` are the
-    averages of `optim.ema_profiles`, each a tree like `params`.
+    """The whole state of training. `step` int32 () counts finished updates, in this one place.
+
+    `profiles` are the averages of `optim.ema_profiles`, each a tree like `params`.
 
     `params`, its averages and the moments in `opt_state` hold the parameters that are trained, `frozen` those of rate 0
     in `optim.groups` (None where there are none): two parts of one tree (`gcdiff.training.groups`)."""
@@ -43,8 +44,9 @@ class TrainState:
 def gradient(
     task: Task, params: Any, drawn: Any, parts: int, mesh: Mesh | None = None, frozen: Any = None
 ) -> tuple[tuple[Array, Any], Any]:
-    """((loss, metrics), gradient) of what was drawn, as means over its examples. The gradient is that by `params`; to
-    the parameters in `frozen` nothing is propagated back, nor through what depends on them alone.
+    """((loss, metrics), gradient by `params`) of what `Task.draw` returned, as means over its examples.
+
+    To the parameters in `frozen` nothing is propagated back, nor through what depends on them alone.
 
     On a mesh each device takes its own rows, with parameters that are put together from the parts of all; gradients
     come back cut as the parameters are. Rows go through the network in equal parts, one after the other; a part takes
@@ -79,7 +81,7 @@ def _in_parts(task: Task, params: Any, frozen: Any, drawn: Any, parts: int) -> t
 
 
 def create_state(task: Task, optim: Optim, seed: int | Array) -> TrainState:
-    """The state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs.
+    """Make the state at step 0. Call it under jit: there every tree gets buffers of its own, which donation needs.
 
     Raises ValueError, naming the pattern, for `optim.groups` that do not fit the task's parameters.
     """
@@ -100,9 +102,9 @@ def train_step(
     task: Task, optim: Optim, seed: int | Array, state: TrainState, batch: Any, progress: Array, accumulate: int = 1,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
-    """One update. Returns the new state and f32 scalars: the task's metrics, loss, grad_norm, learning_rate (of the
-    parameters of rate 1), skipped.
+    """One update of the training state: (the new state, metrics as f32 scalars by name).
 
+    The metrics are the task's, loss, grad_norm, learning_rate (of the parameters of rate 1) and skipped.
     The batch goes through the network in `accumulate` parts; what is drawn for it depends neither on their number nor
     on the devices. Where loss or gradient are not finite, the step is skipped: it is counted, and nothing else changes.
     """

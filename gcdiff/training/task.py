@@ -1,4 +1,4 @@
-"""What is trained, as everything that trains it sees it: `gcdiff train`, the loop, evaluation while training."""
+"""The interface of what is trained, for `gcdiff train`, the loop, and evaluation while training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 
 class Task(Protocol):
-    """Parameters, a loss, pictures and held-out numbers. `params` and batches are pytrees that the loop never opens.
+    """What the loop trains: parameters, a loss, pictures and held-out numbers. Parameters and batches are any pytrees.
 
     precision: the name of the type that it computes in, as 'float32'; heldout: a batch of held-out examples, arrays of
     the shapes of training batches but for the number of rows.
@@ -27,7 +27,7 @@ class Task(Protocol):
         ...
 
     def draw(self, batch: Any, key: Array) -> Any:
-        """A batch with all random numbers of a step: a pytree of arrays, batch first. Pure; runs under jit."""
+        """Draw all random numbers of a step for a batch: a pytree of arrays, batch first. Pure; runs under jit."""
         ...
 
     def loss_of(self, params: Any, drawn: Any) -> tuple[Array, Mapping[str, Array]]:
@@ -36,16 +36,18 @@ class Task(Protocol):
         ...
 
     def sample(self, params: Any, step: int) -> Mapping[str, np.ndarray]:
-        """Pictures uint8 (H, W, 3) by name, for a look now and then. `params` are the averaged ones."""
+        """Pictures uint8 (H, W, 3) by name, drawn during training. `params` are the averaged ones."""
         ...
 
     def evaluate(self, params: Any, step: int) -> Mapping[str, float | np.ndarray]:
-        """Numbers on held-out data by name, and distributions: a value that is a numpy array. `params` are the averaged
-        ones."""
+        """Numbers on held-out data by name; an array is a distribution, shown as a histogram.
+
+        `params` are the averaged ones.
+        """
         ...
 
 
 def split_numbers(values: Mapping[str, float | np.ndarray]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """What `Task.evaluate` gives, as numbers and distributions. An array of no axes is a number."""
+    """Split the values of `Task.evaluate` into numbers and distributions. An array without axes is a number."""
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim}
     return {name: float(value) for name, value in values.items() if name not in arrays}, arrays

@@ -1,4 +1,4 @@
-"""Start from another run's weights: classes and words are matched by name, the rest by path and shape."""
+"""Initial parameters from another run: classes and words are matched by name, the rest by path and shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gcdiff.types import LabelSpec
 
 
 class Names(NamedTuple):
-    """What the rows of name-dependent parameters stand for."""
+    """The names of the rows of those parameters that have a row for each class, or for each word."""
 
     labels: LabelSpec
     vocabulary: Vocabulary | None
@@ -24,7 +24,7 @@ BY_WORD = {("words", "embedding"): 0}
 
 
 def transfer(fresh: Any, old: Any, fresh_names: Names, old_names: Names) -> tuple[Any, str]:
-    """`fresh` with everything taken from `old` that fits, and a report of what was taken, in a few lines."""
+    """Take the parameters of `old` that fit into `fresh`: (the parameters, a report in a few lines)."""
     old_leaves = {_path(p): np.asarray(v) for p, v in jax.tree_util.tree_leaves_with_path(old)}
     classes = _matches(fresh_names.labels.names, old_names.labels.names)
     words = {}
@@ -73,7 +73,7 @@ def _matches(fresh, old) -> dict[int, int]:
 def _rows(
     fresh: np.ndarray, old: np.ndarray, axis: int, match: dict[int, int], names: tuple[int, int] | None
 ) -> np.ndarray | None:
-    """`fresh` with the matched rows along `axis` from `old`; None where the other axes differ.
+    """Take the matched rows along `axis` of `old` into `fresh`; None where the other axes differ.
 
     `names` are the numbers of classes of both: one row more is the mask's; fewer rows are bits, which mean
     the same only for the same classes.

@@ -1,4 +1,4 @@
-"""Sums of metrics since the last line of the log."""
+"""Means of the training metrics between two lines of the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UNSEEN = ("grad_norm", "learning_rate")
 
 
 class Window:
-    """It is saved with a checkpoint, so that a resumed run logs the same means."""
+    """Sums of metrics since the last line of the log; they are saved, so that a resumed run logs the same means."""
 
     def __init__(self, sums: Mapping[str, list]):
         self.sums = {name: list(pair) for name, pair in sums.items()}  # name -> [count, sum]
@@ -20,7 +20,7 @@ class Window:
         return max((count for count, _ in self.sums.values()), default=0)
 
     def add(self, values: Mapping[str, float]) -> None:
-        """Take in the metrics of a step."""
+        """Add the metrics of a step."""
         for name, value in values.items():
             count, total = self.sums.get(name, (0, 0.0))
             self.sums[name] = [count + 1, total + value]

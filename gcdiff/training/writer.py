@@ -1,4 +1,4 @@
-"""What a run leaves for people: numbers as JSON lines, pictures as PNG files, and a line that shows how far it is."""
+"""Logs of a run: numbers as JSON lines, pictures as PNG files, and events for TensorBoard."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def make_writable(directory: str | Path) -> Path:
 
 
 class Writer:
-    """Writes `metrics.jsonl` and `samples/` in `workdir`, and with `tensorboard` the same with histograms as events in
-    `tensorboard/`. What is there of steps after `step` is dropped first, so that a resumed run does not say anything
-    twice. Of several processes the first one alone writes; the others' do nothing.
+    """Writes `metrics.jsonl` and `samples/` in `workdir`, and with `tensorboard` events in `tensorboard/`.
+
+    Lines of steps after `step` are dropped first, so that a resumed run logs nothing twice. The events hold the same
+    numbers and pictures, and histograms. Of several processes the first one alone writes.
 
     Raises ValueError where tensorboardX is not installed, and OSError, in one line, for what cannot be written.
     """
@@ -65,7 +66,7 @@ class Writer:
                 self._events.scalars(step, {name: x for name, x in numbers.items() if math.isfinite(x)})
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Arrays of any shape as histograms of their finite values. They are events alone, no part of metrics.jsonl."""
+        """Write histograms of the finite values of arrays of any shape, as events alone: metrics.jsonl has none."""
         if self._events is not None:
             with _named(self._events.directory):
                 self._events.histograms(step, values)
@@ -92,7 +93,7 @@ class Writer:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """An OSError says what could not be written: a full disk does not."""
+    """A context whose OSErrors name the file: that of a full disk does not."""
     try:
         yield
     except OSError as error:
@@ -100,7 +101,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def has_numbers(workdir: Path, step: int) -> bool:
-    """Whether a run has written what it found on held-out data at a step."""
+    """Whether a run has written its held-out numbers at a step."""
     file = workdir / "metrics.jsonl"
     lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
     return any('"eval/' in line and _step_of(line) == step for line in lines)

@@ -1,4 +1,4 @@
-"""The oracle of any world as a segmenter and as an extractor of features; and what the worlds' scores share."""
+"""The oracle of any world as a segmenter and as an extractor of features, and scores that all worlds share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from gcdiff.worlds.table import WORLDS
 
 
 def oracle_segmenter(world: str) -> NamedSegmenter:
-    """The oracle of a world, by its name in WORLDS, as a segmenter."""
+    """The oracle of a world, by its name in WORLDS, as a segmenter.
+
+    >>> from gcdiff.worlds.oracles import oracle_segmenter
+    >>> oracle_segmenter("streets")(images).shape
+    (2, 32, 64)
+    """
     reader = WORLDS[world].oracle()
     return NamedSegmenter(reader.name, lambda images: reader.labels(reader.read(images)))
 
@@ -20,7 +25,13 @@ def oracle_segmenter(world: str) -> NamedSegmenter:
 class OracleFeatures:
     """The parameters of scenes that the oracle of a world reads, by the world's name in WORLDS: float32 (N, D) of
     images uint8 (N, H, W, 3) and their layouts int (N, H, W). Where layouts are None they are the oracle's labels, and
-    pixels that no class explains have the commonest of them. Raises ValueError for an oracle that reads none."""
+    pixels that no class explains have the commonest of them. Raises ValueError for an oracle that reads none.
+
+    >>> from gcdiff.worlds.oracles import OracleFeatures
+    >>> features = OracleFeatures("streets")(images, layouts)
+    >>> len(features), features.dtype
+    (2, dtype('float32'))
+    """
 
     size, resize, standardised = None, "none", True
 
@@ -38,14 +49,16 @@ class OracleFeatures:
 
 
 def _filled(labels: np.ndarray) -> np.ndarray:
-    """Labels int (H, W) with the commonest in the place of VOID."""
+    """Labels int (H, W) with VOID replaced by the most frequent class."""
     counts = np.bincount(labels[labels != VOID], minlength=1)
     return np.where(labels == VOID, counts.argmax(), labels)
 
 
 def label_agreement(labels: np.ndarray, layouts: np.ndarray, num_classes: int, seed: int) -> Score:
-    """mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix. Pixels
-    that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's samples.
+    """The mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix.
+
+    Pixels that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's
+    samples.
     """
     pairs = zip(layouts, labels, strict=True)
     return score(np.stack([confusion(*pair, num_classes) for pair in pairs]), mean_iou, seed)

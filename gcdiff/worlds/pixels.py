@@ -1,4 +1,4 @@
-"""What the oracles share: posteriors under pixel models of normal colours, and the connected pieces of a mask.
+"""The mathematics of all oracles: posteriors under normal pixel models, and the connected pieces of a mask.
 
 A pixel has a surface s, of which each belongs to a class; one light l shines on the whole image. With N(x; l, s) a
 normal density of means MEANS[l, s] and a deviation sigma(s), rounding to 8 bits included as its variance and clipping
@@ -35,7 +35,7 @@ def check_images(images: np.ndarray) -> None:
 def density(
     pixels: np.ndarray, means: np.ndarray, sigma: float | np.ndarray, share: float | np.ndarray = 1.0
 ) -> np.ndarray:
-    """pi(s) N(x; l, s) as a density on the unit cube: float32 (P, lights, surfaces), of pixels uint8 (P, 3).
+    """The density pi(s) N(x; l, s) on the unit cube: float32 (P, lights, surfaces), of pixels uint8 (P, 3).
 
     means: float32 (lights, surfaces, 3); sigma: one for all surfaces, or float64 (surfaces,); share: pi, of shape
     (surfaces,), or 1 for N alone.
@@ -55,7 +55,7 @@ def density(
 
 
 def _clipping(x: np.ndarray, means: np.ndarray, sigma: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """What clipping adds to the log density of x (P, 3) at means (M, 3): the end's whole tail for its density."""
+    """The correction of the log density of x (P, 3) at means (M, 3) for clipping: 0 and 255 have the whole tail."""
     gap = np.where(x == 1, 1, -1)[:, None] * (means - x[:, None])  # from the end outwards
     tail = log_ndtr((gap + 0.5 / 255) / sigma) + np.log(255)
     inside = -0.5 * gap**2 / variance - 0.5 * np.log(2 * np.pi * variance)
@@ -65,8 +65,9 @@ def _clipping(x: np.ndarray, means: np.ndarray, sigma: np.ndarray, variance: np.
 def posterior(
     joint: np.ndarray, pixel: np.ndarray, class_sum: np.ndarray, negligible: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Equations (2) and (3) for the P pixels of an image: the lights' probabilities (lights,), those of the surfaces
-    (P, surfaces), and of K classes and, last, of none of them (P, K + 1).
+    """Equations (2) and (3) for the P pixels of an image: probabilities of lights, of surfaces, of classes.
+
+    They are (lights,), (P, surfaces), and (P, K + 1), the last for none of the K classes.
 
     joint: (1 - OUTLIER) pi(s) N(x; l, s), (P, lights, surfaces); pixel: equation (1), (P, lights); class_sum: 1 where a
     surface belongs to a class, (surfaces, K). Lights of a probability of `negligible` or less are left out.
@@ -86,8 +87,10 @@ def most_probable(probabilities: np.ndarray) -> np.ndarray:
 
 
 def connected(mask: np.ndarray, least: float, corners: bool = False) -> list[np.ndarray]:
-    """The pieces of a mask bool (H, W) that have `least` pixels or more, as masks; pixels are connected through their
-    sides, or through sides and corners."""
+    """The connected pieces of a mask bool (H, W) that have `least` pixels or more, as masks.
+
+    Pixels are connected through their sides, with `corners` through sides and corners.
+    """
     numbered = np.zeros(mask.shape, np.int32)
     ndimage.label(mask, np.ones((3, 3), int) if corners else None, output=numbered)
     sizes = np.bincount(numbered.ravel())

@@ -1,4 +1,4 @@
-"""The embedded worlds by name: whatever else in the project lists worlds reads this table.
+"""The table of the embedded worlds by name, from which all other lists of worlds are made.
 
 A world is a folder: scene (what there is), appearance (what it looks like), captions, data (all of it as a data set),
 oracle (what an image shows, from the pixel model), scores (how well generated images fit), reader (the oracle as an
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a world's data set is, a subclass of `World`, and where the function that makes its `Reader` is."""
+    """The places, 'module:name', of a world's data set, a `World`, and of the function that makes its `Reader`."""
 
     data: str
     reader: str

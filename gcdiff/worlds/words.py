@@ -1,4 +1,4 @@
-"""What the worlds' captions share: enumerations, and the words of a caption that a world knows."""
+"""Helpers for the worlds' captions: enumerations, and checks of a caption's words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds: data sets without end, whose every example is drawn from a seed and is known in all its parts.
+"""Worlds: unlimited data sets whose examples are drawn from a seed, with everything that they were made from.
 
 A world is a subclass of `World` with a name, classes, a usual size, and `draw`, which makes one example from random
 numbers. The seed of an example has 64 bits: one of the split, 31 of the data set's seed, 32 of the index. Examples for
@@ -19,7 +19,7 @@ SPLITS = ("train", "heldout")
 
 
 class Truth(Protocol):
-    """What a world knows of one of its examples: the example, and in further fields whatever it was made from."""
+    """An example of a world, and in further fields what it was made from."""
 
     @property
     def example(self) -> Example: ...
@@ -63,7 +63,7 @@ class World(ABC, Generic[T]):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> T:
-        """One example of size `self.size` and what it was made from, from the random numbers of `rng` alone."""
+        """Draw one example of size `self.size` with what it was made from, by the random numbers of `rng` alone."""
 
     def __len__(self) -> int:
         return self.num

@@ -7,7 +7,7 @@ import pytest
 
 from gcdiff.data.builders.camvid import CAPTIONS, LABELS
 from gcdiff.data.builders.cityscapes import NOUNS
-from gcdiff.data.captions import NAMED_FROM, ClassCaptions, named_classes
+from gcdiff.data.captions import NAMED_FROM, ClassCaptions, named_classes, read_lines
 from gcdiff.data.labels import CITYSCAPES, COCO_STUFF
 from gcdiff.types import VOID
 
@@ -62,3 +62,17 @@ def test_a_noun_names_a_class_beside_its_name():
         ["Vehicles", "a vehicle and a car", "void"], ("person", "car", "void"), (None, "Vehicle", None)
     )
     np.testing.assert_array_equal(found, [[0, 1, 0], [0, 1, 0], [0, 0, 1]])
+
+
+def test_captions_of_a_jsonl_file_are_its_texts_and_not_its_lines(tmp_path):
+    path = tmp_path / "captions.jsonl"
+    path.write_text('{"file_name": "0.png", "text": ["one", "two"]}\n\n{"file_name": "1.png", "text": ["three"]}\n')
+    assert read_lines(path) == ("one", "two", "three")
+    path.rename(tmp_path / "captions.txt")
+    assert len(read_lines(tmp_path / "captions.txt")) == 2
+    path.write_text('{"file_name": "0.png"}\n')
+    with pytest.raises(ValueError, match=f"^{path}: line 1: expected "):
+        read_lines(path)
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="empty, expected captions"):
+        read_lines(path)

@@ -6,6 +6,7 @@ import shutil
 import miniatures
 import numpy as np
 import pytest
+from PIL import Image
 
 from gcdiff.data.builders.folder import Folder
 from gcdiff.data.source import refuse
@@ -175,3 +176,65 @@ def test_a_table_that_is_no_json(tmp_path):
     assert message(Folder, tmp_path).startswith(f"{tmp_path}/labels.json: not JSON (")
     (tmp_path / "labels.json").write_bytes(b'\xef\xbb\xbf{"names": ["a"]}\r\n')  # as Windows writes it
     assert Folder(tmp_path).labels.names == ("a",)
+
+
+def palette_png(path, layout, colors):
+    image = Image.fromarray(np.asarray(layout, np.uint8), "P")
+    image.putpalette([value for color in colors for value in color])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def test_a_palette_that_contradicts_the_table_is_refused(tmp_path):
+    """As an editor orders the colours of a picture that it saves with a palette."""
+    colors, layout = [[0, 0, 255], [255, 0, 0], [0, 255, 0]], [[0, 1], [2, 0]]
+    given = {"names": ["sky", "ground", "thing"], "colors": colors}
+    path = tmp_path / "layouts" / "x.png"
+    miniatures.save(tmp_path / "images" / "x.png", np.zeros((2, 2, 3), np.uint8))
+    miniatures.save(tmp_path / "images" / "y.png", np.zeros((2, 2, 3), np.uint8))
+    for order, fields, said in (
+        (colors, given, ""),
+        ([[1, 2, 3], [4, 5, 6], [7, 8, 9]], given, ""),  # colours of its own
+        (colors[::-1], {"names": given["names"]}, ""),  # where the table has none
+        (
+            [colors[2], colors[1], colors[0]],
+            given,
+            "index 0 is sky, but the palette gives it (0, 255, 0), the colour of thing",
+        ),
+    ):
+        palette_png(path, layout, order)
+        source = table(tmp_path, **fields)
+        (item,) = [i for items in source.splits(refuse).values() for i in items if i.layout]
+        if said:
+            assert message(source.read, item).startswith(f"{path}: {said}; expected one and the same")
+        else:
+            assert source.read(item).layout.tolist() == layout
+
+
+def test_names_that_never_pair_are_refused_with_one_of_each_side(tmp_path):
+    table(tmp_path, **TABLE)
+    for i in range(4):
+        miniatures.save(tmp_path / "images" / f"{i}.png", np.zeros((2, 2, 3), np.uint8))
+        miniatures.save(tmp_path / "layouts" / f"{i}_mask.png", np.zeros((2, 2), np.uint8))
+    said = f"{tmp_path}: 0 of 4 images and 4 layouts are pairs, expected the same name before the ending, not"
+    assert message(keys, tmp_path) == f"{said} 0.png and 0_mask.png"
+    (tmp_path / "layouts" / "0_mask.png").rename(tmp_path / "layouts" / "0.png")
+    assert sum(map(len, keys(tmp_path).values())) == 7  # a side may be missing of any example
+
+
+def test_what_lies_in_a_folder_and_is_not_read_is_named(tmp_path):
+    miniatures.folder(tmp_path)
+    assert Folder(tmp_path).note == ""
+    (tmp_path / "masks").mkdir()
+    miniatures.text(tmp_path / "metadata.jsonl", "{}")
+    assert Folder(tmp_path).note.startswith("Not read: masks, metadata.jsonl; expected images, layouts, captions.jsonl")
+
+
+def test_a_message_says_the_cause_and_the_way_out(tmp_path):
+    said = message(table, tmp_path, names=[f"c{i}" for i in range(256)])
+    assert said.endswith("names has 256 classes, expected at most 255: one of the 256 values of a file is void's")
+    assert "subtract 1 from their values" in message(table, tmp_path, names=["wall"], void_id=0)
+    for name in ("x", "y"):
+        miniatures.save(tmp_path / "images" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+    said = message(one, tmp_path, np.ones((2, 2, 3)))
+    assert said.endswith("if it holds numbers of classes, in three equal channels, save one of them")

@@ -339,3 +339,18 @@ def test_a_split_that_is_not_there_has_no_subset(streets, tmp_path):
     said = message(prepare, CamVidSource(tmp_path / "source", ("val",)), out, Options(subset=25))
     assert said == "camvid has no split train, expected one to draw a subset from"
     assert not out.exists()
+
+
+def test_black_and_white_masks_are_refused_and_classes_without_a_pixel_named(tmp_path):
+    miniatures.text(tmp_path / "source" / "labels.json", json.dumps({"names": ["background", "lesion", "scar"]}))
+    for value, said in ((255, "expected black and white masks to be saved with 1 for lesion"), (1, "")):
+        for i in range(3):
+            miniatures.save(tmp_path / "source" / "images" / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
+            layout = np.where(np.arange(16).reshape(4, 4) < 4 + i, value, 0).astype(np.uint8)
+            miniatures.save(tmp_path / "source" / "layouts" / f"{i}.png", layout)
+        if said:
+            with pytest.raises(ValueError, match=f"hold 0 and 255 alone, which are background and void: {said}$"):
+                prepare(Folder(tmp_path / "source"), tmp_path / "refused")
+        else:
+            report = prepare(Folder(tmp_path / "source"), tmp_path / "out")
+            assert "train: 0 % of the pixels of layouts are void; no pixel of scar" in table(report).splitlines()

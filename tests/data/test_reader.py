@@ -109,3 +109,34 @@ def test_numbers_of_fewer_bits_are_no_labels(tmp_path):
     assert message(read_layouts, tmp_path, many) == said
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png", format="JPEG")
     assert "not a PNG inside, expected an index PNG" in message(read_layouts, tmp_path, many)
+
+
+def test_masks_that_could_mean_two_things_are_refused(tmp_path):
+    half = np.repeat([[0, 255]], 2, axis=0).astype(np.uint8)
+    white = np.full((2, 2, 3), 255, np.uint8)
+    for picture, said in (
+        (np.dstack([white, half]), "has transparent pixels, expected an opaque mask"),
+        (np.dstack([white[..., 0], half]), "has transparent pixels, expected an opaque mask"),
+        (half // 255 * 2, "brightest value 2, expected a mask in black (0) and white (255)"),
+        (half // 2 + np.uint8(9), "brightest value 136, expected"),
+        (half, ""),
+        (
+            np.array([[0, 100, 255]], np.uint8),
+            "value 100 at row 0, column 1, expected a mask in black (0) and white (255)",
+        ),
+    ):
+        write(tmp_path / "m.png", picture)
+        if said:
+            assert message(read_masks, tmp_path).startswith(f"{tmp_path}/m.png: {said}")
+        else:
+            np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)
+    write(tmp_path / "m.png", np.dstack([half, half, half, np.full((2, 2), 255, np.uint8)]))
+    np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)  # its alpha says nothing
+
+
+def test_a_picture_that_is_too_large_and_a_file_in_place_of_a_folder(tmp_path, monkeypatch):
+    write(tmp_path / "x.png", np.zeros((20, 20), np.uint8))
+    assert message(image_files, tmp_path / "x.png") == f"{tmp_path}/x.png: a file, expected a folder"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    said = message(read_image, tmp_path / "x.png")
+    assert said == f"{tmp_path}/x.png: 400 pixels, expected at most 200: make it smaller, or cut it into tiles"

@@ -26,19 +26,19 @@ def world(sharpness=1.0):
     """Probabilities (N, K), labels drawn from them, and the same probabilities made sharper."""
     p = RNG.dirichlet([0.5, 0.7, 1.0, 0.1], N)
     labels = (RNG.random((N, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, K - 1)
-    told = p**sharpness
-    return told / told.sum(axis=1, keepdims=True), labels, p
+    probabilities = p**sharpness
+    return probabilities / probabilities.sum(axis=1, keepdims=True), labels, p
 
 
 def test_true_probabilities_are_calibrated_and_sharper_ones_are_not():
-    told, labels, _ = world()
-    sums = reliability(told, labels)
+    probabilities, labels, _ = world()
+    sums = reliability(probabilities, labels)
     assert expected_calibration_error(sums) < 0.01 and top_label_calibration_error(sums) < 0.02
-    told, labels, p = world(sharpness=2.0)
-    sums = reliability(told, labels)
-    top = np.take_along_axis(p, told.argmax(axis=1)[:, None], axis=1)[:, 0]
+    probabilities, labels, p = world(sharpness=2.0)
+    sums = reliability(probabilities, labels)
+    top = np.take_along_axis(p, probabilities.argmax(axis=1)[:, None], axis=1)[:, 0]
     # Sharpening only raises confidence, so the error is the mean excess, bin by bin and in all.
-    assert expected_calibration_error(sums) == pytest.approx((told.max(axis=1) - top).mean(), abs=0.01)
+    assert expected_calibration_error(sums) == pytest.approx((probabilities.max(axis=1) - top).mean(), abs=0.01)
     assert top_label_calibration_error(sums) > 0.05
 
 
@@ -53,8 +53,8 @@ def test_a_rare_class_counts_as_much_as_a_common_one():
 
 def test_it_is_top_label_calibration_with_equal_classes():
     """By loops; weighted by how often each class is predicted, these errors are at least that over all pixels."""
-    told, labels, _ = world(sharpness=1.5)
-    answer, top = told.argmax(1), told.max(1)
+    probabilities, labels, _ = world(sharpness=1.5)
+    answer, top = probabilities.argmax(1), probabilities.max(1)
     errors, weights = [], []
     for k in range(K):
         mine, whole = answer == k, 0.0
@@ -63,8 +63,8 @@ def test_it_is_top_label_calibration_with_equal_classes():
             whole += abs((labels[of] == k).sum() - top[of].sum())
         errors.append(whole / mine.sum())
         weights.append(mine.mean())
-    assert top_label_calibration_error(reliability(told, labels)) == pytest.approx(np.mean(errors))
-    assert expected_calibration_error(reliability(told, labels)) <= np.dot(weights, errors) + 1e-9
+    assert top_label_calibration_error(reliability(probabilities, labels)) == pytest.approx(np.mean(errors))
+    assert expected_calibration_error(reliability(probabilities, labels)) <= np.dot(weights, errors) + 1e-9
 
 
 def test_the_likelihood_of_true_probabilities_is_their_entropy():

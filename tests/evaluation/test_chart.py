@@ -13,20 +13,20 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 def where(picture, color):
     """Centre (row, column) of the pixels of a colour, below the legend."""
     pixels = np.asarray(picture).astype(int)[60:]
-    found = np.argwhere(np.abs(pixels - color).sum(-1) < 200)
-    return (found.min(0) + found.max(0)) / 2
+    inside = np.argwhere(np.abs(pixels - color).sum(-1) < 200)
+    return (inside.min(0) + inside.max(0)) / 2
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_points_stand_where_their_numbers_say(log):
     """The middle point of three, on the axis's own scale, is in the middle; more is higher; x is logarithmic."""
     values = (1.0, 10.0, 100.0) if log else (1.0, 2.0, 3.0)
-    found = []
+    centres = []
     for x, value in zip((10, 100, 1000), values, strict=True):
         ends = [Series("", (0, 160, 0), [(x, v, v, v) for x, v in ((10, values[0]), (1000, values[2]))], "dot")]
         panel = Panel("title", [*ends, Series("", RED, [(x, value, value, value)], "square")], values[1], "", log)
-        found.append(where(chart([panel], "x"), RED))
-    low, middle, high = found
+        centres.append(where(chart([panel], "x"), RED))
+    low, middle, high = centres
     np.testing.assert_allclose(middle, (low + high) / 2, atol=1)
     assert low[0] > middle[0] > high[0] and low[1] < middle[1] < high[1]
 

@@ -48,20 +48,20 @@ DRAWN = ("pairs", "captions", "fidelity", "layouts", "memorisation")
 
 
 def test_real_examples_in_the_models_place_get_the_ceiling(heldout, train):
-    found = evaluate(subject(heldout), material(heldout, train), plan(*DRAWN, "synthesis"), {}, quiet)
-    assert {row.metric for row in found.rows} == {*DRAWN, "synthesis"} and not found.left_out
-    for row in found.rows:
+    findings = evaluate(subject(heldout), material(heldout, train), plan(*DRAWN, "synthesis"), {}, quiet)
+    assert {row.metric for row in findings.rows} == {*DRAWN, "synthesis"} and not findings.left_out
+    for row in findings.rows:
         assert row.model is not None and row.real is not None, row.title
         np.testing.assert_equal(row.model[:4], row.real[:4], row.title)
         assert row.model.convention == row.real.convention and row.model.convention["interval"]
-    values = {(row.metric, row.name): row.model for row in found.rows}
+    values = {(row.metric, row.name): row.model for row in findings.rows}
     assert values["pairs", "miou"].value > 0.95 and values["captions", "recall"].value > 0.9
     assert values["fidelity", "frechet"].counts == {"generated": 12, "reference": 48}
 
 
 def test_a_model_that_copies_its_training_examples_is_told_from_the_real(heldout, train):
-    found = evaluate(subject(train), material(heldout, train), plan("memorisation", "captions"), {}, quiet)
-    rows = {row.name: row for row in found.rows}
+    findings = evaluate(subject(train), material(heldout, train), plan("memorisation", "captions"), {}, quiet)
+    rows = {row.name: row for row in findings.rows}
     for name in ("images_copied", "layouts_copied"):
         assert rows[name].model.value == 1 and rows[name].real.value < 0.5
     assert rows["images_ratio"].model.value == 0 < 0.5 < rows["images_ratio"].real.value
@@ -69,14 +69,14 @@ def test_a_model_that_copies_its_training_examples_is_told_from_the_real(heldout
 
 
 def test_segmentations_of_the_truth_have_its_confusion_and_their_own_reliability(heldout, train):
-    found = evaluate(subject(heldout), material(heldout, train), plan("segmentation"), {}, quiet)
-    rows = {row.name: row for row in found.rows}
+    findings = evaluate(subject(heldout), material(heldout, train), plan("segmentation"), {}, quiet)
+    rows = {row.name: row for row in findings.rows}
     assert rows["miou"].model.value == 1 >= rows["miou"].real.value > 0.95
     assert rows["expected"].model.value == pytest.approx(0.27) and rows["expected"].real is None
-    assert found.confusion.sum() == np.trace(found.confusion[:, :-1]) == heldout.layouts.size
-    held = found.reliability[found.reliability[:, 0] > 0]
+    assert findings.confusion.sum() == np.trace(findings.confusion[:, :-1]) == heldout.layouts.size
+    held = findings.reliability[findings.reliability[:, 0] > 0]
     np.testing.assert_allclose(held, [[heldout.layouts.size, heldout.layouts.size, 0.73 * heldout.layouts.size]])
-    assert [row.numbers["segmentation IoU"][0] for row in found.classes] == [1.0] * 10
+    assert [row.numbers["segmentation IoU"][0] for row in findings.classes] == [1.0] * 10
 
 
 def test_without_an_oracle_the_model_reads_and_training_examples_are_its_ceiling(heldout, train):
@@ -84,29 +84,30 @@ def test_without_an_oracle_the_model_reads_and_training_examples_are_its_ceiling
     model = subject(both)
     itself = NamedSegmenter("the model itself", lambda x: np.stack(model.segment(x, 0)).argmax(-1))
     on, names = material(heldout, train, plain_reader(itself, LABELS.names)), ("segmentation", *DRAWN[:3])
-    found = evaluate(model, on, plan(*names), {}, quiet)
-    rows = {(row.metric, row.name): row for row in found.rows}
+    findings = evaluate(model, on, plan(*names), {}, quiet)
+    rows = {(row.metric, row.name): row for row in findings.rows}
     assert rows["segmentation", "expected"].real.value == pytest.approx(0.27)
     assert rows["pairs", "miou"].model.convention["segmenter"] == "the model itself"
-    assert "expected --features" in found.left_out["fidelity"] and ("captions", "class_recall") in rows
+    assert "expected --features" in findings.left_out["fidelity"] and ("captions", "class_recall") in rows
 
 
 def test_what_is_not_there_is_left_out_and_said(heldout, train):
     said = []
-    mute = subject(heldout, told=False, sample="the path joint was not trained", likelihood="no bounds")
-    found = evaluate(mute, material(heldout, train), plan(*METRICS, drawn=30), {}, said.append)
-    assert {row.metric for row in found.rows} == {"segmentation", "synthesis"}
-    assert set(found.left_out) == set(METRICS) - {"segmentation", "synthesis"}
-    assert found.left_out["pairs"] == "the path joint was not trained" and found.left_out["likelihood"] == "no bounds"
-    assert "hears no captions" in found.left_out["captions"] and "larger --num" in found.left_out["memorisation"]
-    for name, why in found.left_out.items():
+    mute = subject(heldout, captioned=False, sample="the path joint was not trained", likelihood="no bounds")
+    findings = evaluate(mute, material(heldout, train), plan(*METRICS, drawn=30), {}, said.append)
+    assert {row.metric for row in findings.rows} == {"segmentation", "synthesis"}
+    assert set(findings.left_out) == set(METRICS) - {"segmentation", "synthesis"}
+    assert findings.left_out["pairs"] == "the path joint was not trained"
+    assert findings.left_out["likelihood"] == "no bounds"
+    assert "takes no captions" in findings.left_out["captions"] and "larger --num" in findings.left_out["memorisation"]
+    for name, why in findings.left_out.items():
         assert f"{name} is left out: {why}" in said
 
 
 def test_what_a_metric_refuses_is_its_reason(heldout, train):
     lone = material(heldout, train.part(slice(1)))
-    found = evaluate(subject(heldout), lone, plan("pairs", "fidelity"), {}, quiet)
-    assert {row.metric for row in found.rows} == {"pairs"} and "does not vary" in found.left_out["fidelity"]
+    findings = evaluate(subject(heldout), lone, plan("pairs", "fidelity"), {}, quiet)
+    assert {row.metric for row in findings.rows} == {"pairs"} and "does not vary" in findings.left_out["fidelity"]
 
 
 def test_a_sweep_asks_for_each_value_and_measures_the_real_beside_it(heldout, train):
@@ -117,23 +118,23 @@ def test_a_sweep_asks_for_each_value_and_measures_the_real_beside_it(heldout, tr
         pair = model.sample(captions, num, seed, dials)
         return pair._replace(layout=pair.layout if dials.get("steps") != 1 else np.zeros_like(pair.layout))
 
-    found = evaluate(
+    findings = evaluate(
         model._replace(sample=sample), material(heldout, train), plan("pairs", guidance=(2.0,), steps=(1, 5)), {}, quiet
     )
     assert asked == [(12, 0, {}), (6, 0, {"guidance": 2.0}), (6, 0, {"steps": 1}), (6, 0, {"steps": 5})]
-    steps = found.sweeps[1]
+    steps = findings.sweeps[1]
     assert steps.dial == "steps" and steps.examples == 6 and [p.value for p in steps.points] == [1, 5]
     sky, right = (point.rows[0] for point in steps.points)
     assert sky.model.value < 0.1 < right.model.value == right.real.value == sky.real.value
 
 
 def test_findings_are_json_and_a_table(heldout, train):
-    found = evaluate(subject(heldout), material(heldout, train), plan("segmentation", "pairs"), {"seed": 0}, quiet)
-    read = json.loads(json.dumps(to_dict(found), allow_nan=False))
-    assert [row["model"]["value"] for row in read["rows"]] == [row.model.value for row in found.rows]
+    findings = evaluate(subject(heldout), material(heldout, train), plan("segmentation", "pairs"), {"seed": 0}, quiet)
+    read = json.loads(json.dumps(to_dict(findings), allow_nan=False))
+    assert [row["model"]["value"] for row in read["rows"]] == [row.model.value for row in findings.rows]
     assert read["made"] == {"seed": 0} and len(read["cases"]["pairs"]["cases"]) == 6
-    text = table(found.rows)
-    for row in found.rows:
+    text = table(findings.rows)
+    for row in findings.rows:
         assert row.title in text and f"{row.model.value:.3f}" in text
 
 
@@ -152,9 +153,9 @@ def test_names_and_sets_are_metrics_in_their_order():
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 40])
 def test_cases_are_the_best_the_middle_and_the_worst_and_none_twice(count):
     scores = np.random.default_rng(count).permutation(np.arange(count) / max(count, 1))
-    found = select_cases([*scores, np.nan], 2)
-    of = {kind: [scores[i] for k, i in found if k == kind] for kind in ("best", "median", "worst")}
-    assert max(Counter(i for _, i in found).values(), default=1) == 1 and len(found) == min(count, 6)
+    cases = select_cases([*scores, np.nan], 2)
+    of = {kind: [scores[i] for k, i in cases if k == kind] for kind in ("best", "median", "worst")}
+    assert max(Counter(i for _, i in cases).values(), default=1) == 1 and len(cases) == min(count, 6)
     order = sorted(scores)
     assert of["best"] == order[::-1][: len(of["best"])] and of["worst"] == order[: len(of["worst"])]
     if count == 40:
@@ -178,9 +179,9 @@ def test_an_oracle_reads_what_is_there(name):
 
     config = configs.default()
     config.data.update(name=name, size=(32, 32), num=8, heldout=8)
-    found = configs.gathered(configs.splits(config), "heldout", 8)
-    images, layouts = np.stack([e.image for e in found]), np.stack([e.layout for e in found])
-    captions, reader = [e.captions[0] for e in found], WORLDS[name].oracle()
+    drawn = configs.gathered(configs.splits(config), "heldout", 8)
+    images, layouts = np.stack([e.image for e in drawn]), np.stack([e.layout for e in drawn])
+    captions, reader = [e.captions[0] for e in drawn], WORLDS[name].oracle()
     reading = reader.read(images)
     assert (reader.labels(reading) == layouts).mean() > 0.97
     assert reader.scores(reading, captions)["f1"].value > 0.9

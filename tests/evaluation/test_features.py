@@ -52,9 +52,9 @@ def test_images_are_resized_without_aliases():
 
 
 def test_pixels_are_at_the_root_mean_square_of_their_difference():
-    found = PixelFeatures()(IMAGES)
+    features = PixelFeatures()(IMAGES)
     wanted = np.sqrt(np.mean((IMAGES[0] / 255 - IMAGES[1] / 255) ** 2))
-    assert np.linalg.norm(found[0] - found[1]) == pytest.approx(wanted, rel=1e-5)
+    assert np.linalg.norm(features[0] - features[1]) == pytest.approx(wanted, rel=1e-5)
     assert PixelFeatures((3, 4))(IMAGES).shape == (37, 36)
     assert convention(PixelFeatures((3, 4)), IMAGES) == {
         "extractor": "pixels",
@@ -69,9 +69,9 @@ def test_any_function_of_jax():
     network = JaxFeatures(
         "colours", lambda p, x: x.mean((1, 2)) @ p, jnp.asarray(weights), (12, 16), (0.5,) * 3, (2.0,) * 3
     )
-    found = network(IMAGES)
-    np.testing.assert_allclose(found, (IMAGES / 255).mean((1, 2)) @ weights / 2 - weights.sum(0) / 4, atol=1e-5)
-    np.testing.assert_allclose(network(IMAGES[30:]), found[30:], atol=1e-6)  # in another batch, padded
+    features = network(IMAGES)
+    np.testing.assert_allclose(features, (IMAGES / 255).mean((1, 2)) @ weights / 2 - weights.sum(0) / 4, atol=1e-5)
+    np.testing.assert_allclose(network(IMAGES[30:]), features[30:], atol=1e-6)  # in another batch, padded
     wrong = JaxFeatures("maps", lambda p, x: x, jnp.zeros(0), (4, 4))
     with pytest.raises(ValueError, match=r"maps: features have shape \(4, 4, 4, 3\)"):
         wrong(IMAGES[:4])
@@ -86,10 +86,10 @@ def test_the_clip_score_is_the_cosine():
     np.testing.assert_allclose(caption_cosines(photos, captions, images, texts), wanted, rtol=1e-5)
     ids = np.arange(8)
     parts = [clip_sums(photos[i::2], captions[i::2], ids[i::2], images, texts) for i in (1, 0)]
-    found = clip_score(parts[0] + parts[1])
-    assert found.value == pytest.approx(np.mean(wanted), rel=1e-5) and found.convention["units"] == "cosine x 1"
-    assert clip_score(parts[0] + parts[1], 100).value == pytest.approx(100 * found.value)
-    assert "clip_quick" in found.convention["extractor"] and found.convention["resolution"] == "40x60"
+    measured = clip_score(parts[0] + parts[1])
+    assert measured.value == pytest.approx(np.mean(wanted), rel=1e-5) and measured.convention["units"] == "cosine x 1"
+    assert clip_score(parts[0] + parts[1], 100).value == pytest.approx(100 * measured.value)
+    assert "clip_quick" in measured.convention["extractor"] and measured.convention["resolution"] == "40x60"
 
     class Same:  # a text tower that hears what the image shows
         module, phrase_features, checkpoint = texts.module, images.features, texts.checkpoint
@@ -127,10 +127,10 @@ def test_features_in_files(tmp_path):
     file = tmp_path / "some.npz"
     some = Features(np.array([5, 3]), RNG.normal(size=(2, 4)).astype(np.float32), {"extractor": "toy", "input": "4x4"})
     save_features(file, some)
-    found = load_features(file)
-    np.testing.assert_array_equal(found.ids, some.ids)
-    np.testing.assert_array_equal(found.values, some.values)
-    assert found.convention == some.convention and list(tmp_path.iterdir()) == [file]
+    loaded = load_features(file)
+    np.testing.assert_array_equal(loaded.ids, some.ids)
+    np.testing.assert_array_equal(loaded.values, some.values)
+    assert loaded.convention == some.convention and list(tmp_path.iterdir()) == [file]
     np.save(tmp_path / "bare.npy", some.values)
     bare = load_features(tmp_path / "bare.npy")
     assert bare.ids.tolist() == [0, 1] and bare.convention == {"extractor": "file bare.npy"}
@@ -210,13 +210,13 @@ def test_a_segmenter_of_transformers(tmp_path):
     torch.manual_seed(0)
     network = transformers.SegformerForSemanticSegmentation(config).eval()
     network.save_pretrained(tmp_path)
-    told = {"size": {"height": 64, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
-    found = pytorch.TransformersSegmenter(str(tmp_path), ("road", "sky"))(IMAGES[:3])
+    preparation = {"size": {"height": 64, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(preparation))
+    labels = pytorch.TransformersSegmenter(str(tmp_path), ("road", "sky"))(IMAGES[:3])
     pixels = torch.tensor((resized(IMAGES[:3], (64, 32)) / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits = torch.nn.functional.interpolate(network(pixels).logits, (12, 16), mode="bilinear")
-    np.testing.assert_array_equal(found, np.array([1, 0, VOID])[logits.argmax(1).numpy()])
+    np.testing.assert_array_equal(labels, np.array([1, 0, VOID])[logits.argmax(1).numpy()])
     with pytest.raises(ValueError, match="no class for bus; expected aliases"):
         pytorch.TransformersSegmenter(str(tmp_path), ("bus",))
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 5}}')

@@ -41,9 +41,9 @@ def test_the_frechet_distance_of_gaussians_in_closed_form():
     """Covariances that commute: |m - m'|^2 + sum (sqrt a - sqrt b)^2 of their eigenvalues."""
     turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
     a, b, gap = np.array([4.0, 1.0, 0.25]), np.array([1.0, 9.0, 0.25]), np.array([1.0, -2.0, 0.5])
-    found = distance(exactly(gap, turn * a @ turn.T), exactly(np.zeros(3), turn * b @ turn.T))
-    assert found.value == pytest.approx(gap @ gap + 1 + 4)
-    assert found.counts == {"generated": 64, "reference": 64}
+    measured = distance(exactly(gap, turn * a @ turn.T), exactly(np.zeros(3), turn * b @ turn.T))
+    assert measured.value == pytest.approx(gap @ gap + 1 + 4)
+    assert measured.counts == {"generated": 64, "reference": 64}
 
 
 def symmetric(size, power=1.0):
@@ -83,8 +83,8 @@ def test_the_frechet_distance_agrees_with_the_root_of_a_product():
 def test_the_frechet_distance_of_a_set_to_itself_is_zero():
     x, few = RNG.normal(5, 1, (100, 8)), RNG.normal(5, 1, (6, 20))  # the second of a rank below its dimension
     for some in (x, few):
-        found = distance(some, some)
-        assert found.value == pytest.approx(0, abs=1e-9) and found.low == 0
+        measured = distance(some, some)
+        assert measured.value == pytest.approx(0, abs=1e-9) and measured.low == 0
 
 
 def test_moments_of_shares_are_those_of_the_whole():
@@ -103,14 +103,14 @@ def test_moments_of_shares_are_those_of_the_whole():
 def test_the_frechet_interval_is_that_of_other_examples():
     rng = np.random.default_rng(3)
     reference = grouped_moments(np.arange(20_000), rng.normal(size=(20_000, 6)), {})
-    found = [
+    measures = [
         frechet(grouped_moments(np.arange(200) + 1000 * i, rng.normal(0.3, 1.2, (200, 6)), {}), reference)
         for i in range(150)
     ]
-    values = np.array([f.value for f in found])
-    covered = np.mean([f.low <= values.mean() <= f.high for f in found])
+    values = np.array([f.value for f in measures])
+    covered = np.mean([f.low <= values.mean() <= f.high for f in measures])
     assert 0.9 <= covered <= 0.99
-    assert 0.8 < np.mean([f.high - f.low for f in found]) / (4 * values.std()) < 1.4
+    assert 0.8 < np.mean([f.high - f.low for f in measures]) / (4 * values.std()) < 1.4
 
 
 def test_the_distance_of_a_finite_set_falls_with_its_number():
@@ -144,11 +144,11 @@ def kid_by_loops(x, y):
 
 def test_kid_against_a_double_loop():
     x, y = sets(n=23, m=31)
-    found = kernel_distance(bank(x), bank(y))
-    assert found.value == pytest.approx(kid_by_loops(x, y), rel=1e-10)
-    assert kernel_distance(bank(y), bank(x)).value == pytest.approx(found.value, rel=1e-12)
+    kid = kernel_distance(bank(x), bank(y))
+    assert kid.value == pytest.approx(kid_by_loops(x, y), rel=1e-10)
+    assert kernel_distance(bank(y), bank(x)).value == pytest.approx(kid.value, rel=1e-12)
     assert kernel_distance(bank(x[:2]), bank(y)).value == pytest.approx(kid_by_loops(x[:2], y), rel=1e-10)
-    assert found.counts == {"generated": 23, "reference": 31}
+    assert kid.counts == {"generated": 23, "reference": 31}
 
 
 def test_kid_of_split_halves_is_zero_on_average_and_its_interval_holds_the_truth():
@@ -174,20 +174,20 @@ def test_the_manifold_against_brute_force():
         own = np.linalg.norm(z[:, None] - z, axis=-1)
         reach[name] = np.array([sorted(np.delete(row, i))[k - 1] for i, row in enumerate(own)])
     inside = away <= reach["y"]
-    found = manifold(bank(x), bank(y), k)
-    assert found.precision.value == pytest.approx(np.mean([any(row) for row in inside]))
-    assert found.recall.value == pytest.approx(np.mean([any(away[:, j] <= reach["x"]) for j in range(30)]))
-    assert found.density.value == pytest.approx(inside.sum() / (k * 40))
-    assert found.coverage.value == pytest.approx(np.mean([any(inside[:, j]) for j in range(30)]))
-    assert found.precision.low <= found.precision.value <= found.precision.high <= 1
+    measured = manifold(bank(x), bank(y), k)
+    assert measured.precision.value == pytest.approx(np.mean([any(row) for row in inside]))
+    assert measured.recall.value == pytest.approx(np.mean([any(away[:, j] <= reach["x"]) for j in range(30)]))
+    assert measured.density.value == pytest.approx(inside.sum() / (k * 40))
+    assert measured.coverage.value == pytest.approx(np.mean([any(inside[:, j]) for j in range(30)]))
+    assert measured.precision.low <= measured.precision.value <= measured.precision.high <= 1
 
 
 def test_intervals_of_the_manifold_hold_shares_near_one():
     """Examples with half the spread are nearly all in the manifold of the real ones."""
     rng = np.random.default_rng(0)
-    found = [manifold(bank(rng.normal(0, 0.5, (60, 6))), bank(rng.normal(size=(60, 6)))).precision for _ in range(60)]
-    truth = np.mean([f.value for f in found])
-    assert 0.98 < truth < 1 and np.mean([f.low <= truth <= f.high for f in found]) >= 0.9
+    shares = [manifold(bank(rng.normal(0, 0.5, (60, 6))), bank(rng.normal(size=(60, 6)))).precision for _ in range(60)]
+    truth = np.mean([f.value for f in shares])
+    assert 0.98 < truth < 1 and np.mean([f.low <= truth <= f.high for f in shares]) >= 0.9
 
 
 def test_the_manifold_of_equal_and_of_distant_sets():

@@ -30,8 +30,8 @@ def test_shares_add_up_to_the_whole_bit_for_bit():
     whole = grouped_sums(ids, values, {"a": 1})
     shares = [grouped_sums(ids[i::3], values[i::3], {"a": 1}) for i in (2, 0, 1)]
     merged = shares[0] + shares[1] + shares[2]
-    for found, wanted in zip(merged, whole, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for part, wanted in zip(merged, whole, strict=True):
+        np.testing.assert_array_equal(part, wanted)
     np.testing.assert_array_equal(whole.total, values.sum(0))
     assert merged.measure(lambda t: t[0, 0] / t[1, 1]) == whole.measure(lambda t: t[0, 0] / t[1, 1])
     with pytest.raises(ValueError, match="a is 1 on one side and 2 on the other"):
@@ -67,8 +67,8 @@ def test_intervals_cover_as_promised(examples):
     covered = []
     for i in range(400):
         pairs = np.random.default_rng(i).gamma(4.0, 1.0, (examples, 2))
-        found = grouped_sums(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
-        covered.append(found.low < 1 < found.high)
+        measured = grouped_sums(np.arange(examples) + 1000 * i, pairs, {}).measure(ratio)
+        covered.append(measured.low < 1 < measured.high)
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
@@ -86,10 +86,10 @@ def test_intervals_of_shares_cover_near_the_ends(p, examples):
 
 def test_the_ends_of_a_share_are_where_its_score_is_large():
     """Both ends q solve |p - q| = 1.96 sqrt(q (1 - q) / n)."""
-    found = share(np.repeat([1, 0.5, 0], [20, 3, 57]), {"examples": 80}, {"a": 1})
-    for q in (found.low, found.high):
-        assert abs(found.value - q) == pytest.approx(1.96 * np.sqrt(q * (1 - q) / 80))
-    assert found.value == 21.5 / 80 and found.convention["a"] == 1 and "Wilson" in found.convention["interval"]
+    measured = share(np.repeat([1, 0.5, 0], [20, 3, 57]), {"examples": 80}, {"a": 1})
+    for q in (measured.low, measured.high):
+        assert abs(measured.value - q) == pytest.approx(1.96 * np.sqrt(q * (1 - q) / 80))
+    assert measured.value == 21.5 / 80 and measured.convention["a"] == 1 and "Wilson" in measured.convention["interval"]
     assert np.isnan(share(np.zeros(0), {}, {})[:3]).all()
 
 

@@ -40,12 +40,12 @@ def test_nearest_neighbours_against_brute_force(small_blocks):
     ids = RNG.permutation(50) + 100
     away = np.linalg.norm(x[:, None] - y, axis=-1)
     np.testing.assert_allclose(euclidean(x, y), away, rtol=1e-9)
-    found = nearest(x, y, ids)
-    np.testing.assert_allclose(found.distances, away.min(1), rtol=1e-9)
-    np.testing.assert_array_equal(found.ids, ids[away.argmin(1)])
+    closest = nearest(x, y, ids)
+    np.testing.assert_allclose(closest.distances, away.min(1), rtol=1e-9)
+    np.testing.assert_array_equal(closest.ids, ids[away.argmin(1)])
     np.testing.assert_allclose(k_smallest(x, y, 3), np.sort(away, 1)[:, :3], rtol=1e-9)
     parts = nearest(x, y[:20], ids[:20]) + nearest(x, y[20:], ids[20:])
-    np.testing.assert_array_equal(parts.ids, found.ids)
+    np.testing.assert_array_equal(parts.ids, closest.ids)
     own = nearest(y, y, ids, own=ids)
     assert (own.distances > 0).all() and (own.ids != ids).all()
     none = nearest(x, y[:0], ids[:0]) + nearest(x[:1], x[:1], np.array([5]), own=np.array([5]))
@@ -74,11 +74,11 @@ def test_distances_of_layouts_against_brute_force():
     a[0] = VOID
     for i in range(6):
         for j in range(5):
-            told = (a[i] != VOID) & (b[j] != VOID)
-            x, y = a[i][told], b[j][told]
+            labelled = (a[i] != VOID) & (b[j] != VOID)
+            x, y = a[i][labelled], b[j][labelled]
             wrong, iou = np.inf, 0.0
-            if told.any():
-                wrong = (x != y).mean() if told.mean() >= 0.5 else np.inf
+            if labelled.any():
+                wrong = (x != y).mean() if labelled.mean() >= 0.5 else np.inf
                 classes = [k for k in range(3) if k in x or k in y]
                 iou = np.mean([((x == k) & (y == k)).sum() / ((x == k) | (y == k)).sum() for k in classes])
             assert disagreement(a, b)[i, j] == wrong
@@ -88,17 +88,17 @@ def test_distances_of_layouts_against_brute_force():
 def test_diversity_is_the_mean_distance_of_pairs():
     samples = RNG.normal(size=(7, 4, 3))
     pairs = [np.linalg.norm(c[i] - c[j]) for c in samples for i in range(4) for j in range(i)]
-    ids, told = np.arange(7), {"extractor": "toy"}
-    parts = diversity_sums(samples[:3], ids[:3], told) + diversity_sums(samples[3:], ids[3:], told)
-    found = diversity(parts)
-    assert found.value == pytest.approx(np.mean(pairs), rel=1e-12)
-    assert found.counts == {"conditions": 7} and found.convention["samples of a condition"] == 4
-    assert diversity(diversity_sums(samples[:, :1].repeat(3, 1), ids, told)).value == 0
+    ids, convention = np.arange(7), {"extractor": "toy"}
+    parts = diversity_sums(samples[:3], ids[:3], convention) + diversity_sums(samples[3:], ids[3:], convention)
+    measured = diversity(parts)
+    assert measured.value == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert measured.counts == {"conditions": 7} and measured.convention["samples of a condition"] == 4
+    assert diversity(diversity_sums(samples[:, :1].repeat(3, 1), ids, convention)).value == 0
     layouts = np.zeros((2, 2, 2, 2), int)
     layouts[1, 1] = [[0, 0], [0, 1]]  # IoU 3/4 and 0
     assert diversity(layout_diversity_sums(layouts, np.arange(2), 3)).value == pytest.approx((0 + 1 - 3 / 8) / 2)
     with pytest.raises(ValueError, match="1 sample of each condition"):
-        diversity_sums(samples[:, :1], ids, told)
+        diversity_sums(samples[:, :1], ids, convention)
 
 
 def test_independent_samples_are_not_called_copies():
@@ -106,11 +106,11 @@ def test_independent_samples_are_not_called_copies():
     copied, nearer, ratios = [], [], []
     for i in range(60):
         rng = np.random.default_rng(i)
-        found = audit(*(bank(rng.normal(size=(n, 2))) for n in (60, 90, 39)), level=0.05)
-        copied.append(found.copied.value)
-        nearer.append(found.nearer.value - found.expected)
-        ratios.append(np.log(found.ratio.value / found.ratio_heldout.value))
-    assert found.expected == 90 / 129 and found.level == 0.05
+        numbers = audit(*(bank(rng.normal(size=(n, 2))) for n in (60, 90, 39)), level=0.05)
+        copied.append(numbers.copied.value)
+        nearer.append(numbers.nearer.value - numbers.expected)
+        ratios.append(np.log(numbers.ratio.value / numbers.ratio_heldout.value))
+    assert numbers.expected == 90 / 129 and numbers.level == 0.05
     for values, expected in ((copied, 0.05), (nearer, 0.0), (ratios, 0.0)):
         assert abs(np.mean(values) - expected) < 3.5 * np.std(values) / np.sqrt(60)
 
@@ -120,10 +120,10 @@ def test_copied_training_examples_are_found():
     samples = RNG.normal(size=(100, 6))
     samples[:30] = train[:30] + RNG.normal(0, 0.01, (30, 6))
     samples[99] = train[7]
-    found = audit(*map(bank, (samples, train, heldout)))
-    assert 0.31 <= found.copied.value <= 0.35 and found.copied.low > found.level
-    assert found.nearer.value > found.expected and found.ratio.value < found.ratio_heldout.value
-    assert found.copied.counts == {"samples": 100, "train": 300, "heldout": 120}
+    numbers = audit(*map(bank, (samples, train, heldout)))
+    assert 0.31 <= numbers.copied.value <= 0.35 and numbers.copied.low > numbers.level
+    assert numbers.nearer.value > numbers.expected and numbers.ratio.value < numbers.ratio_heldout.value
+    assert numbers.copied.counts == {"samples": 100, "train": 300, "heldout": 120}
     held = bank(heldout)
     near = [neighbours(x, bank(train), held) for x in (bank(samples), held)]
     p = p_values(*near)
@@ -139,8 +139,8 @@ def test_held_out_examples_that_are_as_near_count_against_a_copy():
         ids = np.zeros(len(train), int)
         return Neighbours(ids, *(Nearest(np.array(values, float), ids) for values in (train, heldout)))
 
-    found = p_values(near([0, 1, 3, 0], [2, 2, 4, 0]), near([2, 1, 1, 3], [1, 2, 2, 6]))
-    np.testing.assert_allclose(found, [1 / 5, 4 / 5, 4 / 5, 4 / 5])
+    values = p_values(near([0, 1, 3, 0], [2, 2, 4, 0]), near([2, 1, 1, 3], [1, 2, 2, 6]))
+    np.testing.assert_allclose(values, [1 / 5, 4 / 5, 4 / 5, 4 / 5])
 
 
 def test_the_ratio_where_nothing_can_be_compared_with():
@@ -154,8 +154,8 @@ def test_the_ratio_where_nothing_can_be_compared_with():
 def test_a_plain_sample_is_near_to_everything_and_no_copy():
     """Samples around the mean of all: nearer to training examples than any held-out one, and to these as well."""
     train, heldout = RNG.normal(size=(300, 30)), RNG.normal(size=(300, 30))
-    found = audit(*map(bank, (0.3 * RNG.normal(size=(100, 30)), train, heldout)))
-    assert found.copied.value <= 0.05
+    numbers = audit(*map(bank, (0.3 * RNG.normal(size=(100, 30)), train, heldout)))
+    assert numbers.copied.value <= 0.05
 
 
 def test_copied_layouts_are_found_and_images_apart():
@@ -163,8 +163,8 @@ def test_copied_layouts_are_found_and_images_apart():
     samples = RNG.integers(0, 4, (40, 4, 6))
     samples[:10] = train[:10]
     samples[:10, 0, 0] = VOID
-    found = audit(*map(bank, (samples, train, heldout)), distance=disagreement)
-    assert found.copied.value == pytest.approx(10 / 40) and found.copied.convention["distance"] == "disagreement"
+    numbers = audit(*map(bank, (samples, train, heldout)), distance=disagreement)
+    assert numbers.copied.value == pytest.approx(10 / 40) and numbers.copied.convention["distance"] == "disagreement"
 
 
 @pytest.mark.parametrize("beside", ["train", "heldout"])
@@ -176,14 +176,14 @@ def test_a_layout_with_one_labelled_pixel_hides_no_copy(beside):
     sets[beside] = np.concatenate([sets[beside], speck])
     copies = train[:10].copy()
     copies[:, 0, 0] = (copies[:, 0, 0] + 1) % 4
-    found = audit(*map(bank, (copies, sets["train"], sets["heldout"])), distance=disagreement, level=0.05)
-    assert found.copied.value == 1
+    numbers = audit(*map(bank, (copies, sets["train"], sets["heldout"])), distance=disagreement, level=0.05)
+    assert numbers.copied.value == 1
 
 
 def test_any_distance_has_a_name():
     layouts = RNG.integers(0, 3, (25, 2, 3))
-    found = audit(*[bank(layouts)] * 3, distance=partial(iou_distance, num_classes=3), level=0.1)
-    assert found.ratio.convention["distance"] == "iou_distance(num_classes=3)"
+    numbers = audit(*[bank(layouts)] * 3, distance=partial(iou_distance, num_classes=3), level=0.1)
+    assert numbers.ratio.convention["distance"] == "iou_distance(num_classes=3)"
 
 
 def test_the_interval_of_the_median_holds_it_for_any_number():

@@ -62,5 +62,5 @@ def test_score_depends_on_its_seed_alone():
 
 
 def test_one_example_says_nothing_of_others():
-    found = score(np.array([[3, 4]]), lambda s: s[0] / s[1], 0)
-    assert found.value == 0.75 and found.examples == 1 and np.isnan([found.low, found.high]).all()
+    measured = score(np.array([[3, 4]]), lambda s: s[0] / s[1], 0)
+    assert measured.value == 0.75 and measured.examples == 1 and np.isnan([measured.low, measured.high]).all()

@@ -17,8 +17,8 @@ RNG = np.random.default_rng(0)
 def layout(*pixels):
     """A layout 4 x 4 of the class 0 with this many pixels of each of the others, and void behind."""
     flat = np.full(16, VOID)
-    told = np.repeat(np.arange(len(pixels)), pixels)
-    flat[: len(told)] = told
+    classes = np.repeat(np.arange(len(pixels)), pixels)
+    flat[: len(classes)] = classes
     return flat.reshape(4, 4)
 
 
@@ -84,20 +84,20 @@ def test_miou_against_a_brute_force_count():
     segmenter = NamedSegmenter(
         "brute", lambda some: seen[[np.flatnonzero((images == i).all((1, 2, 3)))[0] for i in some]]
     )
-    wanted, told = [], labels != VOID
+    wanted, labelled = [], labels != VOID
     for k in range(4):
-        hits = sum(a == b == k for a, b in zip(labels[told], seen[told], strict=True))
-        either = sum(k in pair for pair in zip(labels[told], seen[told], strict=True))
+        hits = sum(a == b == k for a, b in zip(labels[labelled], seen[labelled], strict=True))
+        either = sum(k in pair for pair in zip(labels[labelled], seen[labelled], strict=True))
         wanted.append(hits / either)
     ids = np.arange(30)
     parts = [agreement_sums(images[i::2], labels[i::2], ids[i::2], segmenter, 4) for i in (1, 0)]
-    found = miou(parts[0] + parts[1])
-    assert found.value == pytest.approx(np.mean(wanted), rel=1e-12)
-    assert found == miou(agreement_sums(images, labels, ids, segmenter, 4))  # bit for bit: counts are whole
-    assert found.convention["segmenter"] == "brute" and found.convention["resolution"] == "5x6"
+    measured = miou(parts[0] + parts[1])
+    assert measured.value == pytest.approx(np.mean(wanted), rel=1e-12)
+    assert measured == miou(agreement_sums(images, labels, ids, segmenter, 4))  # bit for bit: counts are whole
+    assert measured.convention["segmenter"] == "brute" and measured.convention["resolution"] == "5x6"
     per_class = ious(parts[0] + parts[1], ("a", "b", "c", "d"))
     np.testing.assert_allclose([m.value for m in per_class.values()], wanted)
-    assert accuracy(parts[0] + parts[1]).value == pytest.approx((labels[told] == seen[told]).mean())
+    assert accuracy(parts[0] + parts[1]).value == pytest.approx((labels[labelled] == seen[labelled]).mean())
     with pytest.raises(ValueError, match=r"predictions have shape \(30, 5, 6\)"):
         confusion_sums(labels[:, :4], seen, ids, 4)
 
@@ -107,13 +107,13 @@ def test_areas_of_layouts():
     real, other = RNG.integers(0, 3, (40, 4, 4)), RNG.integers(-1, 3, (40, 4, 4))
     ids = np.arange(40)
 
-    def found(unit, factor):
+    def distance(unit, factor):
         large = [np.kron(z, np.ones((factor, factor), int)) for z in (other, real)]
         return fsd(*(area_moments(z, ids, 3, unit) for z in large))
 
-    assert found("pixels", 3).value == pytest.approx(81 * found("pixels", 1).value)
-    assert found("shares", 3).value == pytest.approx(found("shares", 1).value)
-    assert found("pixels", 1).convention["area"] == "pixels"
+    assert distance("pixels", 3).value == pytest.approx(81 * distance("pixels", 1).value)
+    assert distance("shares", 3).value == pytest.approx(distance("shares", 1).value)
+    assert distance("pixels", 1).convention["area"] == "pixels"
     same = area_moments(real, ids, 3)
     assert fsd(same, same).value == pytest.approx(0, abs=1e-9)
     half_void = np.where(np.arange(4) < 2, real[:, :, [0, 1, 0, 1]], VOID)
@@ -127,7 +127,7 @@ def test_areas_of_layouts():
 
 def test_frequencies_of_classes():
     layouts = np.stack([layout(8, 2, 0, 0, 0), layout(2, 0, 4, 0, 0)])
-    found = frequencies(frequency_sums(layouts, np.arange(2), 5), NAMES)
-    assert found["road"].pixels.value == 10 / 16 and found["road"].images.value == 1
-    assert found["light"].pixels.value == 4 / 16 and found["light"].images.value == 0.5
-    assert found["bus"].pixels.value == found["bus"].images.value == 0
+    of_class = frequencies(frequency_sums(layouts, np.arange(2), 5), NAMES)
+    assert of_class["road"].pixels.value == 10 / 16 and of_class["road"].images.value == 1
+    assert of_class["light"].pixels.value == 4 / 16 and of_class["light"].images.value == 0.5
+    assert of_class["bus"].pixels.value == of_class["bus"].images.value == 0

@@ -43,9 +43,9 @@ def few_are_enough(monkeypatch):
 
 @pytest.fixture(scope="module")
 def heldout() -> Examples:
-    found = examples("heldout", 40)
-    assert (found.layouts == BUS).any(axis=(1, 2)).sum() >= 4
-    return found
+    streets = examples("heldout", 40)
+    assert (streets.layouts == BUS).any(axis=(1, 2)).sum() >= 4
+    return streets
 
 
 def missing(layouts: np.ndarray) -> np.ndarray:
@@ -78,22 +78,22 @@ def world(given: Examples, as_class: bool):
 
 
 def test_void_as_a_class_gets_the_numbers_of_void_that_is_missing(heldout):
-    found, wanted = (
+    ours, wanted = (
         evaluate(*world(heldout, as_class), plan("segmentation", *DRAWN, guidance=(2.0,)), {}, quiet)
         for as_class in (True, False)
     )
-    assert found.left_out == wanted.left_out == {} and {row.metric for row in found.rows} == {"segmentation", *DRAWN}
+    assert ours.left_out == wanted.left_out == {} and {row.metric for row in ours.rows} == {"segmentation", *DRAWN}
     for one, other in zip(
-        [*found.rows, *found.sweeps[0].points[0].rows], [*wanted.rows, *wanted.sweeps[0].points[0].rows], strict=True
+        [*ours.rows, *ours.sweeps[0].points[0].rows], [*wanted.rows, *wanted.sweeps[0].points[0].rows], strict=True
     ):
         assert one._replace(model=None, real=None) == other._replace(model=None, real=None)
         np.testing.assert_equal(one.model, other.model, one.title)
         np.testing.assert_equal(one.real, other.real, one.title)
-    np.testing.assert_array_equal(found.confusion, wanted.confusion)
-    np.testing.assert_array_equal(found.reliability, wanted.reliability)
-    assert [row.name for row in found.classes] == list(LABELS.names[:-1])
-    np.testing.assert_equal([row.numbers for row in found.classes], [row.numbers for row in wanted.classes])
-    for one, other in zip(found.galleries, wanted.galleries, strict=True):
+    np.testing.assert_array_equal(ours.confusion, wanted.confusion)
+    np.testing.assert_array_equal(ours.reliability, wanted.reliability)
+    assert [row.name for row in ours.classes] == list(LABELS.names[:-1])
+    np.testing.assert_equal([row.numbers for row in ours.classes], [row.numbers for row in wanted.classes])
+    for one, other in zip(ours.galleries, wanted.galleries, strict=True):
         np.testing.assert_equal([case[1:] for case in one.cases], [case[1:] for case in other.cases])
 
 
@@ -101,10 +101,11 @@ def test_an_answer_of_void_is_wrong_where_a_pixel_is_labelled(heldout):
     model, on = world(heldout, True)
     void = 0.9 * np.eye(BUS + 1)[BUS] + 0.1 / (BUS + 1)
     model = model._replace(segment=lambda images, first: np.broadcast_to(void, (*images.shape[:3], BUS + 1)))
-    found = evaluate(model, on, plan("segmentation"), {}, quiet)
-    rows, pixels = {row.name: row.model.value for row in found.rows if row.model}, (heldout.layouts != BUS).sum()
-    assert rows["miou"] == rows["accuracy"] == 0 and found.confusion[:, -1].sum() == found.confusion.sum() == pixels
-    assert rows["expected"] == pytest.approx(void.max()) and found.reliability[:, 0].sum() == pixels
+    findings = evaluate(model, on, plan("segmentation"), {}, quiet)
+    rows, pixels = {row.name: row.model.value for row in findings.rows if row.model}, (heldout.layouts != BUS).sum()
+    assert rows["miou"] == rows["accuracy"] == 0
+    assert findings.confusion[:, -1].sum() == findings.confusion.sum() == pixels
+    assert rows["expected"] == pytest.approx(void.max()) and findings.reliability[:, 0].sum() == pixels
     assert rows["negative_log_likelihood"] == pytest.approx(-np.log(void.min()))
 
 
@@ -131,10 +132,10 @@ def test_a_model_is_asked_with_void_as_its_class_and_a_missing_layout_stays_miss
 def test_segmentation_alone_leaves_void_out(heldout):
     one_hot = np.eye(BUS + 1)[heldout.layouts]
     one_hot[:, :3] = np.eye(BUS + 1)[BUS]
-    found = segmentation(zip(one_hot, heldout.layouts, strict=True), AS_CLASS)
+    scores = segmentation(zip(one_hot, heldout.layouts, strict=True), AS_CLASS)
     wanted = segmentation(zip(one_hot, missing(heldout.layouts), strict=True), MISSING)
-    assert list(found["iou"]) == list(LABELS.names[:-1]) and found["miou"].value < 1
-    np.testing.assert_equal(found, wanted)
+    assert list(scores["iou"]) == list(LABELS.names[:-1]) and scores["miou"].value < 1
+    np.testing.assert_equal(scores, wanted)
 
 
 def test_classes_of_cityscapes_own_captions_are_asked_for_and_void_by_nobody(monkeypatch):
@@ -160,10 +161,10 @@ def test_classes_of_cityscapes_own_captions_are_asked_for_and_void_by_nobody(mon
         reader = extract._reader(SimpleNamespace(segmenter=segmenter), model, "prepared", made.nouns)
         np.testing.assert_array_equal(reader.classes, np.arange(20) < 19)
         on = material(given, given, reader)._replace(labels=CITYSCAPES, colors=lambda y: colorize(y, CITYSCAPES))
-        found = evaluate(subject(given), on, plan("captions", drawn=24), {}, quiet)
-        rows = {row.name: row.model.value for row in found.rows}
+        findings = evaluate(subject(given), on, plan("captions", drawn=24), {}, quiet)
+        rows = {row.name: row.model.value for row in findings.rows}
         assert rows == {"class_recall": 1, "class_precision": 1, "class_f1": 1, "class_recall_any": 1}
-        asked = {row.name: row.numbers["caption precision"][0] for row in found.classes}
+        asked = {row.name: row.numbers["caption precision"][0] for row in findings.classes}
         assert asked["sky"] == asked["person"] == 1
 
 

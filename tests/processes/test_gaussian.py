@@ -135,12 +135,16 @@ def test_what_the_kinds_mean():
     np.testing.assert_array_equal(gaussian.to_clean("preconditioned", eps, x0, -jnp.inf), 0.5 * eps)
 
 
-def test_preconditioned_target_has_unit_variance():
-    """c_skip and c_out are the best linear guess and the size of its error, for data of standard deviation .5."""
-    l_t = jnp.linspace(-8, 8, 9)[:, None]
-    x0 = 0.5 * images(1, 9, 20000)
-    x_t = gaussian.corrupt(KEY, x0, l_t)
-    np.testing.assert_allclose(gaussian.from_clean("preconditioned", x0, x_t, l_t).std(1), 1, rtol=0.03)
+@pytest.mark.parametrize("std", [0.5, 1.5])
+def test_preconditioned_target_has_unit_variance(std):
+    """c_skip and c_out are the best linear guess and the size of its error, for data of this standard deviation."""
+    process = GaussianProcess(Schedule("linear"), "preconditioned", std)
+    t = jnp.linspace(0.05, 0.95, 9)[:, None, None]
+    x0 = std * images(1, 9, 20000).reshape(9, 50, 100, 4)
+    x_t = process.corrupt(KEY, x0, t)
+    target = process.from_clean(x0, x_t, t)
+    np.testing.assert_allclose(target.std((1, 2, 3)), 1, rtol=0.03)
+    np.testing.assert_allclose(process.to_clean(target, x_t, t), x0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("strict")
@@ -166,3 +170,8 @@ def test_bad_kind():
     for make in (lambda: GaussianProcess(Schedule("cosine"), "noise"), lambda: gaussian.to_clean("noise", 0, 0, 0.0)):
         with pytest.raises(ValueError, match="^image output kind is 'noise', expected one of eps, x0, v, precond"):
             make()
+
+
+def test_bad_std():
+    with pytest.raises(ValueError, match="^the standard deviation of clean images is 0, expected more than 0$"):
+        GaussianProcess(Schedule("cosine"), std=0)

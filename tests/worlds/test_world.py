@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gcdiff import config as configs
-from gcdiff.cli.extract import features
+from gcdiff.cli.extract import material_of
 from gcdiff.data.dataset import Example
 from gcdiff.evaluation.agreement import NamedSegmenter
 from gcdiff.evaluation.readers import Reader, plain_reader
@@ -171,7 +171,7 @@ def test_an_evaluation_is_read_by_the_oracle(name):
     real = Examples(images, layouts, tuple(data[i].captions[0] for i in range(4)), np.arange(4))
     model = Mock(labels=data.labels, image=data.image)
     arguments, subject = Namespace(features=None, segmenter=None), Mock()
-    material = features(arguments, model, None, name, (), real, real, subject)
+    material = material_of(arguments, model, None, name, (), real, real, subject)
     assert material.reader.truth and material.reader.name == TABLE[name].oracle().name
     reading = material.reader.read(images)
     assert (material.reader.labels(reading) == layouts).mean() > 0.99

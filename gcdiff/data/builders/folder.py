@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,11 @@ from gcdiff.types import LabelSpec
 
 SPLITS = ("train", "val", "test", "heldout")
 FIELDS = ("names", "colors", "swaps", "void", "void_id", "void_color", "licence")
+READ = ("images", "layouts", "captions.jsonl", "labels.json", "splits.json")
+"""What is read of a folder."""
 HELDOUT = 0.1
+PAIRED = 0.1
+"""The least share of the images, or of the layouts where they are fewer, that must have a partner."""
 
 
 class Folder:
@@ -50,15 +54,15 @@ class Folder:
     """
 
     name = "folder"
-    note = ""
     class_captions = None
 
     def __init__(self, root: str | Path, heldout: float = HELDOUT, seed: int = 0):
         if not 0 < heldout < 1:
             raise ValueError(f"heldout is {heldout}, expected a share between 0 and 1")
         self._root, self._heldout, self._seed = Path(root), heldout, seed
-        fields = read_table(self._root / "labels.json")
-        self.labels, self._void_color, self.licence = fields
+        self.labels, self._void_color, self.licence, self._colored = read_table(self._root / "labels.json")
+        others = sorted(e.name for e in self._root.iterdir() if e.name not in READ and not e.name.startswith("."))
+        self.note = f"Not read: {', '.join(others)}; expected {', '.join(READ)}." if others else ""
         self.options = {"heldout": heldout, "labels": self.labels.to_dict(), "void_color": self._void_color}
 
     def splits(self, fault: Fault) -> dict[str, list[Item]]:
@@ -80,10 +84,18 @@ class Folder:
         }
         if not items:
             raise FileNotFoundError(f"{self._root}: expected files in images/ or layouts/")
-        return {split: members for split, members in self._split(items, fault).items() if members}
+        found = {split: members for split, members in self._split(items, fault).items() if members}
+        pairs, fewer = len(images.keys() & layouts.keys()), min(len(images), len(layouts))
+        if pairs < PAIRED * fewer:
+            image, layout = images[min(images.keys() - layouts.keys())], layouts[min(layouts.keys() - images.keys())]
+            said = f"{self._root}: {pairs} of {len(images)} images and {len(layouts)} layouts are pairs, expected"
+            raise ValueError(f"{said} the same name before the ending, not {image.name} and {layout.name}")
+        return found
 
     def read(self, item: Item) -> Sides:
-        return read_sides(item, lambda files: read_colored_layout(files[0], self.labels, self._void_color))
+        return read_sides(
+            item, lambda files: read_colored_layout(files[0], self.labels, self._void_color, self._colored)
+        )
 
     def _split(self, items: dict[str, Item], fault: Fault) -> dict[str, list[Item]]:
         if any("/" in key for key in items):
@@ -106,8 +118,18 @@ class Folder:
         }
 
 
-def read_table(path: Path) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
-    """The classes, the colour of void in layouts (None: no colour is void) and the licence from a labels.json.
+class Table(NamedTuple):
+    """A labels.json: the classes, the colour of void in layouts (None: no colour is void), the licence, and whether it
+    gives the colours of the classes."""
+
+    labels: LabelSpec
+    void_color: tuple[int, int, int] | None
+    licence: str
+    colored: bool
+
+
+def read_table(path: Path) -> Table:
+    """What a labels.json says.
 
     Raises FileNotFoundError or ValueError, naming the file.
     """
@@ -123,7 +145,7 @@ def read_table(path: Path) -> tuple[LabelSpec, tuple[int, int, int] | None, str]
         raise ValueError(f"{path}: {error}") from None
 
 
-def _table(fields: Any) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
+def _table(fields: Any) -> Table:
     if not isinstance(fields, dict) or not fields.keys() <= set(FIELDS) or "names" not in fields:
         unknown = sorted(fields.keys() - set(FIELDS)) if isinstance(fields, dict) else "no fields"
         raise ValueError(f"has {unknown or 'no names'}, expected names and, if need be, {', '.join(FIELDS[1:])}")
@@ -139,8 +161,16 @@ def _table(fields: Any) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
     swaps = _swaps(fields.get("swaps", []), names)
     void, void_color = fields.get("void", "missing"), fields.get("void_color")
     void_id = fields.get("void_id", len(names) - 1 if void == "class" else 255)
-    if not isinstance(void_id, int) or not len(names) - (void == "class") <= void_id < 256:
-        raise ValueError(f"void_id is {void_id!r}, expected {len(names) - (void == 'class')} to 255")
+    least = len(names) - (void == "class")
+    if least > 255:
+        raise ValueError(f"names has {least} classes, expected at most 255: one of the 256 values of a file is void's")
+    if not isinstance(void_id, int) or not least <= void_id < 256:
+        way = (
+            "; where files have 0 for void, subtract 1 from their values, so that it becomes 255"
+            if void_id == 0
+            else ""
+        )
+        raise ValueError(f"void_id is {void_id!r}, expected {least} to 255{way}")
     if void_color is not None:
         void_color = _color(void_color)
         if void == "class" or void_color in colors:
@@ -153,7 +183,8 @@ def _table(fields: Any) -> tuple[LabelSpec, tuple[int, int, int] | None, str]:
         void_id=void_id,
         void_color=void_color or (0, 0, 0),
     )
-    return spec, void_color, str(fields.get("licence", "The licence of these data is not known here."))
+    licence = str(fields.get("licence", "The licence of these data is not known here."))
+    return Table(spec, void_color, licence, "colors" in fields)
 
 
 def _swaps(pairs: Any, names: list[str]) -> tuple[tuple[int, int], ...]:

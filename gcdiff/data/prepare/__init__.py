@@ -68,7 +68,21 @@ def prepare(
     for split, split_entries in by_split.items():
         if not any(entry.shard.examples for entry in split_entries):
             raise ValueError(f"every example of {split} is faulty; the first: {split_entries[0].faults[0][1]}")
+    if options.limit is None:
+        _check_values(source, [entry.tally for entry in entries.values()])
     return finish(out, source, plan, options, by_split, faults, picture)
+
+
+def _check_values(source: Source, tallies: list[Tally]) -> None:
+    """Raise ValueError where all layouts hold class 0 and void alone: black and white masks of a class, in which 255 is
+    not void."""
+    labels, total = source.labels, Tally.empty(source.labels)
+    for tally in tallies:
+        total.add(tally)
+    void, first, *others = total.pixels.tolist()
+    if others and void and first and not any(others) and (labels.void, labels.void_id) == ("missing", 255):
+        said = f"all layouts of {source.name} hold 0 and 255 alone, which are {labels.names[0]} and void"
+        raise ValueError(f"{said}: expected black and white masks to be saved with 1 for {labels.names[1]}")
 
 
 def _write(source, out, options, shards, logged, header, skip_bad, progress) -> dict[str, Entry]:

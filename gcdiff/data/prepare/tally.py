@@ -13,6 +13,9 @@ from gcdiff.types import LabelSpec
 
 COUNTS = ("examples", "images", "layouts", "captioned", "captions", "with_void")
 
+SHOWN = 10
+"""How many classes without a pixel are named."""
+
 
 @dataclasses.dataclass
 class Tally:
@@ -78,7 +81,8 @@ class Tally:
 
 
 def table(report: Mapping) -> str:
-    """A report as text: the counts of all splits, the first faults, the note and the licence."""
+    """A report as text: the counts of all splits, the first faults, the share of void in each split and the classes
+    without a pixel, the note and the licence."""
     columns = ("examples", "without_image", "without_layout", "without_captions", "with_void")
     rows = [["split", *(column.replace("_", " ") for column in columns)]]
     rows += [[name, *(str(split[column]) for column in columns)] for name, split in report["splits"].items()]
@@ -87,4 +91,10 @@ def table(report: Mapping) -> str:
     lines += [f"left out: {fault}" for fault in report["faults"][:5]]
     if len(report["faults"]) > 5:
         lines.append(f"left out: {len(report['faults']) - 5} more, listed in report.json")
+    for name, split in report["splits"].items():
+        if split["examples"] > split["without_layout"]:
+            absent = [label for label, found in split["classes"].items() if not found["layouts"]]
+            more = f", and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            without = f"; no pixel of {', '.join(absent[:SHOWN])}{more}" if absent else ""
+            lines.append(f"{name}: {100 * split['void']:.3g} % of the pixels of layouts are void{without}")
     return "\n".join([*lines, *([report["note"]] if report["note"] else []), report["licence"]])

@@ -1,4 +1,4 @@
-"""What the world of cells looks like: its classes, its stains, its uneven light and the pixel model.
+"""The appearance of the world of cells: its classes, its stains, its uneven light and the pixel model.
 
 A micrograph in transmitted light: the background is bright, and what is stained is darker. A stain (bright or dark) is
 one of two contrasts; with m(k) the grey of class k under the micrograph's stain,

@@ -1,4 +1,4 @@
-"""What a layout or an image of the world of cells shows: how many cells, of which size, under which stain, dividing.
+"""The attributes of a layout or an image of cells: how many, of which size, under which stain, whether one divides.
 
 A cell is a connected piece of what is not background; its nuclei are the connected pieces of nucleus in it; a cell with
 two nuclei or more divides. Cells are large if their area for each nucleus is, on average, above LARGE.

@@ -1,4 +1,4 @@
-"""The captions of the world of cells, and back.
+"""The captions of the world of cells: writing them, and parsing them back to what they say.
 
 Two forms, both of which say all there is to say; a stain is named where there is something stained:
 

@@ -20,7 +20,7 @@ from gcdiff.worlds.world import World
 
 
 class Micrograph(NamedTuple):
-    """All there is to know about one example: scene, stain (an index), bias field's coefficients (6,), example."""
+    """An example with what it was made from: the scene, the stain (an index), the bias field's coefficients (6,)."""
 
     scene: Scene
     stain: int

@@ -50,14 +50,14 @@ class Reading(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """What is known of N images of P pixels at some step: b (N, P) and noise^2 (N,)."""
+    """The current estimate for N images of P pixels: b (N, P) and noise^2 (N,)."""
 
     field: np.ndarray
     variance: np.ndarray
 
 
 def read(images: np.ndarray, stain: np.ndarray | None = None) -> Reading:
-    """Everything at once, for images uint8 (N, H, W, 3), N at least 1; others raise ValueError.
+    """Read images uint8 (N, H, W, 3), N at least 1: all that the oracle can say; others raise ValueError.
 
     stain int (N,), an index into STAINS, takes the place of the one that equation (3) finds.
     """
@@ -129,6 +129,6 @@ def _joint(grey: np.ndarray, fit: _Fit, means: np.ndarray) -> np.ndarray:
 
 
 def _shares(grey: np.ndarray, fit: _Fit, means: np.ndarray) -> np.ndarray:
-    """Equation (4): (4, N, P)."""
+    """The probabilities (4) of the classes, (4, N, P)."""
     joint = _joint(grey, fit, means)
     return joint / (joint.sum(0) + OUTLIER)

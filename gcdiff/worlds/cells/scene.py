@@ -1,4 +1,4 @@
-"""Where cells lie and what they look like: it draws a layout and says what is in it.
+"""The scenes of the world of cells: a layout with cells drawn at random, and its attributes.
 
 All lengths are in units of which a micrograph is 32 high, whatever size is drawn. A cell is a disc whose radius wobbles
 with the angle, r(theta) = R (1 + Re(a_2 e^(2 i theta) + a_3 e^(3 i theta))); its outermost unit is membrane, and a

@@ -1,4 +1,4 @@
-"""What the face world looks like: its classes, its surfaces, its lights and the pixel model.
+"""The appearance of the face world: its classes, its surfaces, its lights and the pixel model.
 
 A face is a map of surfaces; a surface is a class and a colour (hair is one class in four colours). One light shines on
 the whole picture. Per channel c, with all values in [0, 1],

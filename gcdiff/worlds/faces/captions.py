@@ -1,4 +1,4 @@
-"""The captions of the face world, and back.
+"""The captions of the face world: writing them, and parsing them back to attributes.
 
 Two forms, both with all attributes of a face, in an order that is drawn:
 

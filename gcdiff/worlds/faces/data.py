@@ -18,7 +18,7 @@ from gcdiff.worlds.world import World
 
 
 class Portrait(NamedTuple):
-    """All there is to know about one example: the face, its surfaces int8 (H, W), its light (an index), the example."""
+    """An example with what it was made from: the face, its surfaces int8 (H, W), its light (an index)."""
 
     face: Face
     surfaces: np.ndarray

@@ -51,7 +51,7 @@ class Oracle:
     """The oracle: `Oracle().labels(images)`. Images are uint8 (N, H, W, 3) of even width, else ValueError."""
 
     def read(self, images: np.ndarray) -> Reading:
-        """Everything at once."""
+        """Read images: all that the oracle can say, at once."""
         check_images(images)
         if images.shape[2] % 2:
             raise ValueError(f"images of the oracle are {images.dtype} {images.shape}, expected an even width")

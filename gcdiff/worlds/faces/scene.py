@@ -1,4 +1,4 @@
-"""How a face is drawn: attributes, then a shape, then a map of surfaces.
+"""The scenes of the face world: attributes, then a shape, then a map of surfaces, drawn at random.
 
 All lengths are in rows and columns of a 32 x 32 picture, whatever size is drawn. A face stands at `center_x`, its eyes
 on the row `eye_y`; the head is rolled by `roll` rows per column, which moves columns up and down and keeps everything
@@ -32,7 +32,7 @@ _HATS = ("orange hat", "green hat", "purple hat")
 
 
 class Face(NamedTuple):
-    """All there is to know about a face but its light: attributes, the surfaces chosen, and the shape."""
+    """A face without its light: attributes, the surfaces chosen, and the shape."""
 
     attributes: frozenset[str]
     wall: str

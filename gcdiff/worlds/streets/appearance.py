@@ -1,4 +1,4 @@
-"""What the street world looks like: its classes, its surfaces, its lights and the pixel model.
+"""The appearance of the street world: its classes, its surfaces, its lights and the pixel model.
 
 A scene is a map of surfaces; a surface is a class and a colour (a car is one class in four colours). One light shines
 on the whole scene. Per channel, with all values in [0, 1],

@@ -1,4 +1,4 @@
-"""The captions of the street world, and back.
+"""The captions of the street world: writing them, and parsing them back to what they say.
 
 Two forms, both with the scene's optional classes complete:
 

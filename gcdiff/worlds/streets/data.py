@@ -17,7 +17,7 @@ from gcdiff.worlds.world import World
 
 
 class Street(NamedTuple):
-    """All there is to know about one example: the scene, its light (an index) and the example itself."""
+    """An example with what it was made from: the scene, its light (an index)."""
 
     scene: Scene
     light: int

@@ -51,7 +51,7 @@ class Oracle:
     """The oracle: `Oracle().labels(images)`. Images are uint8 (N, H, W, 3); anything else raises ValueError."""
 
     def read(self, images: np.ndarray) -> Reading:
-        """Everything at once."""
+        """Read images: all that the oracle can say, at once."""
         check_images(images)
         readings = (_read_one(image.reshape(-1, 3)) for image in images)
         labels, surfaces, weather = zip(*((most_probable(p), s, w) for p, s, w in readings), strict=True)

@@ -1,4 +1,4 @@
-"""The grammar of the street world: where things stand. It draws a map of surfaces and a list of things.
+"""The scenes of the street world: a map of surfaces and a list of things, drawn at random.
 
 All lengths are in rows and columns of a 32 x 64 scene, whatever size is drawn. The street is seen in one-point
 perspective: from the vanishing point (`vanish_x`, `horizon`) the two curbs spread by `road_slope` columns per row, and
