@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gcdiff.training.groups import clip_by_group, join, read_groups
 from gcdiff.training.optim import Optim, average, ema_decay, learning_rate
 from gcdiff.training.state import create_state, train_step
 
@@ -69,33 +68,6 @@ def test_clipping_bounds_what_the_moments_see():
     first_moment = after.opt_state[1].mu
     np.testing.assert_allclose(np.sqrt(sum(np.sum(m**2) for m in jax.tree.leaves(first_moment))), 0.5, rtol=1e-5)
     assert metrics["grad_norm"] > 1e4
-
-
-def test_each_group_learns_at_its_rate_and_the_first_that_matches_counts():
-    """Adam's first step is the learning rate itself; what has the rate 0 stays."""
-    one = functools.partial(Optim, learning_rate=0.1, warmup=0, weight_decay=0.0, schedule="constant", final=1.0)
-    for groups, kernel, bias in (
-        ((("bias", 0.5, "all"), ("*", 2.0, "all")), 2.8, 2.95),
-        ((("k*", 3.0, "all"),), 2.7, 2.9),
-        ((("bias", 0.0, "all"), ("[bk]*", 0.5, "all")), 2.95, 3.0),
-    ):
-        _, (after, metrics) = step_once(one(groups=groups), 0.0)
-        whole = join(after.params, after.frozen)
-        np.testing.assert_allclose(whole["kernel"], kernel, rtol=1e-5)
-        np.testing.assert_allclose(whole["bias"], bias, rtol=1e-5)
-        np.testing.assert_allclose(metrics["learning_rate"], 0.1, rtol=1e-6)
-
-
-def test_gradients_of_a_clip_group_are_clipped_by_their_common_norm():
-    groups = read_groups([("a", 1.0, "one"), ("b", 1.0, "other"), ("*", 2.0, "one")])
-    grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.3, 0.4]), "c": jnp.array([0.0, 12.0])}
-    clip = clip_by_group(1.0, groups)
-    found, _ = clip.update(grads, clip.init(grads))
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-5),
-        found,
-        {"a": grads["a"] / 13, "b": grads["b"], "c": grads["c"] / 13},
-    )
 
 
 def test_every_step_has_its_own_key():
