@@ -30,7 +30,7 @@ from gcdiff.likelihood import (
     total,
 )
 from gcdiff.likelihood.legs import least_level
-from gcdiff.likelihood.terms import grey_log_prob, levels_at, priors, rates, steps
+from gcdiff.likelihood.terms import grey_log_prob, levels_at, priors, rates, steps, term
 from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.bits import BitsProcess
 from gcdiff.processes.categorical import UniformProcess, kl_rate
@@ -483,6 +483,20 @@ def test_void_pixels_change_nothing():
     clear, _ = drawn()
     good, bad = (bound(UNIFORM, jnp.array([0.0, p]), [clear], legs=["layout_only"], draws=1) for p in (0.0, 50.0))
     assert total(bad["layout_only"]).value > 5 * total(good["layout_only"]).value  # where it is labelled it is read
+
+
+def test_a_network_is_told_that_void_pixels_are_unknown():
+    levels = []
+
+    def predict(noisy, t, condition):
+        levels.append(t)
+        return Pair(noisy.image, jnp.zeros((*noisy.layout.shape, K)))
+
+    clean = Pair(np.zeros((1, 1, 2, 1), np.float32), np.array([[[1, VOID]]], np.int32))
+    s, t = (Pair(*[np.full(1, at, np.float32)] * 2) for at in (0.2, 0.4))
+    term(UNIFORM.process, predict, clean, example_keys(0, np.arange(1)), s, t, False, Condition())
+    np.testing.assert_allclose(levels[0].layout, [[[0.4, 1.0]]])
+    np.testing.assert_allclose(levels[0].image, 0.4)
 
 
 def test_an_example_depends_on_its_own_key_alone():

@@ -173,6 +173,18 @@ def test_classes_are_found_by_name_and_the_mask_with_them():
     assert "not taken: head_layout/bias" in report
 
 
+def test_an_imprecise_label_is_kept_by_what_its_level_keeps_beyond_its_precision():
+    """Of a label of precision .6 the share keep / .6 stays as it is: all of it at and below its own level."""
+    task, label = dataclasses.replace(tiny("uniform"), label_precision=0.6), np.ones((40, 16, 32), np.int32)
+    noised = jax.jit(
+        lambda levels: task.noised(TrainBatch(jnp.zeros((40, 16, 32, 3)), label), levels, jax.random.key(0))
+    )
+    for level in (0.2, 0.6, 0.8, 1.0):
+        layout = noised(Pair(*[jnp.full(label.shape, level)] * 2)).layout
+        kept = min(float(task.process.layout.keep(level)) / 0.6, 1.0)
+        np.testing.assert_allclose((layout == 1).mean(), kept + (1 - kept) / 10, atol=0.015)
+
+
 def test_imprecise_labels_are_noised_from_their_own_level():
     """A network that always says p learns the clean law from labels that are right with probability .6, at every level;
     labels below their own level ask nothing, and the network is told their level."""
