@@ -184,6 +184,40 @@ def test_guidance_holds_on_its_interval_of_levels_alone():
     np.testing.assert_allclose(layout[0], WITH.layout, atol=1e-6)
 
 
+TABLE = Pair(
+    jax.random.normal(jax.random.key(8), (2, 2, 2, 2, C)),
+    jax.nn.log_softmax(jax.random.normal(jax.random.key(9), (2, 2, 2, 2, K))),
+)
+"""An answer for every text, image and layout that is there (1) or not (0), and for noise that is 1 or not."""
+
+
+def look_up(noisy, levels, condition):
+    there = condition.text.mask.any(axis=1)[:, None, None], levels.image < 1, levels.layout < 1
+    there = [jnp.broadcast_to(t, (len(noisy.image), H, W)).astype(int) for t in there]
+    return Pair(*(answer[*there, (noisy.image[..., 0] > 0).astype(int)] for answer in TABLE))
+
+
+def test_every_branch_goes_without_one_thing_alone():
+    """Text, layout and image at once: each output is the prediction and, for each of its branches, the scale less 1
+    times what that thing adds. The interval is that of a side's own level."""
+    levels = Pair(*(jnp.broadcast_to(jnp.array(x), (B, H, W)) for x in ((0.1, 0.4, 0.9, 0.4), (0.4, 0.1, 0.4, 0.9))))
+    condition = Condition(text=Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool)))
+    scales = Guidance(Pair(2.0, 3.0), layout=1.5, image=2.5, interval=(0.2, 0.5))
+    assert scales.branches() == ("text", "layout", "image")
+    image, layout = guide(look_up, scales, scales.branches())(NOISY, levels, condition)
+    mark = np.asarray(NOISY.image[..., 0] > 0).astype(int)
+
+    def said(side, text=1, image=1, layout=1):
+        return np.asarray(TABLE[side])[text, image, layout, mark]
+
+    guided = said(0) + 1.0 * (said(0) - said(0, text=0)) + 0.5 * (said(0) - said(0, layout=0))
+    inside = ((levels.image > 0.2) & (levels.image < 0.5))[..., None]
+    np.testing.assert_allclose(image, np.where(inside, guided, said(0)), atol=1e-5)
+    guided = said(1) + 2.0 * (said(1) - said(1, text=0)) + 1.5 * (said(1) - said(1, image=0))
+    inside = ((levels.layout > 0.2) & (levels.layout < 0.5))[..., None]
+    np.testing.assert_allclose(layout, jax.nn.log_softmax(np.where(inside, guided, said(1))), atol=1e-5)
+
+
 def test_an_unused_branch_is_not_run():
     assert Guidance().branches() == ()
     assert guide(predict_cross, Guidance(), ()) is predict_cross

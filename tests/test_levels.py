@@ -60,6 +60,52 @@ def test_given_pixels_are_those_at_level_zero():
     assert piece.mean() > 0.1
 
 
+JOINT = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the shares of the questions, and of one call
+TOLD = np.maximum(LAYOUT[:1000], 0)  # without void
+
+
+def drawn_with(*shares):
+    drawn = jax.jit(lambda key: draw(key, LevelShares(*shares), TOLD, (H, W)))
+    return jax.tree.map(np.asarray, drawn(jax.random.key(6)))
+
+
+def test_known_regions_are_in_either_modality_alone_and_in_both_alike_or_not():
+    """A quarter each, as often as asked for; a region may be empty."""
+    image, layout = drawn_with(*JOINT, 0.6, 0.0).known
+    in_image, in_layout = image.any(axis=(1, 2)), layout.any(axis=(1, 2))
+    alike = (image == layout).all(axis=(1, 2))
+    both = in_image & in_layout
+    for found in (in_image & ~in_layout, in_layout & ~in_image, both & alike, both & ~alike):
+        assert 0.18 < found.mean() / 0.6 < 0.32
+    assert 0.5 < (in_image | in_layout).mean() < 0.65
+
+
+def test_a_piece_of_a_layout_has_one_level_of_its_own():
+    """One, uniform, whatever the example's."""
+    image, layout = drawn_with(*JOINT, 0.0, 1.0).levels
+    base, apart = image[:, 0, 0], layout != image
+    pieces = apart.any(axis=(1, 2))
+    own = np.array([y[a][0] for y, a in zip(layout[pieces], apart[pieces], strict=True)])
+    assert pieces.mean() > 0.8
+    np.testing.assert_array_equal(layout[apart], np.repeat(own, apart[pieces].sum(axis=(1, 2))))
+    assert abs(np.corrcoef(own, base[pieces])[0, 1]) < 0.15
+    np.testing.assert_allclose(np.quantile(own, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.08)
+
+
+def test_independent_levels_say_nothing_of_each_other():
+    image, layout = (level[:, 0, 0] for level in drawn_with(*[0.0] * 5, 1.0, 0.0, 0.0, 0.0).levels)
+    assert abs(np.corrcoef(image, layout)[0, 1]) < 0.1
+    np.testing.assert_allclose(np.quantile(layout, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.08)
+
+
+def test_the_place_in_a_batch_says_nothing_of_the_level():
+    """Over many batches every row has every level."""
+    keys = jax.random.split(jax.random.key(7), 400)
+    rows = jax.jit(jax.vmap(lambda k: draw(k, LevelShares.shared(), TOLD[:4], (H, W)).levels.image[:, 0, 0]))(keys)
+    np.testing.assert_allclose(np.mean(rows, axis=0), 0.5, atol=0.06)
+    assert np.all(np.std(rows, axis=0) > 0.25)
+
+
 def draw_shared(seed):
     return jax.tree.map(np.asarray, SHARED(jax.random.key(seed)))
 

@@ -21,7 +21,7 @@ from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
 from gcdiff.training import balance
-from gcdiff.training.joint_task import Drawn
+from gcdiff.training.joint_task import Drawn, LossConfig
 from gcdiff.training.state import gradient
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import VOID, LabelSpec, Pair
@@ -74,13 +74,44 @@ def balanced():
     return task, jax.jit(task.draw)
 
 
+class Zero:
+    """A network that puts out zeros."""
+
+    def apply(self, variables, noisy, log_snr, condition, rngs=None):
+        return Pair(jnp.zeros_like(noisy.image), jnp.zeros((*noisy.layout.shape, 10)))
+
+
+def test_colours_vary_where_the_whole_image_is_given_and_carries_no_loss(balanced):
+    """An image of which a part is to be drawn keeps its colours, so that the model learns these."""
+    task, draw = balanced
+    varied, whole, part = [], [], []
+    for seed in range(24):
+        drawn = draw(task.heldout, jax.random.key(seed))
+        known = np.asarray(drawn.known.image)
+        varied += list((np.asarray(drawn.batch.image) != task.heldout.image).any(axis=(1, 2, 3)))
+        whole += list(known.all(axis=(1, 2)))
+        part += list(known.any(axis=(1, 2)) & ~known.all(axis=(1, 2)))
+        np.testing.assert_array_equal(drawn.batch.layout, task.heldout.layout)
+    assert sum(whole) > 3 and sum(part) > 3
+    np.testing.assert_array_equal(varied, whole)
+
+
+def test_each_loss_has_its_weight_and_is_told_without_it(balanced):
+    task, draw = balanced
+    drawn = draw(task.heldout, jax.random.key(1))
+    params = {"network": {}, "balance": balance.init()}
+    for weights in ((2.0, 3.0), (0.5, 0.0)):
+        loss = LossConfig(*weights, image_weight=task.loss.image_weight)
+        weighed = dataclasses.replace(task, network=Zero(), loss=loss)
+        found, parts = jax.jit(weighed.loss_of)(params, drawn)
+        each = jax.jit(weighed.losses)(params, drawn)
+        np.testing.assert_allclose([parts["image"], parts["layout"]], [side.mean() for side in each], rtol=1e-5)
+        np.testing.assert_allclose(found, weights[0] * parts["image"] + weights[1] * parts["layout"], rtol=1e-5)
+        assert parts["loss"] == found and parts["image"] > 0 and parts["layout"] > 0
+
+
 def test_balanced_losses_start_as_they_are_and_charge_what_they_count(balanced):
     """Void and known pixels, and an example whose layout is all void, are counted as the losses count them."""
-
-    class Zero:
-        def apply(self, variables, noisy, log_snr, condition, rngs):
-            return Pair(jnp.zeros_like(noisy.image), jnp.zeros((*noisy.layout.shape, 10)))
-
     task = dataclasses.replace(balanced[0], network=Zero())
     layout = task.heldout.layout.copy()
     layout[:2], layout[2, :9] = VOID, VOID
@@ -140,6 +171,18 @@ def test_classes_are_found_by_name_and_the_mask_with_them():
     bits, report = transfer(tables(2, 1, 100), tables(3, 2, 0), *names)
     np.testing.assert_array_equal(bits["head_layout"]["bias"], [100])
     assert "not taken: head_layout/bias" in report
+
+
+def test_an_imprecise_label_is_kept_by_what_its_level_keeps_beyond_its_precision():
+    """Of a label of precision .6 the share keep / .6 stays as it is: all of it at and below its own level."""
+    task, label = dataclasses.replace(tiny("uniform"), label_precision=0.6), np.ones((40, 16, 32), np.int32)
+    noised = jax.jit(
+        lambda levels: task.noised(TrainBatch(jnp.zeros((40, 16, 32, 3)), label), levels, jax.random.key(0))
+    )
+    for level in (0.2, 0.6, 0.8, 1.0):
+        layout = noised(Pair(*[jnp.full(label.shape, level)] * 2)).layout
+        kept = min(float(task.process.layout.keep(level)) / 0.6, 1.0)
+        np.testing.assert_allclose((layout == 1).mean(), kept + (1 - kept) / 10, atol=0.015)
 
 
 def test_imprecise_labels_are_noised_from_their_own_level():
