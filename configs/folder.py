@@ -4,7 +4,7 @@
     gcdiff train --config configs/folder.py --workdir runs/mine --config.data.root=prepared/mine
 
 For a GPU; 9 million parameters; not trained here. Prepared a little larger than 64x64 the pictures leave room for
-crops. Captions are read by a small encoder that is trained along: --config.text.encoder=none without captions,
+crops. Captions are read by a small encoder that is trained along, where there are any; otherwise the model has no text.
 --config.text.encoder=pretrained with gcdiff embed. --config.data.flip=False where left and right are not alike and
 labels.json names no swaps.
 """

@@ -221,6 +221,15 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["sample", "--seed", "18446744073709551616"], "seed is 18446744073709551616, expected 0 to"),
         (["sample", "--ema", "0.5"], "sigma_rel is 0.5, expected more than 0 and less than 0.2887"),
         (["sample", "--num", "0"], "num is 0, expected at least 1"),
+        (["train", "--config", "CONFIG", "--config.optim.b1=1e999"], "config.optim.b1=1e999: expected a finite number"),
+        (["train", "--config", "CONFIG", "--config.data.scale=(0,nan)"], "config.data.scale=(0,nan): expected tuple"),
+        (["sample", "--guidance", "nan"], "guidance is nan, expected a finite number"),
+        (["sample", "--guidance", "-1e39"], "guidance is -1e+39, expected a finite number"),
+        (["sample", "--config.sample.guidance=(1,1e999)"], "config.sample.guidance=(1,1e999): expected a finite"),
+        (["sample", "--ema", "nan"], "sigma_rel is nan, expected more than 0"),
+        (["generate", "--num", "1", "--guidance", "inf"], "--guidance is inf, expected a finite number"),
+        (["generate", "--num", "1", "--min-agreement", "nan"], "--min-agreement is nan, expected 0 to 1"),
+        (["synthesize", "--layouts", "WIDE", "--confidence", "nan"], "confidence lies in nan to nan, expected 0 to 1"),
         (["sample", "--steps", "0"], "steps is 0, expected at least 1"),
         (["segment", "--steps", "0", "--images", "GOOD"], "steps is 0, expected at least 1"),
         (["segment", "--images", "EMPTY"], "EMPTY: empty, expected files ending in"),
@@ -264,6 +273,9 @@ def test_places_that_cannot_be_are_named(run, tmp_path, capsys):
     assert "is not a run directory" in capsys.readouterr().err
     assert cli.main(["sample", "--workdir", str(run), "--out", "/proc/here"]) == 2
     assert "cannot write to /proc/here" in capsys.readouterr().err
+    Image.fromarray(picture(0, 16, 32)).save(tmp_path / "a.png")
+    assert cli.main(["segment", "--workdir", str(run), "--images", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert f"--out {tmp_path} would be written to where --images {tmp_path} is read" in capsys.readouterr().err
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "layouts").write_text("a file where a folder must go")
     assert cli.main(["sample", "--workdir", str(run), "--out", str(tmp_path / "o")]) == 2

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gcdiff import config as configs
-from gcdiff.config import Specs, default, load_file, load_run, override, save_run
+from gcdiff.config import Specs, build_specs, check, default, fitted, load_file, load_run, override, save_run
+from gcdiff.data.dataset import Example
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
 
@@ -209,7 +211,8 @@ def test_a_run_is_not_written_over_by_another(field, text, change, tmp_path):
     config = default()
     override(config, field, text)
     assert refusal(save_run, tmp_path, config, SPECS) == (
-        f"{tmp_path} was trained with {change}: choose another --workdir"
+        f"{tmp_path} was trained with {change}: choose another --workdir, with --init {tmp_path} to begin with its "
+        "weights"
     )
     override(config, "train.steps", "9")  # may change
     override(config, "loss.image", "3")
@@ -224,7 +227,7 @@ def test_data_that_moved_must_be_the_same_data(tmp_path):
     config = default()
     config.data.root = "/moved"
     said = refusal(save_run, tmp_path, config, SPECS._replace(vocabulary=Vocabulary(("sky",), 8)))
-    assert "data.root='/moved' has another vocabulary" in said
+    assert "data.root='/moved' has another vocabulary" in said and f"with --init {tmp_path}" in said
     save_run(tmp_path, config, SPECS._replace(licence="another wording"))
 
 
@@ -238,6 +241,60 @@ def test_a_run_from_before_a_share_of_levels_was_there_has_none_of_it(tmp_path):
     levels = load_run(tmp_path)[0].levels
     assert (levels.start, levels.one_sided, levels.joint, levels.one_call) == (0.0, 0.0, 0.35, 1 / 3)
     assert "levels.start=0.0, now " in refusal(save_run, tmp_path, default(), SPECS)
+
+
+def test_data_that_grew_are_other_data(tmp_path):
+    save_run(tmp_path, default(), SPECS)  # as a run from before examples were counted
+    save_run(tmp_path, default(), SPECS._replace(examples=12))
+    assert load_run(tmp_path)[1].examples == 12
+    said = refusal(save_run, tmp_path, default(), SPECS._replace(examples=13))
+    assert said == (
+        f"{tmp_path} was trained on 12 examples, data.root='' now has 13: choose another --workdir, with --init "
+        f"{tmp_path} to begin with its weights"
+    )
+
+
+class Captioned:
+    """A data set of captions alone."""
+
+    name, licence, image, labels = "captioned", "", SPECS.image, SPECS.labels
+
+    def __init__(self, *captions):
+        self.captions = captions
+
+    def __len__(self):
+        return len(self.captions)
+
+    def __getitem__(self, index):
+        return Example(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.int32), self.captions[index])
+
+
+def test_a_config_is_fitted_to_the_captions_there_are(tmp_path):
+    """Without captions there is no text; the captions' length is made room for, up to one that is a mistake rather."""
+    config, said = load_file(str(ROOT / "configs" / "folder.py")), []
+    for captions in ((), ("!",)):
+        found, specs = fitted(config, Captioned(captions, ()), said.append)
+        assert (found.text.encoder, specs.vocabulary, specs.examples) == ("none", None, 2)
+        check(found)
+    assert said == 2 * ["captioned: no captions, so it is trained without text (config.text.encoder=none)"]
+    found, specs = fitted(config, Captioned(("red sky",), ()), said.append)
+    assert found.to_dict() == config.to_dict() and specs.vocabulary.words == ("red", "sky") and len(said) == 2
+    found, specs = fitted(config, Captioned(("\u5929" * 41,)), said.append)
+    assert found.text.length == specs.vocabulary.length == 48 and config.text.length == 32
+    assert said[2] == "captioned: captions have up to 41 words, so config.text.length is 48"
+    said = refusal(fitted, config, Captioned(("sky " * 300,)))
+    assert said.endswith("is 32: expected shorter captions, or --config.text.length=300")
+    override(config, "text.length", "300")
+    assert fitted(config, Captioned(("sky " * 300,)))[0].text.length == 300
+    override(config, "text.encoder", "learned")
+    assert refusal(build_specs, config, Captioned(())).endswith("expected some, or config.text.encoder=none")
+
+
+def test_a_run_without_text_needs_no_other_guidance():
+    file = str(ROOT / "configs" / "folder.py")
+    assert load_file(file, [("text.encoder", "none")]).sample.guidance == (1.0, 1.0)
+    with pytest.raises(ValueError, match=r"expected \(1, 1\) without a text"):
+        load_file(file, [("text.encoder", "none"), ("sample.guidance", "(1,2)")])
 
 
 def test_run_files_are_read_with_care(tmp_path):

@@ -256,10 +256,11 @@ def test_tables_and_report_count_what_is_there(made, run):
     assert report["classes"]["car"]["training"] == pytest.approx(car, abs=1e-6)
 
 
-def test_captions_of_a_file_are_taken_in_turn(run, tmp_path):
-    (tmp_path / "lines.txt").write_text("\n".join(LINES) + "\n")
-    assert generate(run, tmp_path / "out", "--captions", tmp_path / "lines.txt", num=3) == 0
-    assert [row["caption"] for row in rows(tmp_path / "out")] == [LINES[0], LINES[1], LINES[0]]
+def test_captions_of_a_file_are_taken_in_turn(run, tmp_path, capsys):
+    (tmp_path / "lines.txt").write_text("\n".join((*LINES, "a zebra")) + "\n")
+    assert generate(run, tmp_path / "out", "--captions", tmp_path / "lines.txt", num=4) == 0
+    assert capsys.readouterr().err.count("words this model has never seen: zebra\n") == 1
+    assert [row["caption"] for row in rows(tmp_path / "out")] == [*LINES, "a zebra", LINES[0]]
 
 
 def test_the_audit_of_a_run_counts_and_replaces(run, tmp_path, monkeypatch):

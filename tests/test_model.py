@@ -13,6 +13,7 @@ from tiny_models import STREETS, random_model
 import gcdiff
 from gcdiff import config as configs
 from gcdiff.api.runner import chunk_for
+from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
 from gcdiff.likelihood import Stopped
 from gcdiff.types import VOID, Pair
@@ -270,6 +271,30 @@ def test_arrays_that_cannot_be_are_refused(model):
     for call in (lambda: model.sample(steps=0), lambda: model.segment(IMAGES[:1], steps=0)):
         with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
             call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])
+def test_numbers_that_are_not_finite_are_refused(model, bad):
+    start, scales = Pair(IMAGES[:1], LAYOUTS[:1]), [{"layout": bad}, {"image": bad}, {"interval": (0, bad)}]
+    for guidance in (bad, (1, bad), Guidance(text=Pair(bad, 1.0)), *(Guidance(**scale) for scale in scales)):
+        for call in (model.sample, lambda **o: model.synthesize(LAYOUTS[:1], **o)):
+            with pytest.raises(ValueError, match=r"guidance[a-z.]* is .*(nan|inf|e\+39), expected a finite number"):
+                call(text=None, guidance=guidance)
+    for options, said in (
+        ({"start": start, "strength": bad}, "strength is"),
+        ({"start": start, "strength": (0.5, bad)}, "strength is"),
+        ({"steps": np.inf if bad > 0 else bad}, "steps is"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.sample(**options)
+    for field in ("eta", "guidance", "image_guidance", "threshold", "share", "interval"):
+        value = (0.0, bad) if field in ("guidance", "interval") else bad
+        with pytest.raises(ValueError, match=f"config.sample.{field}=.*: expected a finite number"):
+            model.sampling(**{field: value})
+    with pytest.raises(ValueError, match="confidence lies in"):
+        model.synthesize(LAYOUTS[:1], confidence=np.full(LAYOUTS[:1].shape, bad))
+    with pytest.raises(ValueError, match="log_snr_max is"):
+        model.likelihood(start, log_snr_max=bad)
 
 
 def test_outpainting_says_which_shape_is_wrong(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -101,6 +102,8 @@ class Question:
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")
+        if self.steps is not None and not 1 <= self.steps < math.inf:
+            raise ValueError(f"steps is {self.steps}, expected at least 1")
 
     @classmethod
     def of(cls, text: Texts, steps: int | None, guidance: Scales, seed: int, progress: Listener) -> Self:
@@ -139,8 +142,15 @@ class Question:
 
 
 def two(name: str, value: Any) -> tuple[float, float]:
-    """Two numbers, of the image and of the layout (or low and high), from one or two."""
-    pair = (value, value) if np.isscalar(value) else tuple(value)
+    """Two finite numbers, of the image and of the layout (or low and high), from one or two."""
+    pair = (value, value) if np.ndim(value) == 0 else tuple(value)
     if len(pair) != 2:
         raise ValueError(f"{name} is {value}, expected one number or two")
-    return float(pair[0]), float(pair[1])
+    return finite(name, pair[0]), finite(name, pair[1])
+
+
+def finite(name: str, value: Any) -> float:
+    """A number as float. Raises ValueError where it is not finite in float32."""
+    if not abs(float(value)) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} is {value}, expected a finite number")
+    return float(value)

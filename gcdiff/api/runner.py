@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from gcdiff import config as configs
 from gcdiff import parallel
-from gcdiff.api.question import Question, two
+from gcdiff.api.question import Question, finite, two
 from gcdiff.guidance import Guidance
 from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
 from gcdiff.types import Condition, Pair, pair_map
@@ -94,7 +94,12 @@ class Runner:
         if isinstance(scales, Guidance):
             low, high = two("guidance.interval", scales.interval)
             text_scales = Pair(*two("guidance.text", scales.text))
-            guidance = Guidance(text_scales, float(scales.layout), float(scales.image), (low, high))
+            guidance = Guidance(
+                text_scales,
+                finite("guidance.layout", scales.layout),
+                finite("guidance.image", scales.image),
+                (low, high),
+            )
         elif scales is not None:
             guidance = guidance._replace(text=Pair(*two("guidance", scales)))
         return guidance if question.text is not None else guidance._replace(text=Pair(1.0, 1.0))

@@ -110,7 +110,7 @@ class Stage(Base):
         if layout.ndim == 3:
             return Pair(image, check_layouts(layout, self.labels))
         classes, total = self.labels.num_classes, layout.sum(axis=-1) if layout.ndim == 4 else np.zeros(1)
-        if layout.shape[3:] != (classes,) or (layout < 0).any() or np.abs(total - 1).max() > 1e-3:
+        if layout.shape[3:] != (classes,) or (layout < 0).any() or not np.abs(total - 1).max() <= 1e-3:
             raise ValueError(f"upsample: layout {layout.shape}, expected labels or shares of {classes} that sum to 1")
         return Pair(image, layout.astype(np.float32))
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import gcdiff
 from gcdiff.cli.bars import bar
-from gcdiff.cli.files import cache_compilations, images_in, leads, writable
+from gcdiff.cli.files import cache_compilations, leads
+from gcdiff.cli.places import check_older, check_output, remove_maps, say_unasked, say_unread
+from gcdiff.cli.words import name_unseen_words
 
 
 def sample(arguments) -> int:
     """Draw images with their layouts, from text."""
     model, stage, place = _start(arguments)
     names = [f"{i:05d}" for i in range(arguments.num)]
+    check_older(arguments.out, names)
     with _bar(arguments, model) as progress:
         pair = model.sample(
             arguments.text, arguments.num, arguments.steps, arguments.guidance, arguments.seed, progress=progress,
@@ -27,11 +29,13 @@ def sample(arguments) -> int:
 def segment(arguments) -> int:
     """Segment every image of a folder, a round of images at a time."""
     from gcdiff.api.windows import cover
-    from gcdiff.data.reader import read_image
+    from gcdiff.data.reader import IMAGE_SUFFIXES, image_files, read_image
 
     model, stage, place = _start(arguments)
-    files = list(images_in(arguments.images).items())
+    files = list(image_files(arguments.images).items())
+    check_older(arguments.out, [name for name, _ in files])
     shapes = [read_image(file).shape[:2] for _, file in files]  # a bad file fails here, before anything is drawn
+    say_unread(arguments.images, "images", IMAGE_SUFFIXES)
     steps, num = _segment_steps(arguments, model), len(files)  # the bar's; the model has its own default
     size = -(-num // -(-num // model.round_size))  # rounds of one size, so that they take one program
     maps: dict = {"entropy": {}} if arguments.entropy else {}
@@ -91,9 +95,12 @@ def synthesize(arguments) -> int:
     import numpy as np
 
     from gcdiff.data.label_maps import read_layouts
+    from gcdiff.data.reader import LABEL_SUFFIXES
 
     model, stage, place = _start(arguments)
     named = read_layouts(arguments.layouts, model.labels, (stage or model).size)
+    check_older(arguments.out, named)
+    say_unread(arguments.layouts, "layouts", LABEL_SUFFIXES)
     layouts = np.stack(list(named.values()))
     with _bar(arguments, model) as progress:
         images = model.synthesize(
@@ -109,7 +116,7 @@ def outpaint(arguments) -> int:
     import numpy as np
 
     from gcdiff.data.label_maps import read_layouts
-    from gcdiff.data.reader import read_image, read_masks
+    from gcdiff.data.reader import IMAGE_SUFFIXES, LABEL_SUFFIXES, image_files, read_image, read_masks
     from gcdiff.types import Pair
 
     if arguments.images is None and arguments.layouts is None:
@@ -117,12 +124,15 @@ def outpaint(arguments) -> int:
     model, stage, place = _start(arguments)
     smallest = (stage or model).size
     masks = read_masks(arguments.known)
-    sides, first = {}, next(iter(masks))
+    check_older(arguments.out, masks)
+    sides, unasked, first = {}, {}, next(iter(masks))
     if arguments.images is not None:
-        files = images_in(arguments.images)
+        files = image_files(arguments.images)
+        unasked[arguments.images] = files.keys() - masks.keys()
         sides["image"] = {name: read_image(file) for name, file in files.items() if name in masks}
     if arguments.layouts is not None:
         sides["layout"] = read_layouts(arguments.layouts, model.labels)
+        unasked[arguments.layouts] = sides["layout"].keys() - masks.keys()
     if any(side < smallest for side, smallest in zip(masks[first].shape, smallest, strict=True)):
         wanted = f"expected at least {smallest[1]} and {smallest[0]}, the model's size"
         raise ValueError(f"mask {first} is {masks[first].shape[1]} wide and {masks[first].shape[0]} high, {wanted}")
@@ -134,6 +144,12 @@ def outpaint(arguments) -> int:
             if (height, width) != (rows, columns):
                 wanted = f"expected {columns} and {rows}, the size of mask {first}"
                 raise ValueError(f"{side} {name} is {width} wide and {height} high, {wanted}")
+    given = (arguments.images, "images", IMAGE_SUFFIXES), (arguments.layouts, "layouts", LABEL_SUFFIXES)
+    for folder, part, suffixes in (*given, (arguments.known, None, LABEL_SUFFIXES)):
+        if folder is not None:
+            say_unread(folder, part, suffixes)
+    for folder, names in unasked.items():
+        say_unasked(folder, names)
     known = np.stack(list(masks.values()))
     pair = Pair(**{side: np.stack([arrays[name] for name in masks]) for side, arrays in sides.items()})
     with _bar(arguments, model) as progress:
@@ -169,11 +185,9 @@ def _start(arguments):
     """Load the model and its stage (or None), and check the output folder, before anything is drawn."""
     import numpy as np
 
-    from gcdiff.pictures import PARTS, to_label_ids
+    from gcdiff.pictures import to_label_ids
 
-    place = writable(arguments.out)
-    for part in PARTS:
-        writable(arguments.out / part)
+    place = check_output(arguments)
     model = load_model(arguments)
     stage = load_stage(arguments, model)
     cache_compilations(arguments.workdir)
@@ -189,13 +203,7 @@ def _bar(arguments, model, total: int | None = None):
     from gcdiff.api.model import UNSEEN_WORDS
 
     warnings.filterwarnings("ignore", UNSEEN_WORDS)
-
-    def name_unseen_words() -> None:
-        unseen = model.unseen_words(arguments.text)
-        if unseen:
-            print(f"{UNSEEN_WORDS}: {', '.join(unseen)}", file=sys.stderr)
-
-    return bar(total=total, begin=name_unseen_words)
+    return bar(total=total, begin=lambda: name_unseen_words(model, arguments.text))
 
 
 def _save(arguments, model, place: Path, pairs, maps=None) -> int:
@@ -218,6 +226,8 @@ def _save(arguments, model, place: Path, pairs, maps=None) -> int:
             (Path(folder) / part).mkdir()
             for name, grey in pictures.items():
                 Image.fromarray(grey).save(Path(folder) / part / f"{name}.png")
+        if not maps:
+            remove_maps(arguments.out, [file.stem for file in (Path(folder) / "layouts").iterdir()])
         for file in sorted(Path(folder).rglob("*.png")):
             target = arguments.out / file.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)

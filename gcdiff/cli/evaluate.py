@@ -12,7 +12,9 @@ from gcdiff.cli.bars import bar
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
+from gcdiff.cli.rundata import data_of, stored_features
 from gcdiff.cli.subject import takes_captions
+from gcdiff.cli.words import name_unseen_words
 
 DRAWS = 8
 """Random levels per example and bound."""
@@ -51,10 +53,7 @@ def evaluate(arguments) -> int:
     cache_compilations(arguments.workdir)
     say = print if leads() else lambda text: None
     config = (stage or model).config
-    config.data.heldout = arguments.num
-    if arguments.root is not None:
-        config.data.root = arguments.root
-    batch = configs.examples(configs.splits(config), arguments.num)
+    batch = configs.examples(data_of(arguments, config, arguments.num), arguments.num)
     results: dict = {"examples": len(batch.image)} | ({} if arguments.ema is None else {"ema": arguments.ema})
     if model.built.levels.layout_given_image > 0 and model.built.levels.one_call > 0:
         probabilities = model.segment(batch.image, probabilities=True, seed=arguments.seed, upsample=stage)
@@ -84,14 +83,14 @@ def evaluate(arguments) -> int:
 
 def _captioned(config, model, batch):
     """The pairs that have a caption, and the captions as the model's input; all pairs, and None, if none has."""
-    from gcdiff import config as configs
     from gcdiff.types import Pair
 
     captioned = [i for i, caption in enumerate(batch.captions) if caption]
     if not captioned or not takes_captions(model):
         return Pair(batch.image, batch.layout), None
     captions = [batch.captions[i] for i in captioned]
-    stored = configs.embeddings(config) if model.encoder is None else None
+    name_unseen_words(model, captions)
+    stored = stored_features(config, model)
     text = captions if stored is None else stored.batch(captions, config.text.length)
     return Pair(batch.image[captioned], batch.layout[captioned]), text
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from pathlib import Path
-
-NAMED = 5
-"""How many files that are not read are named."""
 
 
 def writable(folder: Path) -> Path:
@@ -21,17 +17,6 @@ def writable(folder: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
     return place
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """The images of a folder by name (`gcdiff.data.reader.image_files`). Pictures of other endings are named."""
-    from gcdiff.data.reader import IMAGE_SUFFIXES, image_files, other_pictures
-
-    files, others = image_files(folder), other_pictures(folder)
-    if others and leads():
-        some = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-        print(f"not read: {some}; expected {', '.join(IMAGE_SUFFIXES)}", file=sys.stderr)
-    return files
 
 
 def leads() -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from pathlib import Path
 
 from gcdiff.cli.draw import load_model
 from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.rundata import data_of, stored_features
 from gcdiff.cli.subject import takes_captions
+from gcdiff.cli.words import name_unseen_words
 
 AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
 """The default number of training examples that pairs are compared with; the most held-out ones that set the limits; the
@@ -49,7 +50,6 @@ def add_arguments(sub) -> None:
 
 def generate(arguments) -> int:
     """Draw a data set, or go on with one; returns the exit status."""
-    from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.factory.captions import pool
     from gcdiff.factory.finish import finish, table
     from gcdiff.factory.judge import Judge
@@ -72,7 +72,6 @@ def generate(arguments) -> int:
     say(f"captions: {'none' if captions is None else captions.said}")
     audit = None if arguments.audit is None else _audit(arguments, model, data)
     cache_compilations(arguments.workdir)
-    warnings.filterwarnings("ignore", UNSEEN_WORDS)
     header = _header(arguments, model, data)
     most = arguments.num * arguments.max_tries
     request = Request(
@@ -96,6 +95,10 @@ def generate(arguments) -> int:
 
 def _check(arguments) -> None:
     """Raise ValueError for numbers out of their range."""
+    from gcdiff.api.question import finite
+
+    if arguments.guidance is not None:
+        finite("--guidance", arguments.guidance)
     for name, low, high in (("min_agreement", 0, 1), ("audit_quantile", 0, 1)):
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -109,16 +112,10 @@ def _check(arguments) -> None:
 
 def _data(arguments, model):
     """The run's data; None where they are missing and only the frequencies of the classes need them."""
-    from gcdiff import config as configs
-
     needed = arguments.audit is not None or arguments.root is not None
     needed |= arguments.captions is None and takes_captions(model)
-    config = model.config.copy_and_resolve_references()
-    config.data.heldout = HELDOUT
-    if arguments.root is not None:
-        config.data.root = arguments.root
     try:
-        return configs.splits(config)
+        return data_of(arguments, model.config.copy_and_resolve_references(), HELDOUT)
     except (ValueError, OSError) as error:
         if needed:
             raise
@@ -141,12 +138,14 @@ def _captions(arguments, model, data, candidates):
         return None, None
     if arguments.captions is not None:
         lines = read_lines(arguments.captions)
+        name_unseen_words(model, lines)
         if not arguments.balance:
             return Cycled(lines), list
         nouns = () if data is None else nouns_of(data.train)
         names = named_classes(lines, model.labels.names, nouns)[:, : model.labels.labelled.num_classes]
         return Balanced(names, [(line,) for line in lines], seed), list
-    stored = configs.embeddings(model.config) if model.encoder is None else None
+    name_unseen_words(model, None if arguments.root is None else configs.captions_of(data.train))
+    stored = stored_features(model.config, model)
     texts = list if stored is None else lambda captions: stored.batch(captions, text.length)
     if arguments.balance:
         return Balanced(candidates.shows, candidates.captions, seed), texts

@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ import numpy as np
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.extract import material_of
 from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.rundata import data_of
 from gcdiff.cli.subject import caption_input, subject_of
+from gcdiff.cli.words import name_unseen_words
 
 DRAWN, BOUNDED, SWEPT, REFERENCE, DRAWS = 128, 32, 64, 512, 4
 """How many pairs are drawn, have bounds, are drawn for each value of a sweep; how many training examples they are
@@ -46,7 +47,6 @@ def measure(arguments) -> int:
     The process that leads prints them and writes report.json and report.html.
     """
     from gcdiff import config as configs
-    from gcdiff.api.model import UNSEEN_WORDS
     from gcdiff.data.captions import nouns_of
     from gcdiff.evaluation.evaluator import evaluate
     from gcdiff.evaluation.page import page
@@ -63,15 +63,12 @@ def measure(arguments) -> int:
         said = f"{arguments.workdir} is a super-resolution stage and answers behind a base alone"
         raise ValueError(f"{said}: expected the base's --workdir, with --upsample {arguments.workdir}")
     cache_compilations(arguments.workdir)
-    warnings.filterwarnings("ignore", UNSEEN_WORDS)
     config = (stage or model).config
-    config.data.heldout = arguments.num
-    if arguments.root is not None:
-        config.data.root = arguments.root
-    data = configs.splits(config)
+    data = data_of(arguments, config, arguments.num)
     heldout = _examples(configs.gathered(data, "heldout", arguments.num))
     train = _examples(configs.gathered(data, "train", REFERENCE))
     captioned, text = caption_input(config, model, heldout)
+    name_unseen_words(model, [caption for caption in heldout.captions if caption] if captioned else None)
     if captioned:
         heldout = _captioned_first(heldout)
     most = sum(map(bool, heldout.captions)) if captioned else len(heldout.ids)

@@ -54,7 +54,9 @@ def add_parser(commands, formatter) -> None:
     sub.add_argument("--split-by", choices=("official", "ids"), help="mm_celeba_hq: 24183/2993/2824, or 24000/6000")
     sub.add_argument("--void", choices=("missing", "class"), help="cityscapes: 19 classes, or 20 with void as one")
     sub.add_argument("--train-val", action="store_true", help="cityscapes: val is trained on too, as in the paper")
-    sub.add_argument("--heldout", type=float, metavar="SHARE", help="folder: held out at random (default: 0.1)")
+    sub.add_argument(
+        "--heldout", type=float, metavar="SHARE", help="folder: held out at random (default: 0.1; 0: none)"
+    )
     sub.add_argument(
         "--labels",
         metavar="FILE",
@@ -99,7 +101,9 @@ def prepare(arguments) -> int:
 def open_source(arguments):
     """The source of a data set. Raises ValueError for options of another one."""
     builder = BUILDERS[arguments.name]
-    given = {option: value for option in OWN if (value := getattr(arguments, option)) not in (None, False)}
+    given = {
+        option: value for option in OWN if (value := getattr(arguments, option)) is not None and value is not False
+    }
     for option in given:
         if option not in builder.options:
             flag, takers = f"--{option.replace('_', '-')}", (n for n, b in BUILDERS.items() if option in b.options)

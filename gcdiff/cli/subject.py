@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gcdiff.cli.bars import bar
+from gcdiff.cli.rundata import stored_features
 
 
 def takes_captions(model) -> bool:
@@ -15,11 +16,9 @@ def takes_captions(model) -> bool:
 
 def caption_input(config, model, heldout) -> tuple[bool, Callable]:
     """Whether the model takes captions and the data have some, and the function that makes its input of captions."""
-    from gcdiff import config as configs
-
     if not takes_captions(model) or not any(heldout.captions):
         return False, lambda captions: None
-    stored = configs.embeddings(config) if model.encoder is None else None
+    stored = stored_features(config, model)
     length = config.text.length
     return True, (lambda captions: captions) if stored is None else lambda captions: stored.batch(captions, length)
 

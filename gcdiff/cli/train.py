@@ -20,11 +20,18 @@ def train(arguments, overrides) -> int:
     if arguments.seeds is not None:
         return _seeds(arguments, config)
     data = configs.splits(config)
-    _run(arguments, config, data, arguments.workdir)
+    _run(arguments, *_fitted(config, data), data, arguments.workdir)
     return 0
 
 
-def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: str = "") -> None:
+def _fitted(config, data):
+    """The config and the specs of a run on some data; what is changed of the config is said."""
+    from gcdiff import config as configs
+
+    return configs.fitted(config, data.train, lambda line: print(line, file=sys.stderr) if leads() else None)
+
+
+def _run(arguments, config, specs, data, workdir: Path, devices=None, stop=None, name: str = "") -> None:
     """Train one run, on all devices or on some."""
     import jax
 
@@ -38,7 +45,6 @@ def _run(arguments, config, data, workdir: Path, devices=None, stop=None, name: 
     writable(workdir)
     if is_export(workdir):
         raise ValueError(f"{workdir} is an export, with nothing to go on from: expected another --workdir, with --init")
-    specs = configs.build_specs(config, data.train)
     initial = None
     if arguments.init is not None and (workdir / "checkpoints").exists():
         print(f"{workdir} goes on from its own checkpoint; --init is not looked at", file=sys.stderr)
@@ -72,6 +78,7 @@ def _seeds(arguments, config) -> int:
     size = len(devices) // lanes
     print(f"{len(seeds)} seeds, {lanes} at a time, each on {size} of {len(devices)} devices", file=sys.stderr)
     data = configs.splits(config)
+    config, specs = _fitted(config, data)
 
     def lane(number: int, stop) -> list[BaseException]:
         own, failed = devices[number * size : (number + 1) * size], []
@@ -80,7 +87,7 @@ def _seeds(arguments, config) -> int:
                 workdir = arguments.workdir / f"seed-{seed}"
                 try:
                     one = configs.with_fields(config, {"train.seed": seed})
-                    _run(arguments, one, data, workdir, own, stop, f"seed {seed}")
+                    _run(arguments, one, specs, data, workdir, own, stop, f"seed {seed}")
                 except Interrupted as error:
                     return [*failed, error]
                 except Exception as error:  # the other seeds go on

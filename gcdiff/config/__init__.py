@@ -1,12 +1,13 @@
 """Configs: the defaults of all fields, their validation, and the parts of a run that are built from them.
 
 fields: which fields there are.  checks: which values they may have.  load: config files and overrides.
-data: data sets and their specs.  parts: the parts of a joint model.  training: its task.  tasks: the kinds of tasks.
-rundir: the files a run leaves.
+data: data sets and their specs.  fit: a config fitted to its captions.  parts: the parts of a joint model.
+training: its task.  tasks: the kinds of tasks.  rundir: the files a run leaves.
 """
 
-from gcdiff.config.data import Specs, Splits, build_specs, embeddings, examples, gathered, splits
+from gcdiff.config.data import Specs, Splits, build_specs, captions_of, embeddings, examples, gathered, splits
 from gcdiff.config.fields import default
+from gcdiff.config.fit import fitted
 from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import Built, Defaults, build, initial_params, resampled
 from gcdiff.config.rundir import load_run, save_run
@@ -23,10 +24,12 @@ __all__ = [
     "build",
     "build_specs",
     "build_task",
+    "captions_of",
     "check",
     "default",
     "embeddings",
     "examples",
+    "fitted",
     "gathered",
     "initial_from",
     "initial_params",

@@ -144,5 +144,6 @@ def check_fields(config: ConfigDict) -> None:
             raise ValueError(f"config.{field} is missing, expected {expected(like, like)}")
         try:
             convert(values[field], like)
-        except TypeError:
-            raise ValueError(f"config.{field} is {values[field]!r}, expected {expected(like, like)}") from None
+        except TypeError as error:
+            wanted = str(error) or expected(like, like)
+            raise ValueError(f"config.{field} is {values[field]!r}, expected {wanted}") from None

@@ -6,7 +6,7 @@ A new data set is entered in DATASETS, a new world in `gcdiff.worlds.table`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +32,8 @@ class Splits(NamedTuple):
 class Specs(NamedTuple):
     """The description of a run's data that a trained model needs: channels, classes, text encoder, licence.
 
-    `vocabulary` is that of a learned text encoder, `encoder` names a pretrained one.
+    `vocabulary` is that of a learned text encoder, `encoder` names a pretrained one. `examples` is how many there are
+    to train on, None where that is not known.
     """
 
     image: ImageSpec
@@ -40,6 +41,7 @@ class Specs(NamedTuple):
     vocabulary: Vocabulary | None
     licence: str
     encoder: Encoder | None = None
+    examples: int | None = None
 
 
 def splits(config: ConfigDict) -> Splits:
@@ -57,19 +59,31 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def build_specs(config: ConfigDict, train: Dataset) -> Specs:
-    """The specs of a data set.
+    """The specs of a data set, with the words of its captions where config.text.encoder is learned.
 
-    The vocabulary holds the words of its captions, of prepared data all, of others those of at most 2,000 examples,
-    evenly spread. Raises ValueError for a caption that is longer than config.text.length.
+    Raises ValueError for a caption that is longer than config.text.length.
     """
+    return specs_of(config, train, captions_of(train) if config.text.encoder == "learned" else ())
+
+
+def specs_of(config: ConfigDict, train: Dataset, captions: Sequence[str]) -> Specs:
+    """The specs of a data set with these captions, as `build_specs` has them."""
     vocabulary = encoder = None
     if config.text.encoder == "pretrained":
         encoder = embeddings(config).encoder
     if config.text.encoder == "learned":
-        captions = sorted(set(_captions(train)))
-        vocabulary = Vocabulary.build(captions, config.text.length)
+        try:
+            vocabulary = Vocabulary.build(captions, config.text.length)
+        except ValueError as error:
+            raise ValueError(f"{train.name}: {error}, expected some, or config.text.encoder=none") from None
         vocabulary.encode(captions)  # one that is too long is an error now, not when a batch draws it
-    return Specs(train.image, train.labels, vocabulary, train.licence, encoder)
+    return Specs(train.image, train.labels, vocabulary, train.licence, encoder, len(train))
+
+
+def captions_of(train: Dataset) -> list[str]:
+    """The distinct captions of a data set, sorted: of prepared data all, of others those of at most 2,000 examples,
+    evenly spread."""
+    return sorted(set(_captions(train)))
 
 
 def _captions(train: Dataset) -> Iterator[str]:

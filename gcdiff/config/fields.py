@@ -24,6 +24,10 @@ NOT_CHOSEN = ("parent", "name", "control", "image_channels", "num_classes", "sta
 NOT_CHOSEN += ("dtype", "inputs", "outputs", "layout_factor", "lowres")
 
 
+GREATEST = 3.4028234e38
+"""The greatest number of float32."""
+
+
 def default() -> ConfigDict:
     """The default config with all fields, locked; an experiment changes some of them."""
     network = {f.name: f.default for f in dataclasses.fields(JointUNet) if f.name not in NOT_CHOSEN}
@@ -134,8 +138,9 @@ def assign(config: ConfigDict, field: str, value: Any, where: str, shown: str) -
         node = node[part]
     try:
         value = convert(value, FIELDS[field])
-    except TypeError:
-        raise ValueError(f"{where}{field}={shown}: expected {expected(FIELDS[field], node[name])}") from None
+    except TypeError as error:
+        wanted = str(error) or expected(FIELDS[field], node[name])
+        raise ValueError(f"{where}{field}={shown}: expected {wanted}") from None
     with node.ignore_type():
         node[name] = value
 
@@ -145,9 +150,11 @@ def convert(value: Any, like: Any) -> Any:
     first element of a tuple stands for all, unless they differ in type: then each stands for itself, and their number
     is fixed. An empty tuple stands for one of numbers.
 
-    Raises TypeError for any other type.
+    Raises TypeError for any other type, and for a number that is not finite in float32.
     """
     if isinstance(value, int | float) and not isinstance(value, bool) and (like is None or isinstance(like, float)):
+        if not abs(value) <= GREATEST:
+            raise TypeError("a finite number")
         return float(value)
     if isinstance(value, list | tuple) and isinstance(like, tuple):
         if len(set(map(type, like))) > 1:

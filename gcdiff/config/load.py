@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from gcdiff.config.checks import check_fields
 from gcdiff.config.fields import FIELDS, assign, default, expected, unknown
+from gcdiff.config.fit import without_text
 from gcdiff.config.tasks import check
 
 
@@ -35,6 +36,9 @@ def load_file(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDic
         raise ValueError(f"--config {file}{_place(error, file)}: {_reason(error)}") from error
     for field, text in overrides:
         override(config, field, text)
+    given = dict(overrides)
+    if given.get("text.encoder") == "none" and "sample.guidance" not in given:
+        without_text(config)  # the guidance of the file is that of its own encoder
     check(config)
     return config
 

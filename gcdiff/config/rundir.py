@@ -49,15 +49,24 @@ def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> Non
     changed = [field for field in new if not _may_change(field) and old[field] != new[field]]
     if changed:
         was, now = (", ".join(f"{field}={values[field]!r}" for field in changed) for values in (old, new))
-        raise ValueError(f"{workdir} was trained with {was}, now {now}: choose another --workdir")
+        raise ValueError(f"{workdir} was trained with {was}, now {now}: {_way_out(workdir)}")
     # The data may have moved, but they must still be the same.
     trained, now = _read(workdir / "specs.json"), json.loads(json.dumps(specs))
+    count = trained.get("examples"), now["examples"]
+    if None not in count and count[0] != count[1]:
+        said = f"{workdir} was trained on {count[0]} examples, data.root={config.data.root!r} now has {count[1]}"
+        raise ValueError(f"{said}: {_way_out(workdir)}")
     for part in ("image", "labels", "vocabulary", "encoder"):
         if trained.get(part) != now[part]:
             raise ValueError(
                 f"{workdir} was trained on other data: data.root={config.data.root!r} has another {part} than "
-                f"{workdir / 'specs.json'}; choose another --workdir"
+                f"{workdir / 'specs.json'}: {_way_out(workdir)}"
             )
+
+
+def _way_out(workdir: Path) -> str:
+    """What to do where a run cannot go on."""
+    return f"choose another --workdir, with --init {workdir} to begin with its weights"
 
 
 def _may_change(field: str) -> bool:
@@ -86,6 +95,7 @@ def _specs_to_dict(specs: Specs) -> dict[str, Any]:
         "vocabulary": None if specs.vocabulary is None else specs.vocabulary.to_dict(),
         "licence": specs.licence,
         "encoder": None if specs.encoder is None else specs.encoder._asdict(),
+        "examples": specs.examples,
     }
 
 
@@ -93,7 +103,7 @@ def _specs_from_dict(fields: dict[str, Any]) -> Specs:
     image, labels = ImageSpec.from_dict(fields["image"]), LabelSpec.from_dict(fields["labels"])
     vocabulary = fields["vocabulary"] and Vocabulary.from_dict(fields["vocabulary"])
     encoder = fields.get("encoder") and Encoder(**fields["encoder"])
-    return Specs(image, labels, vocabulary, fields["licence"], encoder)
+    return Specs(image, labels, vocabulary, fields["licence"], encoder, fields.get("examples"))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -58,13 +58,6 @@ def image_files(folder: Path) -> dict[str, Path]:
     return files_by_name(folder, "images", IMAGE_SUFFIXES)
 
 
-def other_pictures(folder: Path) -> list[str]:
-    """The names of the files beside those of `image_files` that are pictures by their endings, sorted."""
-    inner, known = folder / "images", Image.registered_extensions()
-    files = (inner if inner.is_dir() else folder).iterdir()
-    return sorted(f.name for f in files if f.suffix.lower() in known and f.suffix.lower() not in IMAGE_SUFFIXES)
-
-
 def read_masks(folder: Path) -> dict[str, np.ndarray]:
     """The masks (LABEL_SUFFIXES) of a folder by name without the ending: bool (H, W), True where white.
 
@@ -79,8 +72,16 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         raise FileNotFoundError(f"{folder}: {'a file, expected a' if folder.exists() else 'no such'} folder")
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith("."))
     if not files:
-        raise FileNotFoundError(f"{folder}: empty, expected files ending in {', '.join(suffixes)}")
+        others = next((f"holds {f.name}" for f in sorted(folder.iterdir()) if not f.name.startswith(".")), "empty")
+        raise FileNotFoundError(f"{folder}: {others}, expected files ending in {', '.join(suffixes)}")
     return files
+
+
+def unread(folder: Path, part: str | None, suffixes: tuple[str, ...]) -> list[str]:
+    """The names of the files that lie beside those of `image_files` (part "images"), `read_layouts` ("layouts") or
+    `read_masks` (None) and have none of the endings, sorted; hidden files are left out."""
+    files = (f for f in _inner(folder, part).iterdir() if f.is_file() and not f.name.startswith("."))
+    return sorted(f.name for f in files if f.suffix.lower() not in suffixes)
 
 
 def _read_mask(path: Path) -> np.ndarray:
@@ -101,14 +102,18 @@ def _read_mask(path: Path) -> np.ndarray:
 def files_by_name(folder: Path, part: str | None, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Files by name without the ending, in NFC: those of the subfolder `part` if there is one, as in an output of
     gcdiff, else those of the folder."""
-    inner = folder / part if part else folder
     files: dict[str, Path] = {}
-    for file in list_files(inner if inner.is_dir() else folder, suffixes):
+    for file in list_files(_inner(folder, part), suffixes):
         if (name := in_nfc(file.stem)) in files:
             before = files[name].name
             raise ValueError(f"{file}: same name as {before}, expected names that differ before the ending")
         files[name] = file
     return files
+
+
+def _inner(folder: Path, part: str | None) -> Path:
+    """The subfolder `part` of a folder if there is one, else the folder."""
+    return folder / part if part and (folder / part).is_dir() else folder
 
 
 def in_nfc(name: str) -> str:

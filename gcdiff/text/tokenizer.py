@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,58 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 PAD, UNKNOWN = 0, 1
+UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x2E80, 0x2FDF),  # radicals of Han
+    (0x3005, 0x3007),  # iteration mark, closing mark and zero of Han
+    (0x3021, 0x312F),  # numerals, kana, bopomofo
+    (0x31A0, 0x31FF),  # more bopomofo, strokes, more katakana
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),  # katakana of half width
+    (0x1AFF0, 0x1B16F),  # more kana
+    (0x20000, 0x3FFFF),  # more Han
+)
+"""The first and last code points of the scripts that are written without spaces between words."""
+JOINERS = "\u200c\u200d"
+"""Characters of no width that join others: they end no word, and are no part of one."""
 _WORD = re.compile(r"[^\W_]+")
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption in lower case: runs of letters and digits of any script."""
-    return _WORD.findall(unicodedata.normalize("NFC", caption.lower()))
+    """The words of a caption in lower case: runs of letters and digits with their marks, of any script.
+
+    In a script without spaces (Chinese, Japanese, Thai and others) every character is a word: which of them form one
+    takes a dictionary, and a run of them is a whole sentence that no other caption repeats.
+    """
+    text = unicodedata.normalize("NFC", caption.lower())
+    if text.isascii():
+        return _WORD.findall(text)
+    found, last = [], ""  # last: the kind of the character before, a mark's being that of what it stands on
+    for character in text:
+        kind = _kind(character)
+        if kind == "mark" and last or kind == "letter" and last == kind:
+            found[-1] += character
+        elif kind in ("letter", "word"):
+            found.append(character)
+        last = last if kind in ("mark", "joiner") else kind
+    return found
+
+
+@functools.cache
+def _kind(character: str) -> str:
+    """Whether a character is a "letter" (or digit), a "word" by itself, a "mark", a "joiner" or none of them ("")."""
+    category = unicodedata.category(character)[0]
+    if character in JOINERS:
+        return "joiner"
+    if category in "LN":
+        return "word" if any(first <= ord(character) <= last for first, last in UNSPACED) else "letter"
+    return "mark" if category == "M" else ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,9 @@ class Optim:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"optim.schedule is {self.schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        for name in ("learning_rate", "warmup", "final", "weight_decay", "clip"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"optim.{name} is {getattr(self, name)}, expected a finite number")
         for name in ("b1", "b2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}, expected 0 <= {name} < 1")

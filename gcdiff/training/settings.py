@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from gcdiff.training.optim import Optim
 
@@ -59,7 +60,7 @@ class TrainConfig:
         for name in ("evaluate_every", "sample_every", "checkpoint_every", "keep_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"minutes is {self.minutes}, expected more than 0 or None")
 
     def due(self, step: int, last: bool) -> tuple[bool, bool, bool]:

@@ -182,6 +182,10 @@ def test_what_does_not_fit_is_refused_in_one_line():
         lambda: STAGE.upsample(low._replace(layout=np.ones((1, 16, 32, 10)))),
     )
     refused(
+        "expected labels or shares of 10 that sum to 1",
+        lambda: STAGE.upsample(low._replace(layout=np.full((1, 16, 32, 10), np.nan))),
+    )
+    refused(
         "layouts hold label .., expected 0..9 or void", lambda: STAGE.upsample(low._replace(layout=low.layout + 10))
     )
     finer = Pair(None, np.zeros((1, 32, 70), int))

@@ -80,7 +80,9 @@ def test_a_held_out_share_is_seeded_and_of_complete_examples(tmp_path):
     complete = [i for i in range(40) if i % 6 != 5 and i % 4 != 3]
     assert len(first["heldout"]) == round(0.25 * len(complete))
     assert {int(key[-3:]) for key in first["heldout"]} <= set(complete)
-    assert message(Folder, tmp_path, heldout=1.0) == "heldout is 1.0, expected a share between 0 and 1"
+    assert message(Folder, tmp_path, heldout=1.0) == "heldout is 1.0, expected a share from 0 (none) to below 1"
+    whole = keys(tmp_path, heldout=0.0)
+    assert list(whole) == ["train"] and len(whole["train"]) == 40
 
 
 def test_splits_by_folders(tmp_path):

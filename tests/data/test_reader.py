@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcdiff.cli.files import images_in
+from gcdiff.cli.places import say_unread
 from gcdiff.data.label_maps import read_layouts
 from gcdiff.data.reader import image_files, read_image, read_masks
 from gcdiff.types import VOID, LabelSpec
@@ -120,12 +120,13 @@ def test_masks_that_could_mean_two_things_are_refused(tmp_path):
 def test_pictures_of_other_endings_are_named(tmp_path, capsys):
     for name in ("a.png", "b.tga", "c.PPM"):
         Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / name)
-    (tmp_path / "captions.jsonl").write_text("")
-    assert list(images_in(tmp_path)) == ["a"]
-    assert capsys.readouterr().err.startswith("not read: b.tga, c.PPM; expected .png, .jpg, .jpeg")
+    assert list(image_files(tmp_path)) == ["a"]
+    say_unread(tmp_path, "images", (".png",))
+    assert capsys.readouterr().err == f"{tmp_path}: b.tga, c.PPM: not read, expected names ending in .png\n"
     (tmp_path / "images").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "images" / "a.png")
-    assert list(images_in(tmp_path)) == ["a"] and capsys.readouterr().err == ""
+    say_unread(tmp_path, "images", (".png",))
+    assert list(image_files(tmp_path)) == ["a"] and capsys.readouterr().err == ""
 
 
 def test_a_picture_that_is_too_large_and_a_file_in_place_of_a_folder(tmp_path, monkeypatch):

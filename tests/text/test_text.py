@@ -21,14 +21,28 @@ def test_words_get_ids_from_two_on_in_sorted_order():
     assert VOCABULARY.encode(["CARS"])[0, 0] == VOCABULARY.encode(["cars,"])[0, 0]
 
 
-def test_words_of_any_script_are_whole():
-    assert words("Ein M\u00e4dchen, na\u0308her: \u5973\u5b69_2!") == [
-        "ein",
-        "m\u00e4dchen",
-        "n\u00e4her",
-        "\u5973\u5b69",
-        "2",
-    ]
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("Ein M\u00e4dchen, na\u0308her 2_3!", ["ein", "m\u00e4dchen", "n\u00e4her", "2", "3"]),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940 \u092d\u093e\u0937\u093e", None),  # Hindi: vowels are marks
+        ("\u0645\u06cc\u200c\u0631\u0648\u0645", ["\u0645\u06cc\u0631\u0648\u0645"]),  # Persian with a joiner
+        ("\ube68\uac04 \ucc28", None),  # Korean has spaces
+        ("3\u53ea\u72d7\u5728\u8349\u5730\u4e0aABC\uff0c", ["3", *"\u53ea\u72d7\u5728\u8349\u5730\u4e0a", "abc"]),
+        ("\u732b\u3068\u30b1\u30fc\u30ad", [*"\u732b\u3068\u30b1\u30fc\u30ad"]),  # Japanese
+        ("\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48", ["\u0e17\u0e35\u0e48", "\u0e19\u0e35\u0e48"]),  # Thai, with its marks
+    ],
+)
+def test_words_of_any_script_are_whole_and_signs_without_spaces_are_words(caption, expected):
+    assert words(caption) == (caption.split() if expected is None else expected)
+
+
+def test_captions_without_spaces_share_words():
+    vocabulary = Vocabulary.build(
+        ["\u4e00\u53ea\u72d7\u5728\u8349\u5730\u4e0a", "\u4e24\u53ea\u732b\u5728\u5730\u4e0a"], 8
+    )
+    assert vocabulary.unknown(["\u4e00\u53ea\u732b\u5728\u8349\u4e0a"]) == []
+    assert vocabulary.unknown(["\u4e00\u53ea\u9e1f"]) == ["\u9e1f"]
 
 
 def test_a_vocabulary_survives_a_file():

@@ -35,7 +35,8 @@ PAIRED = 0.1
 
 
 class Folder:
-    """A folder as a `Source`. `heldout` is the share of examples held out where the folder defines no splits.
+    """A folder as a `Source`. `heldout` is the share of examples held out where the folder defines no splits, at
+    least one of them, or 0 for none.
 
     labels: a labels.json, or the name of a table that gcdiff has (default: the folder's labels.json).
     layout_suffix: what the name of a layout has beside that of its image, as "_mask".
@@ -50,8 +51,8 @@ class Folder:
         self, root: str | Path, heldout: float = HELDOUT, seed: int = 0, labels: str | Path | None = None,
         layout_suffix: str = "",
     ):  # fmt: skip
-        if not 0 < heldout < 1:
-            raise ValueError(f"heldout is {heldout}, expected a share between 0 and 1")
+        if not 0 <= heldout < 1:
+            raise ValueError(f"heldout is {heldout}, expected a share from 0 (none) to below 1")
         self._root, self._heldout, self._seed = Path(root), heldout, seed
         self._table = read_table(self._root / "labels.json") if labels is None else open_table(labels)
         self.labels, self.licence = self._table.labels, self._table.licence
@@ -100,9 +101,10 @@ class Folder:
         if path.exists():
             return _listed(path, items, bad, fault)
         complete = [key for key, item in items.items() if item.image and item.layout] or list(items)
-        count = max(1, round(self._heldout * len(complete)))
+        count = max(1, round(self._heldout * len(complete))) if self._heldout else 0
         if count >= len(items):
-            raise ValueError(f"{self._root}: {len(items)} example, of which none is left beside the held-out ones")
+            said = f"{self._root}: {len(items)} example, of which none is left beside the held-out ones"
+            raise ValueError(f"{said}; --heldout 0 holds none out")
         drawn = np.random.default_rng(self._seed).permutation(len(complete))[:count]
         heldout = {complete[i] for i in drawn}
         return {
