@@ -197,10 +197,10 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     for shape in SHAPES:
-        found = measure(shape, options.rounds)
-        results.append({"shape": shape, **found})
+        measured = measure(shape, options.rounds)
+        results.append({"shape": shape, **measured})
         print("x".join(map(str, shape[:4])), "->", shape[4], f"{shape[5]}x{shape[5]}")
-        for what, speeds in found.items():
+        for what, speeds in measured.items():
             print(f"  {what:20}" + "".join(f"{name} {speed:.0f}   " for name, speed in speeds.items()), flush=True)
     options.json.write_text(
         json.dumps({"device": jax.devices()[0].device_kind, "gflop_per_s": results}, indent=1) + "\n"

@@ -79,18 +79,18 @@ def reading(data: Prepared, stored: Embeddings, seconds: float) -> dict:
     def mirrored(example, rng):
         return flip(example, rng, data.labels.swaps)
 
-    def told(batch):
+    def with_features(batch):
         return batch, stored.batch(batch.captions, TOKENS)
 
-    found = {}
+    rates = {}
     for threads in (1, 2, 4):
         stream = pipeline.batches(data, BATCH, 0, mirrored, threads=threads)
-        found[f"pairs, {threads} threads"] = rate(lambda stream=stream: next(stream), seconds)
-        stream = pipeline.batches(data, BATCH, 0, mirrored, threads=threads, finish=told)
-        found[f"pairs and features, {threads} threads"] = rate(lambda stream=stream: next(stream), seconds)
+        rates[f"pairs, {threads} threads"] = rate(lambda stream=stream: next(stream), seconds)
+        stream = pipeline.batches(data, BATCH, 0, mirrored, threads=threads, finish=with_features)
+        rates[f"pairs and features, {threads} threads"] = rate(lambda stream=stream: next(stream), seconds)
     captions = [data[i].captions[0] for i in range(BATCH)]
-    found["features alone"] = rate(lambda: stored.batch(captions, TOKENS), seconds)
-    return found
+    rates["features alone"] = rate(lambda: stored.batch(captions, TOKENS), seconds)
+    return rates
 
 
 def rate(step, seconds: float) -> int:

@@ -90,12 +90,12 @@ class Child:
             self.seconds[what] = min(self.seconds[what], seconds)
 
     def report(self) -> dict:
-        found = self.say("report")
-        flop = {"forward": found["gflop"], "train": 3 * found["gflop"]}
+        numbers = self.say("report")
+        flop = {"forward": numbers["gflop"], "train": 3 * numbers["gflop"]}
         for what, seconds in self.seconds.items():
-            found[f"{what}_ms"] = round(1e3 * seconds, 1)
-            found[f"{what}_ms_per_gflop"] = round(1e3 * seconds / flop[what], 3)
-        return found
+            numbers[f"{what}_ms"] = round(1e3 * seconds, 1)
+            numbers[f"{what}_ms_per_gflop"] = round(1e3 * seconds / flop[what], 3)
+        return numbers
 
 
 def serve(make) -> None:
@@ -138,11 +138,11 @@ class Ours:
         )
         log_snr = Pair(*[rng.normal(size=(BATCH, 1, 1)).astype(np.float32)] * 2)
         text = Text(rng.normal(size=(BATCH, TOKENS, 1024)).astype(np.float32), np.ones((BATCH, TOKENS), bool))
-        pair, log_snr, told = jax.tree.map(jnp.asarray, (pair, log_snr, Condition().replace(text=text)))
+        pair, log_snr, condition = jax.tree.map(jnp.asarray, (pair, log_snr, Condition().replace(text=text)))
         start = resident()
 
-        def outputs(params, pair, log_snr, told):
-            return module.apply({"params": params}, pair, log_snr, told)
+        def outputs(params, pair, log_snr, condition):
+            return module.apply({"params": params}, pair, log_snr, condition)
 
         def loss(params, *inputs):
             return sum(jnp.square(side).mean() for side in outputs(params, *inputs))
@@ -158,7 +158,7 @@ class Ours:
             lambda s: jnp.asarray(0.02 * rng.standard_normal(s.shape).astype(np.float32)), leaves
         )
         self.state = jax.jit(optimiser.init)(self.params)
-        self.inputs, self.wait = (pair, log_snr, told), jax.block_until_ready
+        self.inputs, self.wait = (pair, log_snr, condition), jax.block_until_ready
         self._forward, self._step = jax.jit(outputs), jax.jit(step, donate_argnums=(0, 1))
         traced = jax.make_jaxpr(outputs)(self.params, *self.inputs)
         count = sum(math.prod(s.shape) for s in jax.tree.leaves(leaves))

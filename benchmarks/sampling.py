@@ -41,12 +41,12 @@ def models(steps: int) -> dict[int, Model]:
     built, rng = configs.build(config, specs), np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: configs.initial_params(built, config, specs))
     params = jax.tree.map(lambda p: (0.1 * rng.normal(size=p.shape)).astype(np.float32), shapes)
-    found = {}
+    models = {}
     for count, mesh in ((1, None), (DEVICES, parallel.device_mesh())):
         parts = built._replace(sampler=dataclasses.replace(built.sampler, mesh=mesh))
         placed = jax.device_put(params) if mesh is None else parallel.place(params, mesh, parallel.WHOLE)
-        found[count] = Model(config, specs, parts, placed)
-    return found
+        models[count] = Model(config, specs, parts, placed)
+    return models
 
 
 def measure(num: int, steps: int, repeats: int) -> dict:
@@ -75,10 +75,10 @@ def main() -> None:
         "--json", type=Path, default=Path(__file__).parent / "results" / "sampling.json", metavar="FILE"
     )
     options = parser.parse_args()
-    found = measure(options.num, options.steps, options.repeats)
-    for name, value in found.items():
+    results = measure(options.num, options.steps, options.repeats)
+    for name, value in results.items():
         print(f"{name:16} {value:.3f}" if isinstance(value, float) else f"{name:16} {value}")
-    options.json.write_text(json.dumps(found, indent=1) + "\n")
+    options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

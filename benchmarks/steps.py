@@ -93,8 +93,8 @@ def measure_all(options, file: Path) -> None:
     for pair in options.pairs or ():
         parse(pair)
     if options.scenes < 2 or not 2 <= min(options.calls) <= FEW:
-        found = f"{options.scenes} scenes, at least {min(options.calls)} calls"
-        raise ValueError(f"{found}: expected 2 scenes or more and a number of calls from 2 to {FEW}")
+        given = f"{options.scenes} scenes, at least {min(options.calls)} calls"
+        raise ValueError(f"{given}: expected 2 scenes or more and a number of calls from 2 to {FEW}")
     model = gcdiff.load(options.workdir)
     if model.labels != LABELS:
         raise ValueError(f"{options.workdir}: classes are {', '.join(model.labels.names)}, expected those of streets")
@@ -132,12 +132,12 @@ class Results:
     def __init__(self, file: Path, settings: dict):
         self.file, self.settings, self.rows, self.real = file, settings, {}, {}
         if file.exists():
-            found = json.loads(file.read_text())
+            stored = json.loads(file.read_text())
             for name, value in settings.items():
-                if found["settings"][name] != value:
-                    old = found["settings"][name]
+                if stored["settings"][name] != value:
+                    old = stored["settings"][name]
                     raise ValueError(f"{file}: {name} is {old}, not {value}: name another file with --json")
-            self.rows = {Key(*(row.pop(f) for f in Key._fields)): row for row in found["rows"]}
+            self.rows = {Key(*(row.pop(f) for f in Key._fields)): row for row in stored["rows"]}
 
     def add(self, key: Key, row: dict) -> None:
         self.rows[key] = row
@@ -173,8 +173,8 @@ def chosen(rows: dict, options) -> list[str]:
 
 def parse(pair: str) -> dict:
     """The fields of a sampler and its dials, from a pair as it is written."""
-    found = WRITTEN.fullmatch(pair)
-    image, eta, layout, psi, decides, corrector = found.groups() if found else [None] * 6
+    match = WRITTEN.fullmatch(pair)
+    image, eta, layout, psi, decides, corrector = match.groups() if match else [None] * 6
     fits = image in IMAGE_STEPS and layout in LAYOUT_STEPS
     if not fits or (eta and image != "ddim") or (psi is None) == (layout == "psi"):
         form = "IMAGE[:ETA]/LAYOUT[:RATE][+decide][+correct:RATE] with ETA for ddim and RATE for psi"
@@ -254,19 +254,19 @@ def report(results: Results, options) -> None:
 
 def verdict(rows: dict, target: Key) -> str:
     """Which setting of few calls comes within 5 % of the target or into its interval, in all measures."""
-    goal, found = rows[target], {}
+    goal, by_pair = rows[target], {}
     for key, row in rows.items():
         if key.calls <= FEW and key != target:
             gaps = {m: s * (1 - row[m][0] / goal[m][0]) for m, s in MEASURES.items()}
             inside = {m: s * row[m][0] >= s * goal[m][1 if s > 0 else 2] for m, s in MEASURES.items()}
             misses = {m: gap for m, gap in gaps.items() if gap > 0.05 and not inside[m]}
-            found[key] = len(misses) > 0, max(misses.values(), default=0), row["rows"], max(gaps.values()), gaps
-    key = min(found, key=lambda key: found[key][:4])
-    gaps = ", ".join(f"{m} {'worse' if gap > 0 else 'better'} by {abs(gap):.1%}" for m, gap in found[key][4].items())
+            by_pair[key] = len(misses) > 0, max(misses.values(), default=0), row["rows"], max(gaps.values()), gaps
+    key = min(by_pair, key=lambda key: by_pair[key][:4])
+    gaps = ", ".join(f"{m} {'worse' if gap > 0 else 'better'} by {abs(gap):.1%}" for m, gap in by_pair[key][4].items())
     what, goal = f"{key.pair}, {key.path}, {key.calls} calls", f"{target.calls} calls of {target.pair}"
-    if found[key][0]:
+    if by_pair[key][0]:
         return f"no setting of at most {FEW} calls reaches {goal}; nearest is {what}: {gaps}"
-    reaching = sum(not missed for missed, *_ in found.values())
+    reaching = sum(not missed for missed, *_ in by_pair.values())
     return f"{what} reaches {goal}, with the fewest rows of {reaching} settings that do: {gaps}"
 
 

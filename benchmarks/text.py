@@ -41,18 +41,18 @@ def main() -> None:
     }
     results = {case: {f"{name}_ms": math.inf for name in names} for case in CASES}
     for turn in range(options.rounds + 1):  # the first compiles
-        for case, found in results.items():
+        for case, row in results.items():
             for name, child in children.items():
                 print(f"round {turn} of {options.rounds}: {case} {name}", file=sys.stderr)
                 milliseconds = ask(child, case)
-                found[f"{name}_ms"] = min(found[f"{name}_ms"], milliseconds if turn else math.inf)
+                row[f"{name}_ms"] = min(row[f"{name}_ms"], milliseconds if turn else math.inf)
     for child in children.values():
         child.stdin.close()
         child.wait()
-    for case, found in results.items():
-        if "torch_ms" in found:
-            found["ratio"] = round(found["gcdiff_ms"] / found["torch_ms"], 3)
-        print(f"{case:10}" + "  ".join(f"{name} {value:g}" for name, value in found.items()))
+    for case, row in results.items():
+        if "torch_ms" in row:
+            row["ratio"] = round(row["gcdiff_ms"] / row["torch_ms"], 3)
+        print(f"{case:10}" + "  ".join(f"{name} {value:g}" for name, value in row.items()))
     options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -63,14 +63,14 @@ def main() -> None:
     if options.steps < 20 or options.steps % LOG_EVERY or options.rounds < 1:
         parser.error("expected --steps a multiple of 10 from 20 on, and --rounds at least 1")
     command = [sys.executable, __file__, "--memory"]
-    found = subprocess.run(
+    memory = subprocess.run(
         command, env=os.environ | {"JAX_NUM_CPU_DEVICES": str(DEVICES), "JAX_PLATFORMS": "cpu"},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")  # every stretch compiles the same step
         results = time_of_training(Path(folder), options.steps, options.rounds)
-    results[f"memory_on_one_of_{DEVICES}_devices"] = json.loads(found.stdout)
+    results[f"memory_on_one_of_{DEVICES}_devices"] = json.loads(memory.stdout)
     print(json.dumps(results, indent=1))
     options.json.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -112,9 +112,9 @@ def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
 
     alone, without, with_saves = [bare.seconds(steps)], [], []
     for number in range(rounds):
-        for found, chosen in ((without, plain), (with_saves, saving)):
-            found.append(
-                stretch(TrainingAlone(task), batches, folder / f"{number}{len(found)}{chosen is saving}", chosen)
+        for times, chosen in ((without, plain), (with_saves, saving)):
+            times.append(
+                stretch(TrainingAlone(task), batches, folder / f"{number}{len(times)}{chosen is saving}", chosen)
             )
             alone.append(bare.seconds(steps))
     around = [(before.step + after.step) / 2 for before, after in zip(alone, alone[1:], strict=False)]

@@ -8,8 +8,13 @@ that modality at level 1),
 
 on the clean image estimate and on the floored leave-one-out log-probabilities (Ho and Salimans 2022; Schiff et al.
 2025 for labels). The weights sum to 1, so that on the layout guidance commutes with the offset from leave-one-out to
-posterior. Guiding the clean prediction and not the one-step law leaves the rate at which labels change alone. A scale
-holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the level of the very pixel it guides.
+posterior. With z the noisy labels of the other pixels, a pixel's clean label y has the guided law
+
+    p(y, z | text)^s p(y, z)^(1-s),  normalised over y,
+
+which is not the one of the sharpened law of noisy labels (docs/guidance.md). Guiding the clean prediction and not the
+one-step law leaves the rate at which labels change alone. A scale holds for the levels of an interval (Kynkaanniemi et
+al. 2024), read on the level of the very pixel it guides.
 """
 
 from __future__ import annotations
@@ -64,8 +69,14 @@ class Branch(NamedTuple):
 
 
 def _unknown(side: str) -> Callable[[Pair, Condition], tuple[Pair, Condition]]:
-    """The function that puts a modality at level 1, where it is pure noise."""
-    return lambda levels, condition: (levels._replace(**{side: jnp.ones_like(getattr(levels, side))}), condition)
+    """That modality at level 1. Raises ValueError where there is none."""
+
+    def without(levels: Pair, condition: Condition) -> tuple[Pair, Condition]:
+        if (level := getattr(levels, side)) is None:
+            raise ValueError(f"guidance by the {side} needs the {side}; this model has none")
+        return levels._replace(**{side: jnp.ones_like(level)}), condition
+
+    return without
 
 
 BRANCHES = {

@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike
 
 _COSINE_OFFSET = 0.008
 _LEAST_NSR = 1e-5  # the released cosine_p curve is clipped here
+_KEEP_MISS = 1e-3  # by which a level's keep may miss the one that was asked for
 
 
 def linear(t: Array) -> Array:
@@ -111,15 +112,31 @@ class Schedule:
         return sigma_of(self.log_snr(t))
 
     def level(self, keep: ArrayLike) -> np.ndarray:
-        """The level at which a label is kept with probability `keep` in [0, 1], float32, by bisection on the host."""
+        """The level at which a label is kept with probability `keep` in [0, 1], float32, by bisection on the host.
+
+        0 and 1 have the two ends. Between its ends and these a curve has no level: below 1e-3 a keep that no level has
+        is taken for 0. Raises ValueError for any other keep that is missed by more than .001, or by more than 1 % of
+        1 - keep, and for what is no probability.
+        """
         keep = np.asarray(keep, np.float64)
+        if not ((keep >= 0) & (keep <= 1)).all():
+            raise ValueError(f"keep lies in {keep.min():g} to {keep.max():g}, expected 0 to 1")
         low, high = np.zeros(keep.shape), np.ones(keep.shape)
         with jax.ensure_compile_time_eval():  # also where it is asked for within a traced function
             for _ in range(40):
                 middle = (low + high) / 2
                 above = np.asarray(self.keep(middle)) > keep
                 low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return np.where(keep <= 0, 1.0, np.where(keep >= 1, 0.0, high)).astype(np.float32)
+            level = np.where(keep <= 0, 1.0, np.where(keep >= 1, 0.0, high)).astype(np.float32)
+            found = np.asarray(self.keep(level), np.float64)
+            ends = [float(self.keep(at)) for at in (np.float32(1 - 2**-24), np.finfo(np.float32).tiny)]
+        missed = np.abs(found - keep) > np.minimum(_KEEP_MISS, 0.01 * (1 - keep)) + 1e-6
+        if missed.any():
+            raise ValueError(
+                f"keep is {keep[missed].flat[0]:g}, which no level of the schedule {self.name} with shift "
+                f"{self.shift:g} has: expected {ends[0]:.3g} to {ends[1]:.6g}, or exactly 0 or 1"
+            )
+        return level
 
     def keep(self, t: ArrayLike) -> Array:
         """The probability that a label has not been redrawn, sigmoid(log_snr): 1 at t = 0, 0 at t = 1."""

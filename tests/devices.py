@@ -57,7 +57,7 @@ def _colors(params, images):
 
 
 def answers(everything: bool = True) -> dict[str, np.ndarray]:
-    """What is answered on all devices there are; what `progress` was told, and how many programs a path took."""
+    """The answers on all devices there are; what `progress` received, and how many programs a path took."""
     c = configs.default()
     c.data.update(name="streets", size=SIZE, num=16, heldout=NUM)
     c.text.update(features=8, layers=1)
@@ -74,22 +74,22 @@ def answers(everything: bool = True) -> dict[str, np.ndarray]:
     params = parallel.place(params, built.sampler.mesh, parallel.WHOLE)
     model = Model(c, specs, built, params)
     heard, programs = [], Sampler.piece._cache_size()
-    found = {"sample": model.sample(TEXT, NUM, guidance=2.0, seed=3, progress=heard.append)}
-    found |= {"progress": np.array([heard[0].done, heard[-1].done, heard[-1].total])}
-    found |= {"programs": Sampler.piece._cache_size() - programs}
+    results = {"sample": model.sample(TEXT, NUM, guidance=2.0, seed=3, progress=heard.append)}
+    results |= {"progress": np.array([heard[0].done, heard[-1].done, heard[-1].total])}
+    results |= {"programs": Sampler.piece._cache_size() - programs}
     if everything:
         pair = Pair(IMAGES, LAYOUTS)
-        found["outpaint"] = model.outpaint(pair, KNOWN, TEXT, guidance=2.0)
-        found["segment"] = model.segment(IMAGES, probabilities=True)
-        found["bounds"] = np.array(jax.tree.leaves(model.likelihood(pair, TEXT, draws=2, grid=4).to_dict()))
+        results["outpaint"] = model.outpaint(pair, KNOWN, TEXT, guidance=2.0)
+        results["segment"] = model.segment(IMAGES, probabilities=True)
+        results["bounds"] = np.array(jax.tree.leaves(model.likelihood(pair, TEXT, draws=2, grid=4).to_dict()))
         task = configs.build_task(c, specs, data)
         task = dataclasses.replace(task, network=network, sampler=built.sampler)
-        found["evaluate"] = np.concatenate([np.ravel(v) for v in task.evaluate(params, 0).values()])
-        found["text"] = load_encoder(TEXTS / "t5_relu").encode(CAPTIONS)
+        results["evaluate"] = np.concatenate([np.ravel(v) for v in task.evaluate(params, 0).values()])
+        results["text"] = load_encoder(TEXTS / "t5_relu").encode(CAPTIONS)
         colors = JaxFeatures("colours", _colors, 2.0, SIZE)
-        found["features"] = np.concatenate([colors(IMAGES), colors(IMAGES[:5])])
-        found["vectors"] = load_image_encoder(TEXTS / "clip_gelu").encode(list(IMAGES))
-    return {f"{name}.{i}": np.asarray(a) for name, of in found.items() for i, a in enumerate(jax.tree.leaves(of))}
+        results["features"] = np.concatenate([colors(IMAGES), colors(IMAGES[:5])])
+        results["vectors"] = load_image_encoder(TEXTS / "clip_gelu").encode(list(IMAGES))
+    return {f"{name}.{i}": np.asarray(a) for name, of in results.items() for i, a in enumerate(jax.tree.leaves(of))}
 
 
 def main(out: str, *arguments: str) -> None:

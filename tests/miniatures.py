@@ -39,7 +39,7 @@ def picture(rng, size):
 
 def celeba(root, merged=False, faces=FACES, size=8):
     """Images of twice the masks' size; masks of parts, white on black in RGB as they come, or merged."""
-    rng, found = np.random.default_rng(0), {}
+    rng, maps = np.random.default_rng(0), {}
     for i in faces:
         save(root / "CelebA-HQ-img" / f"{i}.jpg", picture(rng, (2 * size, 2 * size)), quality=90)
         text(root / "celeba-caption" / f"{i}.txt", f"She is face {i}.", "", f"This is face {i}. ")
@@ -54,15 +54,15 @@ def celeba(root, merged=False, faces=FACES, size=8):
                     save(file, white if part == "hat" else np.repeat(white[..., None], 3, axis=-1))
         if merged:
             save(root / "CelebAMask-HQ-mask-anno" / "preprocessed" / f"{i}.png", layout.astype(np.uint8))
-        found[str(i)] = layout
+        maps[str(i)] = layout
     lines = (f"{i}          {original}     {original + 1:06d}.jpg" for i, original in faces.items())
     text(root / "CelebA-HQ-to-CelebA-mapping.txt", "idx          orig_idx     orig_file", *lines)
-    return found
+    return maps
 
 
 def cityscapes(root, size=(10, 20)):
     """Two cities for training, one for validation; test scenes, whose label files are blank."""
-    rng, found = np.random.default_rng(1), {}
+    rng, maps = np.random.default_rng(1), {}
     for split, cities in {"train": ("ulm", "aachen"), "val": ("munster",), "test": ("berlin",)}.items():
         for city in cities:
             for frame in (19, 20):
@@ -74,13 +74,13 @@ def cityscapes(root, size=(10, 20)):
                 labels = root / "gtFine" / split / city
                 save(labels / f"{stem}_gtFine_labelIds.png", np.zeros_like(ids) if blank else ids)
                 save(labels / f"{stem}_gtFine_color.png", np.zeros((*size, 4), np.uint8))
-                found[stem] = None if blank else np.vectorize(lambda i: CITY_IDS.get(int(i), -1))(ids).astype(np.int32)
-    return found
+                maps[stem] = None if blank else np.vectorize(lambda i: CITY_IDS.get(int(i), -1))(ids).astype(np.int32)
+    return maps
 
 
 def coco(root):
     """Images of differing sizes, one of them grey; five captions for one, two for the others."""
-    rng, found = np.random.default_rng(2), {}
+    rng, maps = np.random.default_rng(2), {}
     classes = [v for v in range(182) if v not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)]
     for split, numbers in {"train": (9, 25, 30), "val": (139, 285)}.items():
         annotations = []
@@ -92,26 +92,26 @@ def coco(root):
             save(root / "stuffthingmaps" / f"{split}2017" / f"{name}.png", values)
             captions = [f"caption {n} of {i}. " for n in range(5 if i == 9 else 2)]
             annotations += [{"image_id": i, "id": 10 * i + n, "caption": c} for n, c in enumerate(captions)]
-            found[name] = layout
+            maps[name] = layout
         content = {"info": {}, "images": [{"id": i, "file_name": f"{i:012d}.jpg"} for i in numbers]}
         text(root / "annotations" / f"captions_{split}2017.json", json.dumps({**content, "annotations": annotations}))
-    return found
+    return maps
 
 
 def camvid(root, size=(12, 16), each=3):
-    rng, found = np.random.default_rng(3), {}
+    rng, maps = np.random.default_rng(3), {}
     for split in ("train", "val", "test"):
         for i in range(each):
             ids = rng.integers(0, 12, size).astype(np.uint8)
             save(root / split / f"{split}{i}.png", picture(rng, size))
             save(root / f"{split}annot" / f"{split}{i}.png", ids)
-            found[f"{split}{i}"] = np.where(ids == 11, -1, ids.astype(np.int32))
-    return found
+            maps[f"{split}{i}"] = np.where(ids == 11, -1, ids.astype(np.int32))
+    return maps
 
 
 def folder(root, num=12, size=(6, 8), **fields):
     """Every sixth example has no image, every fourth no layout, every third no caption; layouts in both forms."""
-    rng, found = np.random.default_rng(4), {}
+    rng, maps = np.random.default_rng(4), {}
     table = {"names": ["sky", "left", "right"], "colors": COLORS, "swaps": [["left", "right"]], "void_color": [9, 9, 9]}
     text(root / "labels.json", json.dumps(table | fields))
     captions = {}
@@ -124,6 +124,6 @@ def folder(root, num=12, size=(6, 8), **fields):
             save(root / "layouts" / f"{name}.png", colors if i % 2 else (layout % 256).astype(np.uint8))
         if i % 3 != 1:
             captions[f"{name}.png"] = [f"scene {i}", f"number {i}"]
-        found[name] = layout if i % 4 != 3 or i % 6 == 5 else None
+        maps[name] = layout if i % 4 != 3 or i % 6 == 5 else None
     jsonl(root / "captions.jsonl", captions)
-    return found
+    return maps

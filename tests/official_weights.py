@@ -37,7 +37,7 @@ def _flat_shapes(config: str) -> dict:
 
 
 def random_weights(config) -> dict:
-    """Weights under their PyTorch names, such that each array is told from every other."""
+    """Weights under their PyTorch names, such that each array differs from every other."""
     module, rng = network(config), np.random.default_rng(0)
     expected = flat_shapes(config)
     return {

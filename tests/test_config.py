@@ -231,6 +231,18 @@ def test_data_that_moved_must_be_the_same_data(tmp_path):
     save_run(tmp_path, config, SPECS._replace(licence="another wording"))
 
 
+def test_a_run_from_before_a_share_of_levels_was_there_has_none_of_it(tmp_path):
+    save_run(tmp_path, default(), SPECS)
+    file = tmp_path / "config.json"
+    fields = json.loads(file.read_text())
+    assert fields["levels"].pop("start") > 0 and fields["levels"].pop("one_sided") > 0
+    fields["levels"].update(joint=0.35, image=0.08, layout_given_image=0.12, independent=0.15, one_call=1 / 3)
+    file.write_text(json.dumps(fields))
+    levels = load_run(tmp_path)[0].levels
+    assert (levels.start, levels.one_sided, levels.joint, levels.one_call) == (0.0, 0.0, 0.35, 1 / 3)
+    assert "levels.start=0.0, now " in refusal(save_run, tmp_path, default(), SPECS)
+
+
 def test_data_that_grew_are_other_data(tmp_path):
     save_run(tmp_path, default(), SPECS)  # as a run from before examples were counted
     save_run(tmp_path, default(), SPECS._replace(examples=12))

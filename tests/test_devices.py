@@ -25,7 +25,7 @@ def start(count: int, *arguments) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> list[dict[str, np.ndarray]]:
+def runs(tmp_path_factory) -> list[dict[str, np.ndarray]]:
     """The answers of one device, of eight, and of the two processes with one each."""
     folder = tmp_path_factory.mktemp("devices")
     files = [folder / f"{name}.npz" for name in ("eight", "first", "second")]
@@ -44,8 +44,8 @@ def found(tmp_path_factory) -> list[dict[str, np.ndarray]]:
     return [one, *(dict(np.load(file)) for file in files)]
 
 
-def test_eight_devices_answer_as_one(found):
-    one, eight = found[:2]
+def test_eight_devices_answer_as_one(runs):
+    one, eight = runs[:2]
     names = {name.split(".")[0] for name in one}
     assert names > {"sample", "outpaint", "segment", "evaluate", "text", "vectors", "features", "bounds"}
     for name in one:
@@ -54,22 +54,22 @@ def test_eight_devices_answer_as_one(found):
     assert len(np.unique(one["sample.0"], axis=0)) == devices.NUM
 
 
-def test_bounds_on_eight_devices_differ_by_rounding_alone(found):
+def test_bounds_on_eight_devices_differ_by_rounding_alone(runs):
     """The sum over the pixels of an image goes in another order."""
-    one, eight = (answers["bounds.0"] for answers in found[:2])
+    one, eight = (answers["bounds.0"] for answers in runs[:2])
     np.testing.assert_allclose(eight, one, rtol=0, atol=1e-6 * np.abs(one).max())
 
 
-def test_two_processes_draw_what_one_does(found):
-    for several in found[2:]:
+def test_two_processes_draw_what_one_does(runs):
+    for several in runs[2:]:
         assert {"sample.0", "sample.1"} < set(several)
         for name in ("sample.0", "sample.1"):
-            np.testing.assert_array_equal(several[name], found[0][name])
+            np.testing.assert_array_equal(several[name], runs[0][name])
 
 
-def test_a_round_is_a_chunk_on_every_device(found):
+def test_a_round_is_a_chunk_on_every_device(runs):
     """13 examples of 12 steps in chunks of 4: so many rounds for so many devices, and one program for all of them."""
-    for answers, count in zip(found, (4, 1, 2, 2), strict=True):
+    for answers, count in zip(runs, (4, 1, 2, 2), strict=True):
         np.testing.assert_array_equal(answers["progress.0"], [0, 12 * count, 12 * count])
         assert answers["programs.0"] == 1
 
@@ -80,9 +80,9 @@ def test_a_device_takes_the_batches_of_a_single_one(num):
     rows = np.arange(num) * 7
     alone = [(where.tolist(), size) for where, size in batches(rows)]
     for count in (1, 2, 8):
-        found = []
+        chunks = []
         for where, size in rounds(rows, count):
             each, rest = divmod(size, count)
             assert rest == 0 and 0 < len(where) <= size
-            found += [(where[i : i + each].tolist(), each) for i in range(0, len(where), each)]
-        assert found == alone
+            chunks += [(where[i : i + each].tolist(), each) for i in range(0, len(where), each)]
+        assert chunks == alone

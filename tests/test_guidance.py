@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gcdiff.guidance import Guidance, guide
-from gcdiff.processes.categorical import loo_to_posterior
+from gcdiff.processes.categorical import loo_to_posterior, posterior
 from gcdiff.types import Condition, Pair, Text
 
 B, H, W, C, K = 3, 2, 4, 3, 5
@@ -72,6 +72,68 @@ def test_guidance_commutes_with_the_offset(keep):
     )
 
 
+LAWS = np.random.default_rng(3).dirichlet(np.full(9, 0.4), size=2).reshape(2, 3, 3) * 0.95 + 0.05 / 9
+"""p(y | text) and p(y) of two labels of three classes."""
+
+
+def noised(law, keeps):
+    """The law of two labels of which each is noised to a keep of its own, by enumeration."""
+    first, second = (keep * np.eye(3) + (1 - keep) / 3 for keep in keeps)
+    return first.T @ law @ second
+
+
+def guided_laws(keep, scale):
+    """`guide` on the exact predictions of the two labels: (9, 2, 3), for every pair of noisy labels."""
+    states = np.stack(np.indices((3, 3)), axis=-1).reshape(9, 1, 2)
+    log = [np.log([noised(law, (1, keep)).T, noised(law, (keep, 1))]) for law in LAWS]  # [i][other's noisy, own clean]
+    tables = jnp.asarray(np.array(log), jnp.float32)
+
+    def exact(noisy, levels, condition):
+        said = condition.text.mask.any(axis=1)[:, None, None]
+        first, second = noisy.layout[..., 0], noisy.layout[..., 1]
+        with_text, without = (jnp.stack([t[0][second], t[1][first]], axis=-2) for t in tables)
+        return Pair(None, jax.nn.log_softmax(jnp.where(said[..., None], with_text, without)))
+
+    text = Condition(text=Text(jnp.zeros((9, 2, 4)), jnp.ones((9, 2), bool)))
+    levels = Pair(None, jnp.full((9, 1, 2), 0.5))
+    return np.exp(guide(exact, Guidance(Pair(1.0, scale)), ("text",))(Pair(None, states), levels, text).layout[:, 0])
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.7, 1.0])
+def test_guided_labels_are_the_law_that_the_page_names(keep):
+    """p(y_i, others' noisy labels given text)^s p(...)^(1-s), y_i clean: not the sharpened law of all noisy labels,
+    from which noised predictions differ at every keep but 0 and 1."""
+    found = guided_laws(keep, 2.5).reshape(3, 3, 2, 3)
+    for i, keeps in enumerate(((1, keep), (keep, 1))):
+        with_text, without = (noised(law, keeps) for law in LAWS)
+        law = np.moveaxis(with_text**2.5 * without**-1.5, i, -1)  # (the other's noisy label, y_i)
+        law = np.broadcast_to(np.expand_dims(law / law.sum(axis=-1, keepdims=True), i), (3, 3, 3))
+        np.testing.assert_allclose(found[..., i, :], law, atol=1e-5)
+    both = noised(LAWS[0], (keep, keep)) ** 2.5 * noised(LAWS[1], (keep, keep)) ** -1.5
+    conditional = (both / both.sum(axis=0)).T  # of the first noisy label, given the second
+    distance = np.abs(keep * found[0, :, 0] + (1 - keep) / 3 - conditional).sum(axis=-1).max() / 2
+    assert distance < 1e-5 if keep in (0.0, 1.0) else distance > 0.02
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_one_guided_label_has_the_sharpened_law(steps):
+    """p(y given text)^s p(y)^(1-s) on every grid: the guided prediction of a lone label is the same at every level."""
+    with_text, without = (jnp.asarray(law.sum(axis=1), jnp.float32) for law in LAWS)
+
+    def exact(noisy, levels, condition):
+        said = condition.text.mask.any(axis=1)[:, None, None, None]
+        return Pair(None, jnp.log(jnp.where(said, with_text, without)) * jnp.ones((*noisy.layout.shape, 1)))
+
+    predict = guide(exact, Guidance(Pair(1.0, 2.5)), ("text",))
+    states, text = np.arange(3)[:, None, None], Condition(text=Text(jnp.zeros((3, 2, 4)), jnp.ones((3, 2), bool)))
+    law, keeps = np.full(3, 1 / 3), np.linspace(0, 1, steps + 1)
+    for keep_t, keep_s in zip(keeps[:-1], keeps[1:], strict=True):
+        clean = predict(Pair(None, states), Pair(None, jnp.full((3, 1, 1), 0.5)), text).layout
+        law = law @ np.exp(posterior(clean[:, 0, 0], np.arange(3), keep_s, keep_t))
+    powers = np.asarray(with_text) ** 2.5 * np.asarray(without) ** -1.5
+    np.testing.assert_allclose(law, powers / powers.sum(), atol=1e-5)
+
+
 def test_impossible_classes_stay_finite():
     certain = Pair(None, jnp.where(jnp.arange(K) == 2, 0.0, -jnp.inf) * jnp.ones((2 * B, H, W, 1)))
     condition = Condition(text=Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool)))
@@ -83,6 +145,13 @@ def test_impossible_classes_stay_finite():
 def test_guidance_without_a_text_is_refused():
     with pytest.raises(ValueError, match="needs a text"):
         guide(predict, Guidance(Pair(2.0, 2.0)), ("text",))(NOISY, LEVELS, Condition())
+
+
+@pytest.mark.parametrize("side", ["image", "layout"])
+def test_guidance_by_a_modality_that_the_model_does_not_have_is_refused(side):
+    noisy, levels = (pair._replace(**{side: None}) for pair in (NOISY, LEVELS))
+    with pytest.raises(ValueError, match=f"guidance by the {side} needs the {side}; this model has none"):
+        guide(predict_cross, Guidance(), (side,))(noisy, levels, Condition())
 
 
 BLIND = Pair(
@@ -113,6 +182,40 @@ def test_guidance_holds_on_its_interval_of_levels_alone():
     np.testing.assert_array_equal(image[0, :, 2:], WITH.image[:, 2:])
     assert np.abs(image[0, :, :2] - WITH.image[:, :2]).max() > 0.1
     np.testing.assert_allclose(layout[0], WITH.layout, atol=1e-6)
+
+
+TABLE = Pair(
+    jax.random.normal(jax.random.key(8), (2, 2, 2, 2, C)),
+    jax.nn.log_softmax(jax.random.normal(jax.random.key(9), (2, 2, 2, 2, K))),
+)
+"""An answer for every text, image and layout that is there (1) or not (0), and for noise that is 1 or not."""
+
+
+def look_up(noisy, levels, condition):
+    there = condition.text.mask.any(axis=1)[:, None, None], levels.image < 1, levels.layout < 1
+    there = [jnp.broadcast_to(t, (len(noisy.image), H, W)).astype(int) for t in there]
+    return Pair(*(answer[*there, (noisy.image[..., 0] > 0).astype(int)] for answer in TABLE))
+
+
+def test_every_branch_goes_without_one_thing_alone():
+    """Text, layout and image at once: each output is the prediction and, for each of its branches, the scale less 1
+    times what that thing adds. The interval is that of a side's own level."""
+    levels = Pair(*(jnp.broadcast_to(jnp.array(x), (B, H, W)) for x in ((0.1, 0.4, 0.9, 0.4), (0.4, 0.1, 0.4, 0.9))))
+    condition = Condition(text=Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool)))
+    scales = Guidance(Pair(2.0, 3.0), layout=1.5, image=2.5, interval=(0.2, 0.5))
+    assert scales.branches() == ("text", "layout", "image")
+    image, layout = guide(look_up, scales, scales.branches())(NOISY, levels, condition)
+    mark = np.asarray(NOISY.image[..., 0] > 0).astype(int)
+
+    def said(side, text=1, image=1, layout=1):
+        return np.asarray(TABLE[side])[text, image, layout, mark]
+
+    guided = said(0) + 1.0 * (said(0) - said(0, text=0)) + 0.5 * (said(0) - said(0, layout=0))
+    inside = ((levels.image > 0.2) & (levels.image < 0.5))[..., None]
+    np.testing.assert_allclose(image, np.where(inside, guided, said(0)), atol=1e-5)
+    guided = said(1) + 2.0 * (said(1) - said(1, text=0)) + 1.5 * (said(1) - said(1, image=0))
+    inside = ((levels.layout > 0.2) & (levels.layout < 0.5))[..., None]
+    np.testing.assert_allclose(layout, jax.nn.log_softmax(np.where(inside, guided, said(1))), atol=1e-5)
 
 
 def test_an_unused_branch_is_not_run():

@@ -45,16 +45,16 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 def imports(name: str) -> set[str]:
     """All modules that a module imports, also within functions; `from a import b` is a.b where that is a module."""
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                found.add(full if full in MODULES else node.module)
-    return found
+                imported.add(full if full in MODULES else node.module)
+    return imported
 
 
 def part(name: str) -> str:

@@ -30,7 +30,7 @@ from gcdiff.likelihood import (
     total,
 )
 from gcdiff.likelihood.legs import least_level
-from gcdiff.likelihood.terms import grey_log_prob, levels_at, priors, rates, steps
+from gcdiff.likelihood.terms import grey_log_prob, levels_at, priors, rates, steps, term
 from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.bits import BitsProcess
 from gcdiff.processes.categorical import UniformProcess, kl_rate
@@ -124,6 +124,20 @@ def test_with_the_true_reverse_the_bound_is_the_entropy_on_any_grid():
     law = np.array([0.7, 0.05, 0.25])
     values = enumerated(law, 3, lambda y_t, t: np.log(law)[None], [grid(1), grid(3), grid(10), [1, 0.9, 0.2, 0.19, 0]])
     np.testing.assert_allclose(values, entropy(law), atol=1e-6)
+
+
+def test_the_first_jump_of_a_curve_that_stops_short_of_level_1_costs_what_the_step_does():
+    """The rate at level 1 times the v that the curve leaves out is the step from level 1 to the curve's end."""
+    process = JointProcess(GaussianProcess(Schedule("linear", 6.0), "x0"), None)
+    last = np.float32(1 - 2**-24)
+    left_out = float(np.log1p(np.exp(float(process.image.log_snr(last)))))
+    share = np.float32([0.5 * left_out / float(jax.nn.softplus(process.image.log_snr(0.2)))])
+    assert float(LEVELS(process, share, np.float32(0.2)).image[0]) == 1.0
+    clean, found = (Pair(np.full((1, 1, 1, 1), x, np.float32), None) for x in (0.5, -0.3))
+    zero, end, one = (Pair(np.full((1, 1, 1), x, np.float32), None) for x in (0.0, last, 1.0))
+    rate = float(rates(process, found, clean, clean, zero, one).image[0])
+    step = float(steps(process, found, clean, clean, end, one).image[0])
+    assert left_out > 0.01 and rate * left_out == pytest.approx(step, rel=1e-5)
 
 
 def test_in_continuous_time_the_bound_is_the_entropy():
@@ -485,6 +499,20 @@ def test_void_pixels_change_nothing():
     assert total(bad["layout_only"]).value > 5 * total(good["layout_only"]).value  # where it is labelled it is read
 
 
+def test_a_network_is_told_that_void_pixels_are_unknown():
+    levels = []
+
+    def predict(noisy, t, condition):
+        levels.append(t)
+        return Pair(noisy.image, jnp.zeros((*noisy.layout.shape, K)))
+
+    clean = Pair(np.zeros((1, 1, 2, 1), np.float32), np.array([[[1, VOID]]], np.int32))
+    s, t = (Pair(*[np.full(1, at, np.float32)] * 2) for at in (0.2, 0.4))
+    term(UNIFORM.process, predict, clean, example_keys(0, np.arange(1)), s, t, False, Condition())
+    np.testing.assert_allclose(levels[0].layout, [[[0.4, 1.0]]])
+    np.testing.assert_allclose(levels[0].image, 0.4)
+
+
 def test_an_example_depends_on_its_own_key_alone():
     """Whatever its place in a chunk, the other examples and the padding."""
     chunk, _ = drawn()
@@ -540,6 +568,57 @@ def test_the_standard_error_is_the_spread_of_the_pooled_value():
     assert np.isnan(summary(made(nats[:1, 0, :1], [3.0])).layout.total.error)
     with pytest.raises(ValueError, match="3 examples counts 0"):
         summary(made(nats[0, :3], [0, 0, 0]))
+
+
+def test_a_gap_is_what_a_path_has_above_the_reference():
+    """Draw by draw, of all the legs of both paths."""
+    rng = np.random.default_rng(0)
+    sides = rng.exponential(size=(len(LEGS), 2, 5, 3))  # (leg, side, example, draw)
+    sizes, moves = Pair(np.full(5, 12.0), np.full(5, 4.0)), dict(zip(LEGS, sides, strict=True))
+    bounds = {}
+    for leg, found in moves.items():
+        parts = (Parts(0 * n, n, 0 * n) if at == "t" else None for n, at in zip(found, LEGS[leg], strict=True))
+        bounds[leg] = Bound(Pair(*parts), sizes)
+    nats = {
+        "diagonal": moves["joint"].sum(0),
+        "layout_first": moves["layout_only"][1] + moves["image_given_layout"][0],
+        "image_first": moves["image_only"][0] + moves["layout_given_image"][1],
+    }
+    for path, reference in itertools.permutations(nats, 2):
+        found = gap(bounds, path, reference)
+        np.testing.assert_allclose(found.value, (nats[path] - nats[reference]).mean() / np.log(2))
+        of_each = (nats[path] - nats[reference]).mean(axis=1) / np.log(2)
+        np.testing.assert_allclose(found.error, of_each.std(ddof=1) / np.sqrt(5))
+        np.testing.assert_allclose(total(along(bounds, path)).value, nats[path].mean() / np.log(2))
+
+
+def test_every_draw_has_a_stratum_of_its_own(monkeypatch):
+    """Of n draws the i-th is where v is between i/n and (i + 1)/n of its reach; no two examples are at one level."""
+    seen = []
+
+    def record(likelihood, params, chunk, number, s, t, rate):
+        seen.append(np.broadcast_to(t.image, 4))
+        return Pair(np.zeros(4), np.zeros(4))
+
+    monkeypatch.setattr("gcdiff.likelihood.legs.nats_of", record)
+    clean = Pair(np.zeros((4, 1, 1, 1), np.float32), np.zeros((4, 1, 2), np.int32))
+    bound(UNIFORM, EXACT, [Chunk(clean, example_keys(0, np.arange(4)), Condition(), 4)], legs=["image_only"], draws=5)
+    levels = np.array([t for t in seen if len(set(t)) > 1])
+    v = np.logaddexp(0, np.asarray(IMAGE.log_snr(np.append(levels, least_level(UNIFORM.process)))))
+    share = (v[:-1] / v[-1]).reshape(5, 4) * 5 - np.arange(5)[:, None]
+    assert np.all((share > -1e-3) & (share < 1 + 1e-3)) and len(np.unique(np.round(share, 4))) == 20
+
+
+def test_the_last_step_of_an_image_decodes_with_the_spread_that_noise_leaves():
+    """Of data of deviation 1/2: the variance of x_0 given x_t is 1 / (4 + SNR), whatever the SNR."""
+    t, greys = np.array([0.05, 0.4, 0.9], np.float32), np.array([0, 100, 255], np.float32) / 127.5 - 1
+    process = JointProcess(GaussianProcess(SCHEDULE, "x0"), None)
+    clean, predicted = (Pair(np.asarray(v, np.float32)[:, None, None, None]) for v in (greys, greys * 0.9 + 0.02))
+    found = STEPS(process, predicted, clean, clean, Pair(np.zeros((3, 1, 1), np.float32)), Pair(t[:, None, None])).image
+    std = (4 + np.exp(np.asarray(SCHEDULE.log_snr(t), np.float64))) ** -0.5
+    low, high = (greys + half for half in (np.array([-np.inf, -1, -1]) / 255, np.array([1, 1, np.inf]) / 255))
+    mean = predicted.image[:, 0, 0, 0]
+    np.testing.assert_allclose(found, -np.log(norm.cdf((high - mean) / std) - norm.cdf((low - mean) / std)), rtol=1e-3)
 
 
 def test_what_cannot_be_asked_is_refused():

@@ -60,6 +60,8 @@ def test_numbers_that_cannot_be_are_refused():
 
 def test_the_image_may_come_first():
     np.testing.assert_array_equal(paths.image_first(6, 0.5), paths.layout_first(6, 0.5)[:, ::-1])
+    path = paths.image_first(10, share=0.3)  # three steps are the image's
+    assert np.all(path[:4, 1] == 1) and np.all(path[3:, 0] == 0) and path[2, 0] > 0 and path[4, 1] < 1
 
 
 def test_a_floor_keeps_the_layout_above_it_until_the_last_step():

@@ -96,3 +96,25 @@ def test_the_level_of_a_keep_is_found_again(name):
     t = np.linspace(0.01, 0.99, 50, dtype=np.float32)
     np.testing.assert_allclose(schedule.level(np.asarray(schedule.keep(t))), t, atol=1e-4)
     np.testing.assert_array_equal(schedule.level([0.0, 1.0]), [1.0, 0.0])
+
+
+@pytest.mark.parametrize("schedule", [Schedule("cosine", resolution_shift(512)), Schedule("linear", 6.0)])
+def test_a_keep_has_its_level_or_none(schedule):
+    """A keep beyond the end of the curve is refused, and never answered with the curve's end."""
+    lowest, highest = (float(schedule.keep(t)) for t in (1 - 1e-7, 1e-9))
+    asked = np.array([0.0, 1e-6, *np.linspace(lowest + 1e-4, highest, 20), 1.0])
+    found = np.asarray(schedule.keep(schedule.level(asked)))
+    np.testing.assert_allclose(found, asked, atol=1e-3)
+    np.testing.assert_allclose(1 - found, 1 - asked, rtol=0.011, atol=1e-6)
+    for keep in (highest + 0.5 * (1 - highest), lowest / 2):
+        if 1e-3 < keep < 1 - 1e-5:
+            with pytest.raises(ValueError, match=f"keep is {keep:g}, which no level of the schedule"):
+                schedule.level(keep)
+    with pytest.raises(ValueError, match="keep lies in -0.1 to 1.5, expected 0 to 1"):
+        schedule.level([-0.1, 1.5])
+
+
+def test_a_keep_above_the_curves_end_is_named():
+    said = r"keep is 0.999, .* cosine with shift -4.15888 has: expected .* to 0.99\d+, or exactly"
+    with pytest.raises(ValueError, match=said):
+        Schedule("cosine", resolution_shift(512)).level([0.5, 0.999])

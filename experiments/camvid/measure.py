@@ -39,11 +39,11 @@ def main() -> None:
         examples[name] = [resize(data[i], model.size) for i in range(len(data))]
 
     table: dict = {}
-    found = {}
+    predicted = {}
     for name, some in examples.items():
         images, layouts = np.stack([e.image for e in some]), np.stack([e.layout for e in some])
         probabilities = model.segment(images, probabilities=True)
-        found[name] = probabilities.argmax(axis=-1).astype(np.int32)
+        predicted[name] = probabilities.argmax(axis=-1).astype(np.int32)
         numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels)
         table |= {f"{name}_{field}": value for field, value in numbers.items()}
     captions = [e.captions[0] for e in some]
@@ -70,8 +70,11 @@ def main() -> None:
         (colors(y), "layout (test) ->"),
         (list(synthesized[chosen]), "       image"),
         (list(x), "image (test) ->"),
-        (colors(found["test"][chosen]), "       layout"),
-        (list(overlay(x, np.where(y == VOID, VOID, found["test"][chosen]), model.labels)), "       overlay, void dark"),
+        (colors(predicted["test"][chosen]), "       layout"),
+        (
+            list(overlay(x, np.where(y == VOID, VOID, predicted["test"][chosen]), model.labels)),
+            "       overlay, void dark",
+        ),
         (list(shown), "left half ->"),
         (list(out.image), "       the rest of the image"),
         (colors(out.layout), "       and of the layout"),

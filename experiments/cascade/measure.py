@@ -81,8 +81,8 @@ def held_out(stage, num: int) -> tuple[Pair, list[str]]:
         scenes = [world[i] for i in range(num)]
         captions = [scene.captions[i % 2] for i, scene in enumerate(scenes)]  # both forms, half and half
         return Pair(np.stack([s.image for s in scenes]), np.stack([s.layout for s in scenes])), captions
-    found = configs.examples(configs.splits(stage.config), num)
-    return Pair(found.image, found.layout), list(found.captions)
+    chosen = configs.examples(configs.splits(stage.config), num)
+    return Pair(chosen.image, chosen.layout), list(chosen.captions)
 
 
 def segmentations(base, stage, real: Pair) -> dict:
@@ -91,8 +91,8 @@ def segmentations(base, stage, real: Pair) -> dict:
     k = base.labels.num_classes
     return {
         "segmentation_miou": {
-            name: score(np.stack([confusion(*pair, k) for pair in zip(real.layout, found, strict=True)]), mean_iou, 0)
-            for name, found in answers.items()
+            name: score(np.stack([confusion(*pair, k) for pair in zip(real.layout, layouts, strict=True)]), mean_iou, 0)
+            for name, layouts in answers.items()
         }
     }
 
@@ -115,8 +115,8 @@ def given_the_truth(stage, real: Pair, texts) -> dict:
     low = Pair(stage.reduce_images(real.image), stage.reduce_layouts(real.layout))
     again = stage.upsample(low, texts, seed=SEED)
     enlarged = low.layout.repeat(stage.factor, axis=1).repeat(stage.factor, axis=2)
-    found = {"enlarged": enlarged, "stage": again.layout, "stage's image": Oracle().labels(again.image)}
-    return {"small_classes_of_real_scenes": {name: rates(layout, real.layout) for name, layout in found.items()}}
+    predicted = {"enlarged": enlarged, "stage": again.layout, "stage's image": Oracle().labels(again.image)}
+    return {"small_classes_of_real_scenes": {name: rates(layout, real.layout) for name, layout in predicted.items()}}
 
 
 def recalls(images: np.ndarray, layouts: np.ndarray) -> dict:
@@ -124,13 +124,13 @@ def recalls(images: np.ndarray, layouts: np.ndarray) -> dict:
     return rates(Oracle().labels(images), layouts)
 
 
-def rates(found: np.ndarray, truth: np.ndarray) -> dict:
+def rates(predicted: np.ndarray, truth: np.ndarray) -> dict:
     """The share of the truth's pixels of each small class that are found, with intervals over scenes."""
     names = Streets.labels.names
     rows = {}
     for name in SMALL:
         there = truth == names.index(name)
-        counts = np.stack([(there & (found == truth)).sum((1, 2)), there.sum((1, 2))], axis=1)
+        counts = np.stack([(there & (predicted == truth)).sum((1, 2)), there.sum((1, 2))], axis=1)
         rows[name] = score(counts, lambda total: total[0] / total[1] if total[1] else np.nan, 0)
     return rows
 

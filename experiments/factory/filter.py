@@ -29,8 +29,8 @@ def main(folder: Path) -> None:
         least = np.quantile(own, quantile)
         kept = own >= least
         seen = agreement(images[kept], layouts[kept].astype(int))
-        told = caption_scores(images[kept], [row["caption"] for row in np.array(rows)[kept]]).f1
-        ends = [f"{s.value:.3f} ({s.low:.3f} - {s.high:.3f})" for s in (seen, told)]
+        shown = caption_scores(images[kept], [row["caption"] for row in np.array(rows)[kept]]).f1
+        ends = [f"{s.value:.3f} ({s.low:.3f} - {s.high:.3f})" for s in (seen, shown)]
         print(f"{kept.sum()}  {least:.3f}  {own[kept].mean():.3f}  {'  '.join(ends)}", flush=True)
 
 

@@ -54,32 +54,32 @@ def main() -> int:
     file = arguments.out / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     for name in arguments.rows:
-        found = results.setdefault(name, {"num": arguments.num})
-        if found["num"] != arguments.num:
-            raise SystemExit(f"{file} has {name} of {found['num']} pairs: choose another --out and --runs")
+        entry = results.setdefault(name, {"num": arguments.num})
+        if entry["num"] != arguments.num:
+            raise SystemExit(f"{file} has {name} of {entry['num']} pairs: choose another --out and --runs")
         print(f"== {name}", file=sys.stderr, flush=True)
-        if "readback" not in found:
-            found |= row(name, arguments)
+        if "readback" not in entry:
+            entry |= row(name, arguments)
             file.write_text(json.dumps(results, indent=1) + "\n")
-        if name in arguments.train and "trained" not in found:
-            found["trained"] = trained(arguments.runs / name, arguments)
+        if name in arguments.train and "trained" not in entry:
+            entry["trained"] = trained(arguments.runs / name, arguments)
             file.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
     return 0
 
 
 def row(name: str, arguments) -> dict:
-    """A data set, made and prepared, and what is found of it."""
-    place, found = arguments.runs / name, {}
+    """A data set, made and prepared, and the numbers of it."""
+    place, numbers = arguments.runs / name, {}
     place.mkdir(parents=True, exist_ok=True)
     if name == "real":
         write_real(place / "pairs", arguments.num)
     else:
-        found = made(name, arguments)
+        numbers = made(name, arguments)
     prepare = ["prepare", "folder", "--source", place / "pairs", "--out", place / "data", "--heldout", "0.02"]
     if cli.main([str(word) for word in prepare]):
         raise SystemExit(1)
-    return found | read_back(place)
+    return numbers | read_back(place)
 
 
 def made(name: str, arguments) -> dict:
@@ -90,18 +90,18 @@ def made(name: str, arguments) -> dict:
         extra = ["--min-agreement", least(arguments)]
     words = ["generate", "--workdir", arguments.workdir, "--num", arguments.num, "--out", out, *extra]
     command = [sys.executable, "-m", "gcdiff", *(str(word) for word in words)]
-    started, found = time.time(), {}
+    started, numbers = time.time(), {}
     if name == "plain" and not out.exists():
-        found["killed_at"] = killed(command, out / "examples.jsonl", arguments.num // 3)
+        numbers["killed_at"] = killed(command, out / "examples.jsonl", arguments.num // 3)
     if status := subprocess.run(command).returncode:
         raise SystemExit(status)
     log = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
     kept = [line["number"] for line in log if line["verdict"] == "kept"]
     files = sorted(int(file.stem) for file in (out / "images").iterdir())
-    found["no_double_no_gap"] = [line["number"] for line in log] == list(range(len(log))) and files == kept
-    found["drawn_again_alike"] = same_again(arguments.workdir, out, log)
+    numbers["no_double_no_gap"] = [line["number"] for line in log] == list(range(len(log))) and files == kept
+    numbers["drawn_again_alike"] = same_again(arguments.workdir, out, log)
     report = json.loads((out / "report.json").read_text()) | {"run": str(arguments.workdir)}
-    return found | {"seconds": round(time.time() - started, 1), "report": report}
+    return numbers | {"seconds": round(time.time() - started, 1), "report": report}
 
 
 def killed(command: list[str], log: Path, after: int) -> int:
@@ -196,8 +196,8 @@ def trained(place: Path, arguments) -> dict:
     }
 
 
-def plain(found) -> dict:
-    return {name: round(value, 4) for name, value in found._asdict().items()}
+def plain(score) -> dict:
+    return {name: round(value, 4) for name, value in score._asdict().items()}
 
 
 def table(results: dict) -> str:
@@ -208,10 +208,10 @@ def table(results: dict) -> str:
     def cell(scored: dict | None) -> str:
         return f"{scored['value']:.3f} ({scored['low']:.3f} – {scored['high']:.3f})" if scored else "-"
 
-    for name, found in results.items():
-        report, run = found.get("report", {}), found.get("trained", {})
+    for name, numbers in results.items():
+        report, run = numbers.get("report", {}), numbers.get("trained", {})
         own = report["agreement"]["kept"] if report else None
-        cells = [found["num"], report.get("drawn", "-"), cell(found.get("oracle_agreement_miou"))]
+        cells = [numbers["num"], report.get("drawn", "-"), cell(numbers.get("oracle_agreement_miou"))]
         cells += ["-" if own is None else f"{own:.3f}", run.get("steps", "-")]
         cells += [cell(run.get("segmentation_miou")), cell(run.get("pair_agreement_miou"))]
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")

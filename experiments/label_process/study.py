@@ -83,9 +83,9 @@ def table(results: dict) -> str:
     }
     lines = ["| labels | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for variant in VARIANTS:
-        found = [r for name, r in results.items() if name.split(", seed ")[0] == variant]
-        cells = [" / ".join(cell(r) for r in found) for cell in columns.values()]
-        lines += ["| " + " | ".join([variant, *cells]) + " |"] if found else []
+        runs = [r for name, r in results.items() if name.split(", seed ")[0] == variant]
+        cells = [" / ".join(cell(r) for r in runs) for cell in columns.values()]
+        lines += ["| " + " | ".join([variant, *cells]) + " |"] if runs else []
     return "\n".join(lines)
 
 

@@ -70,10 +70,10 @@ def state(model, example, path: np.ndarray, known: Pair) -> tuple[np.ndarray, np
     conditions = model.built.conditions
     condition = conditions.sampling(model.params, given.keys, conditions.read({"text": TEXT}, chunk))
     if len(path) == 1:
-        found = sampler.begin(given, path[0]).state
+        pair = sampler.begin(given, path[0]).state
     else:
-        found = run(sampler, model.params["network"], path, given, condition, settings)
-    return to_uint8(found.image[0]), colorize(np.asarray(found.layout)[0], model.labels)
+        pair = run(sampler, model.params["network"], path, given, condition, settings)
+    return to_uint8(pair.image[0]), colorize(np.asarray(pair.layout)[0], model.labels)
 
 
 def uncertain(model, example, num: int = 8) -> Image.Image:

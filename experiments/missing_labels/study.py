@@ -72,7 +72,7 @@ def main() -> int:
 def write_folder(root: Path, scenes: int, half_captioned: bool) -> Path:
     """Scenes as a folder for gcdiff prepare, and 64 others held out."""
     train, heldout = Streets("train", scenes, seed=SEED), Streets("heldout", 64, seed=SEED + 1)
-    told = set(np.random.default_rng(SEED).permutation(scenes)[: scenes // 2]) if half_captioned else range(scenes)
+    captioned = set(np.random.default_rng(SEED).permutation(scenes)[: scenes // 2]) if half_captioned else range(scenes)
     captions, names = [], {"train": [], "val": []}
     for part in ("images", "layouts"):
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def write_folder(root: Path, scenes: int, half_captioned: bool) -> Path:
             names[split].append(name)
             Image.fromarray(example.image).save(root / "images" / f"{name}.png")
             Image.fromarray(example.layout.astype(np.uint8)).save(root / "layouts" / f"{name}.png")
-            if split == "val" or i in told:
+            if split == "val" or i in captioned:
                 captions.append({"file_name": f"{name}.png", "text": list(example.captions)})
     (root / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in captions))
     (root / "splits.json").write_text(json.dumps(names))
@@ -93,8 +93,8 @@ def write_folder(root: Path, scenes: int, half_captioned: bool) -> Path:
 
 def counts(data: Path) -> dict:
     """How many training examples there are, and how many have which side."""
-    found = json.loads((data / "prepared.json").read_text())["splits"]["train"]
-    return {"train": {name: found[name] for name in ("examples", "layouts", "captioned")}}
+    split = json.loads((data / "prepared.json").read_text())["splits"]["train"]
+    return {"train": {name: split[name] for name in ("examples", "layouts", "captioned")}}
 
 
 def measure(model) -> dict:
@@ -114,8 +114,8 @@ def measure(model) -> dict:
         "caption_f1": asked.f1,
         "caption_f1_shuffled": asked.f1_shuffled,
     }
-    found = {name: {k: round(v, 4) for k, v in s._asdict().items()} for name, s in scores.items()}
-    return found | {"measuring_seconds": round(time.time() - started, 1)}
+    rounded = {name: {k: round(v, 4) for k, v in s._asdict().items()} for name, s in scores.items()}
+    return rounded | {"measuring_seconds": round(time.time() - started, 1)}
 
 
 def table(results: dict) -> str:
@@ -123,9 +123,9 @@ def table(results: dict) -> str:
     columns = ("segmentation_miou", "pair_agreement_miou", "caption_recall", "caption_f1", "caption_f1_shuffled")
     names = ("segmentation mIoU", "pair agreement", "caption recall", "caption F1", "F1 of other captions")
     lines = ["| trained on | images | layouts | captions | " + " | ".join(names) + " |", "|---" * 9 + "|"]
-    for name, found in results.items():
-        there = [str(found["train"][side]) for side in ("examples", "layouts", "captioned")]
-        cells = [f"{s['value']:.2f} ({s['low']:.2f} – {s['high']:.2f})" for s in (found[c] for c in columns)]
+    for name, result in results.items():
+        there = [str(result["train"][side]) for side in ("examples", "layouts", "captioned")]
+        cells = [f"{s['value']:.2f} ({s['low']:.2f} – {s['high']:.2f})" for s in (result[c] for c in columns)]
         lines.append("| " + " | ".join([name, *there, *cells]) + " |")
     return "\n".join(lines)
 

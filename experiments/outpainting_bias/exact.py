@@ -58,15 +58,15 @@ class World:
         off = x[..., None] - alpha[..., None] * means
         seen = -0.5 * jnp.square(off) / variance[..., None]
         same = jax.nn.one_hot(y, CLASSES) * keep[..., None] + (1.0 - keep[..., None]) / CLASSES
-        told = jnp.log(jnp.maximum(same, 1e-30))
-        total = jnp.sum(seen, (1, 2)) + jnp.sum(told, (1, 2))
+        log_same = jnp.log(jnp.maximum(same, 1e-30))
+        total = jnp.sum(seen, (1, 2)) + jnp.sum(log_same, (1, 2))
         clean = means + (alpha * TAU**2 / variance)[..., None] * off
         image = jnp.sum(jax.nn.softmax(total)[:, None, None] * clean, -1)
-        return Pair(image[..., None], total[:, None, None] - told)
+        return Pair(image[..., None], total[:, None, None] - log_same)
 
 
 class DifferenceOfStds(GaussianProcess):
-    """Noises back with the difference of the standard deviations, sigma_t - (alpha_t/alpha_s) sigma_s, as is found in
+    """Noises back with the difference of the standard deviations, sigma_t - (alpha_t/alpha_s) sigma_s, as in
     released code. Right is the root of the difference of their squares."""
 
     def renoise(self, key: Array, xs: Array, s, t) -> Array:

@@ -13,7 +13,7 @@ class Method:
     """RePaint with so many `resamples` of every step but the last, or levels (None); at `budget` calls or one more.
 
     The image's step is DDIM with noise `eta`: 1 is the ancestral step. The levels of the path are evenly spaced, to a
-    `power`. `released` noises back as is found in released code.
+    `power`. `released` noises back as released code does.
     """
 
     name: str

@@ -29,15 +29,15 @@ def exact(results: dict) -> str:
     tables = []
     for direction in DIRECTIONS:
         asked = [row for row in results["rows"] if row["direction"] == direction]
-        found = {(row["method"], row["calls"], row["grey"], row["labels"]): row for row in asked}
-        truth = {size: found[TRUTH, None, *size] for size in sizes}
+        by_setting = {(row["method"], row["calls"], row["grey"], row["labels"]): row for row in asked}
+        truth = {size: by_setting[TRUTH, None, *size] for size in sizes}
         spread = "spread" if direction == DIRECTIONS[0] else "two draws differ, %"
         head = [f"{direction.replace('to', '→')}: wrong, % / {spread}", "calls", "seconds"]
         worlds = [f"{grey} grey, {labels} label{'s' * (labels > 1)}" for grey, labels in sizes]
         lines = [_line(head + worlds), "|---|" + "--:|" * (2 + len(sizes))]
         keys = [(TRUTH, None), *((m.name, m.calls) for m in methods(results["calls"]) if m.answers(direction))]
         for name, calls in keys:
-            rows = [found[name, calls, *size] for size in sizes]
+            rows = [by_setting[name, calls, *size] for size in sizes]
             cells = [_exact_cell(row, truth[size], direction) for row, size in zip(rows, sizes, strict=True)]
             seconds = "" if calls is None else f"{sum(row['seconds'] for row in rows):.1f}"
             lines.append(_line([name, calls or "", seconds, *cells]))
@@ -59,13 +59,13 @@ def streets(results: dict) -> str:
     tables = []
     for direction in DIRECTIONS:
         first = direction == DIRECTIONS[0]
-        found = [row for row in results["rows"] if row["direction"] == direction]
+        rows = [row for row in results["rows"] if row["direction"] == direction]
         order = [(m.name, m.calls) for m in methods(results["calls"])]
-        found.sort(key=lambda row: (key in order, order.index(key)) if (key := _key(row)) in order else (False, 0))
+        rows.sort(key=lambda row: (key in order, order.index(key)) if (key := _key(row)) in order else (False, 0))
         spread = "spread of the light, of the world's" if first else "two draws differ, % of pixels"
         head = [direction.replace("to", "→"), "calls", "seconds", "wrong, % of pixels", "mIoU", spread]
         lines = [_line(head), "|---|" + "--:|" * 5]
-        for row in found:
+        for row in rows:
             miou = _interval(row["miou"], 1, 2) if "miou" in row else ""
             scale, digits = (1, 2) if first else (100, 2)
             cells = [_interval(row["wrong"], 100, 2), miou, _interval(row["spread"], scale, digits)]

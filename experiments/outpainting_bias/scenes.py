@@ -140,7 +140,7 @@ def score_layouts(drawn: np.ndarray, layouts: np.ndarray) -> dict:
     scenes, samples = drawn.shape[:2]
     wrong = np.stack([(drawn != layouts[:, None]).sum((1, 2, 3)), np.full(scenes, drawn[0].size)], -1)
     pairs = zip(layouts, drawn, strict=True)
-    matrices = [confusion(y[None].repeat(samples, 0), found, LABELS.num_classes) for y, found in pairs]
+    matrices = [confusion(y[None].repeat(samples, 0), drawn, LABELS.num_classes) for y, drawn in pairs]
     shares = (drawn[..., None] == np.arange(LABELS.num_classes)).mean(1)
     differ = samples / (samples - 1) * (1 - (shares**2).sum(-1)).mean((1, 2))
     return {

@@ -50,7 +50,7 @@ def markdown(oracle: dict[str, dict[str, float]]) -> str:
     """The table of the page: a line for each change."""
     names = list(oracle["clean"])
     lines = ["| images | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(f"{found[n]:.3f}" for n in names) + " |" for name, found in oracle.items()]
+    lines += [f"| {name} | " + " | ".join(f"{scores[n]:.3f}" for n in names) + " |" for name, scores in oracle.items()]
     return "\n".join(lines)
 
 
@@ -72,14 +72,16 @@ def changes(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 def right(images: np.ndarray, layouts: np.ndarray, truth: list[ParsedCaption]) -> dict[str, float]:
     """The share of images whose attribute is right, all of them together, and scores of the labels."""
-    found, (reading, smooth) = image_attributes(images), read_twice(images)
+    read_as, (reading, smooth) = image_attributes(images), read_twice(images)
     table: dict[str, float] = {
-        name: sum(getattr(a, name) == getattr(b, name) for a, b in zip(found, truth, strict=True)) / len(truth)
+        name: sum(getattr(a, name) == getattr(b, name) for a, b in zip(read_as, truth, strict=True)) / len(truth)
         for name in ParsedCaption._fields
     }
     divides = np.array([said.dividing for said in truth])
-    table["dividing, where one does"] = sum(found[i].dividing is True for i in np.flatnonzero(divides)) / divides.sum()
-    table["all attributes"] = sum(a == b for a, b in zip(found, truth, strict=True)) / len(truth)
+    table["dividing, where one does"] = (
+        sum(read_as[i].dividing is True for i in np.flatnonzero(divides)) / divides.sum()
+    )
+    table["all attributes"] = sum(a == b for a, b in zip(read_as, truth, strict=True)) / len(truth)
     matrix = sum(confusion(*pair, LABELS.num_classes) for pair in zip(layouts, reading.labels, strict=True))
     table |= {"pixel_accuracy": pixel_accuracy(matrix), "miou": mean_iou(matrix)}
     table["pixel_accuracy, with neighbours"] = (smooth == layouts).mean()

@@ -84,13 +84,13 @@ def read(images: np.ndarray, layouts: np.ndarray, wanted: np.ndarray) -> dict:
 def markdown(table: dict) -> str:
     """The table of the page: the share of right answers, in brackets F1."""
     oracle = table["oracle"]
-    rows = [["", "share of faces", *(f"{name} ({found['faces']})" for name, found in oracle.items())]]
+    rows = [["", "share of faces", *(f"{name} ({scores['faces']})" for name, scores in oracle.items())]]
     rows.append(["---"] * len(rows[0]))
     for name, share in table["share_of_faces"].items():
-        read_as = [f"{found['right'][name]:.3f} ({found['f1'][name]:.2f})" for found in oracle.values()]
+        read_as = [f"{scores['right'][name]:.3f} ({scores['f1'][name]:.2f})" for scores in oracle.values()]
         rows.append([name, f"{share:.3f}", *read_as])
     for name in ("attributes_right", "faces_wholly_right", "pixel_accuracy", "miou", "unsure"):
-        rows.append([f"*{name.replace('_', ' ')}*", "", *(f"{found[name]:.3f}" for found in oracle.values())])
+        rows.append([f"*{name.replace('_', ' ')}*", "", *(f"{scores[name]:.3f}" for scores in oracle.values())])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -29,13 +29,13 @@ def main() -> None:
     world = Streets("heldout", CLEAN, seed=11)
     images, layouts, captions = zip(*(world[i][:3] for i in range(CLEAN)), strict=True)
     images, layouts = np.stack(images), np.stack(layouts)
-    told = [parse_caption(attributes) for _, attributes in captions]
+    parsed = [parse_caption(attributes) for _, attributes in captions]
     shares = np.bincount(layouts.ravel(), minlength=LABELS.num_classes) / layouts.size
     table = {
         "pixel_share": dict(zip(LABELS.names, shares.round(4).tolist(), strict=True)),
-        "share_of_scenes": {name: round(float(np.mean([name in t.classes for t in told])), 3) for name in OPTIONAL},
+        "share_of_scenes": {name: round(float(np.mean([name in t.classes for t in parsed])), 3) for name in OPTIONAL},
         "one_pixel_bayes_accuracy": round(one_pixel_bayes_accuracy(images[:ONE_PIXEL], layouts[:ONE_PIXEL]), 4),
-        "oracle": {name: read(some, layouts, told) for name, some in changes(images)},
+        "oracle": {name: read(some, layouts, parsed) for name, some in changes(images)},
     }
     arguments.out.write_text(json.dumps(table, indent=1) + "\n")
     print(markdown(table["oracle"]))
@@ -52,11 +52,13 @@ def changes(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield f"3x3 box blur ({CHANGED})", ndimage.uniform_filter(images[:CHANGED], (0, 3, 3, 0), mode="nearest")
 
 
-def read(images: np.ndarray, layouts: np.ndarray, told: Sequence[ParsedCaption]) -> dict[str, float]:
+def read(images: np.ndarray, layouts: np.ndarray, parsed: Sequence[ParsedCaption]) -> dict[str, float]:
     """The share of the first scenes of which each attribute is read right, and the labels' scores; unsure is wrong."""
     reading = Oracle().read(images)
     right: dict[str, list[bool]] = {name: [] for name in (*OPTIONAL, "weather", "colours of cars")}
-    for labels, surfaces, weather, truth in zip(reading.labels, reading.surfaces, reading.weather, told, strict=False):
+    for labels, surfaces, weather, truth in zip(
+        reading.labels, reading.surfaces, reading.weather, parsed, strict=False
+    ):
         for name in OPTIONAL:
             shown = bool(pieces(labels == LABELS.names.index(name)))
             right[name].append(shown == (name in truth.classes))
@@ -64,10 +66,10 @@ def read(images: np.ndarray, layouts: np.ndarray, told: Sequence[ParsedCaption])
         right["colours of cars"].append(set(count_car_colors(labels, surfaces)) == set(truth.car_colors or ()))
     every = np.array(list(right.values()))
     matrix = sum(confusion(*pair, LABELS.num_classes) for pair in zip(layouts, reading.labels, strict=False))
-    found = {name: np.mean(values) for name, values in right.items()}
-    found |= {"*attributes right*": every.mean(), "*scenes wholly right*": every.all(0).mean()}
-    found |= {"*pixel accuracy*": pixel_accuracy(matrix), "*mIoU*": mean_iou(matrix)}
-    return {name: round(float(value), 5) for name, value in found.items()}
+    shares = {name: np.mean(values) for name, values in right.items()}
+    shares |= {"*attributes right*": every.mean(), "*scenes wholly right*": every.all(0).mean()}
+    shares |= {"*pixel accuracy*": pixel_accuracy(matrix), "*mIoU*": mean_iou(matrix)}
+    return {name: round(float(value), 5) for name, value in shares.items()}
 
 
 def markdown(columns: dict[str, dict[str, float]]) -> str:

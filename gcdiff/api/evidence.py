@@ -30,11 +30,16 @@ def layout_caps(
 
     `confidence` is a number or a map (N, H, W), `region_confidence` a number, one for each class (K,), or a map whose
     mean over a region counts; regions are the 4-connected areas of one class. None is certain. The draws of layout i
-    depend on (seed, i) alone. Raises ValueError for a confidence outside [0, 1] and another shape.
+    depend on (seed, i) alone. Raises ValueError for a confidence outside [0, 1], for one that no level of the schedule
+    has (`Schedule.level`), and for another shape.
     """
     caps = np.zeros(layouts.shape, np.float32)
     if confidence is not None:
-        caps[:] = schedule.level(_checked("confidence", confidence, (layouts.shape,)))
+        worth = _checked("confidence", confidence, (layouts.shape,))
+        try:
+            caps[:] = schedule.level(worth)
+        except ValueError as error:
+            raise ValueError(f"confidence: {error}") from None
     if region_confidence is not None:
         given = _checked("region_confidence", region_confidence, ((num_classes,), layouts.shape))
         maps = np.broadcast_to(given[layouts] if given.shape == (num_classes,) else given, layouts.shape)

@@ -80,6 +80,11 @@ class Runner:
         image = self.built.process.image
         if guidance.image != 1.0 and image is not None and image.kind == "eps":
             raise ValueError("image guidance needs an image head that knows level 1: not process.output=eps")
+        if self.built.levels.joint == 1.0 and (guidance.layout, guidance.image) != (1.0, 1.0):
+            raise ValueError(
+                "guidance by the layout or the image needs levels per modality; "
+                "this model was trained on the diagonal only"
+            )
         sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches())
         return sampler, self.built.settings._replace(guidance=guidance)
 

@@ -10,7 +10,7 @@ from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
 from gcdiff.grids import LAYOUT_OPERATORS
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
-from gcdiff.schedules import CURVES
+from gcdiff.schedules import CURVES, Schedule
 
 CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
@@ -83,6 +83,11 @@ def check_joint(config: ConfigDict) -> None:
             f"config.data.label_precision is {config.data.label_precision}, expected 1 for process.layout="
             f"{config.process.layout} and loss.layout_weight={config.loss.layout_weight}"
         )
+    if config.data.label_precision < 1:
+        try:
+            Schedule(config.process.layout_schedule, config.process.layout_shift).level(config.data.label_precision)
+        except ValueError as error:
+            raise ValueError(f"config.data.label_precision: {error}") from None
     if (config.text.encoder == "pretrained") != bool(config.data.embeddings):
         said = f"config.data.embeddings is {config.data.embeddings!r} and config.text.encoder {config.text.encoder!r}"
         raise ValueError(f"{said}: expected a directory of gcdiff embed with pretrained, and with nothing else")

@@ -68,7 +68,7 @@ def default() -> ConfigDict:
             "length": 32,
             "features": 128,
             "layers": 2,
-            "drop": 0.1,
+            "drop": 0.2,
             "drop_given_image": 0.75,
         },
         "loss": _defaults(LossConfig),

@@ -14,6 +14,9 @@ from gcdiff.data.embeddings import Encoder
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
 
+BEFORE: dict[str, Any] = {"levels.start": 0.0, "levels.one_sided": 0.0}
+"""What a run did whose config.json lacks these fields. Of all other fields that is the default."""
+
 
 def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
     """Write config.json, specs.json and the data's licence of a run. A run of another config is not written over.
@@ -30,7 +33,7 @@ def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
 
 
 def load_run(workdir: Path) -> tuple[ConfigDict, Specs]:
-    """Read what `save_run` wrote; config fields that were added later have their defaults.
+    """Read what `save_run` wrote; fields that were added later have the value that means what the run did.
 
     Raises FileNotFoundError for a directory that is no run, ValueError, naming file and field, for a damaged one.
     """
@@ -80,7 +83,7 @@ def _may_change(field: str) -> bool:
 
 def _load_config(file: Path) -> ConfigDict:
     config = default()
-    for field, value in flatten(_read(file)).items():
+    for field, value in {**BEFORE, **flatten(_read(file))}.items():
         assign(config, field, value, f"{file}: ", repr(value))
     return config
 

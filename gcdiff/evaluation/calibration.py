@@ -14,13 +14,17 @@ from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
 from gcdiff.types import VOID
 
 BINS = 15
+LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""The smallest probability of float32, 1.2e-38 or 87.3 nats. One below it counts as this one: the likelihood of what is
+said to be impossible is not finite."""
 
 
 class Reliability(NamedTuple):
     """Sums over labelled pixels, from which calibration errors are computed.
 
     table: (K, BINS, 3), the number of pixels, of correct predictions, and the summed confidence, by predicted (most
-    probable) class and bin of its probability. nats: the summed -log probability of the true label.
+    probable) class and bin of its probability. nats: the summed -log probability of the true label, at
+    most 87.3 for a pixel (`LEAST_PROBABILITY`).
     """
 
     table: np.ndarray
@@ -39,7 +43,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
     cell = prediction * BINS + np.minimum((confidence * BINS).astype(int), BINS - 1)
     columns = [np.bincount(cell, weights, k * BINS) for weights in (None, prediction == y, confidence)]
     likelihood = np.take_along_axis(p, y[:, None], axis=-1)[:, 0]
-    nats = float(-np.log(np.maximum(likelihood, 1e-12)).sum())
+    nats = float(-np.log(np.maximum(likelihood, LEAST_PROBABILITY)).sum())
     return Reliability(np.stack(columns, axis=-1).reshape(k, BINS, 3).astype(np.float64), nats)
 
 
@@ -101,7 +105,8 @@ def _error(table: np.ndarray) -> float:
 
 
 def negative_log_likelihood(sums: Reliability) -> float:
-    """The negative log-likelihood of the labels under the marginals of the pixels, in nats per labelled pixel."""
+    """The negative log-likelihood of the labels under the marginals of the pixels, in nats per labelled pixel,
+    at most 87.3 for a pixel (`LEAST_PROBABILITY`)."""
     pixels = sums.table[..., 0].sum()
     return sums.nats / pixels if pixels else float("nan")
 

@@ -40,6 +40,7 @@ from gcdiff.types import VOID, Condition, Pair, pair_map
 
 _GREY_STEPS = 255.0
 _BISECTIONS = 40
+_LAST_LEVEL = 1.0 - 2.0**-24  # in float32 the last below 1
 
 
 def term(
@@ -111,7 +112,11 @@ def rates(process: JointProcess, predicted: Pair, clean: Pair, noisy: Pair, s: P
         moves = (s.image < t.image) & (t.image <= process.image.highest_level)
         variance = jax.nn.sigmoid(-process.image.log_snr(jnp.where(moves, t.image, 1.0)))
         error = jnp.square(predicted.image - clean.image).sum(axis=-1)
-        image = jnp.where(moves, 0.5 * error / variance, 0.0).sum(axis=(1, 2))
+        # At level 1 stand the v below the curve's end, log(1 + SNR) of them, and a jump to that end costs SNR D / 2.
+        snr = jnp.exp(process.image.log_snr(_LAST_LEVEL))
+        jump = jnp.where(snr > 0, snr / jnp.log1p(jnp.where(snr > 0, snr, 1.0)), 1.0)
+        rate = 0.5 * error / variance * jnp.where(t.image >= 1, jump, 1.0)
+        image = jnp.where(moves, rate, 0.0).sum(axis=(1, 2))
     if predicted.layout is not None:
         nats = _labels(process).kl_rate(predicted.layout, clean.layout, noisy.layout, t.layout)
         nats = nats * jax.nn.sigmoid(-process.layout.log_snr(t.layout))
@@ -160,8 +165,8 @@ def noise_amount(log_snr: ArrayLike) -> Array:
 def levels_at(process: JointProcess, share: Array, t_min: ArrayLike) -> Pair:
     """The levels at which v is `share` (B,) of its value at t_min, Pair of (B,), by bisection.
 
-    Where a schedule's curve stops short of level 1, the v that it leaves out belong to level 1. For an image this is
-    the exact cost of that first jump; for labels it is right up to K keep^2 (1e-9 K nats on the linear curve).
+    Where a schedule's curve stops short of level 1, the v that it leaves out belong to level 1, whose rate is that of
+    this first jump: exactly for an image (`rates`), for labels up to K keep^2 (1e-9 K nats on the linear curve).
     """
 
     def invert(side) -> Array:

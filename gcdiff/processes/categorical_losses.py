@@ -200,7 +200,9 @@ def _kl(logits, y0, y_t, keep_s, keep_t):
     value_same = joined - q_other * ((classes - 1) * ratio + log_sum)
     log_own = jnp.log1p(odds * px.p_own)
     joined = -px.p_own * px.jump * px.keep_s / (start * jnp.maximum(px.u_own, _TINY))  # (4)
-    joined = jnp.where(joined > -0.5, jnp.log1p(joined), jnp.log1p(px.keep_t * px.p_own / start) - log_own)
+    # The floor under u is reached at a_s = 1 alone, where u = p: (4) with the floor is then wrong, and is not used.
+    near = (joined > -0.5) & (px.u_own > _TINY)
+    joined = jnp.where(near, jnp.log1p(joined), jnp.log1p(px.keep_t * px.p_own / start) - log_own)
     value_other = q_clean * ratio + joined + leave * log_own - q_other * log_sum
 
     slope = _slope(px, q_clean, leave, q_other * share_sum)

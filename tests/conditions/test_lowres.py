@@ -91,6 +91,19 @@ def test_levels_in_training_differ_between_examples_and_stay_below_the_highest()
     np.testing.assert_allclose(fixed.log_snr, LINEAR.log_snr(np.float32(stage.level)), rtol=1e-6)
 
 
+def test_a_missing_image_is_not_seen_at_low_resolution():
+    """Whatever stands in its place, and the examples with an image keep theirs."""
+    (image, layout), has = pairs(4, (4, 8)), np.array([True, False, True, False])
+    known, draw = Pair(np.zeros(layout.shape, bool), np.zeros(layout.shape, bool)), jax.jit(STAGE.draw)
+    one, other, whole = (
+        draw(jax.random.key(0), TrainBatch(x, layout, {}, h), known)
+        for x, h in ((image, has), (np.where(has[:, None, None, None], image, 0.7), has), (image, None))
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    np.testing.assert_array_equal(one.image[has], whole.image[has])
+    assert np.all(one.image[~has] != whole.image[~has])
+
+
 def tiny(**data):
     """The config of a stage from 16 x 32 to 32 x 64 on streets."""
     c = configs.default()
@@ -140,9 +153,9 @@ def test_numbers_and_pictures_of_a_stage_are_given_the_pairs_of_the_data():
     params, batch = {"network": {}}, task.heldout
     small = majority(batch.layout, 2)
     np.testing.assert_array_equal(segment(task, params, batch), enlarge(small, 2, (1, 2)))
-    found = task.evaluate(params, 0)
-    assert 0.5 < found["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in found.values())
-    numbers, distributions = split_numbers(found)
+    values = task.evaluate(params, 0)
+    assert 0.5 < values["segmentation_miou"] < 1 and all(np.isfinite(v).all() for v in values.values())
+    numbers, distributions = split_numbers(values)
     assert len(distributions) == 8 and not distributions.keys() & numbers.keys()
     for name, each in distributions.items():
         assert each.shape == (len(batch.image),) and numbers[name.removeprefix("losses/")] == pytest.approx(each.mean())

@@ -51,17 +51,17 @@ def test_words_are_whole_and_the_longest_counts():
         "one light; a busker and a superbus",
     ]
     np.testing.assert_array_equal(named_classes(captions, NAMES), [[1, 1, 0, 1, 1], [0] * 5, [0, 0, 1, 0, 0]])
-    found = named_classes(["two sign posts", "a sign"], ("sign", "sign post"))
-    np.testing.assert_array_equal(found, [[0, 1], [1, 0]])
+    named = named_classes(["two sign posts", "a sign"], ("sign", "sign post"))
+    np.testing.assert_array_equal(named, [[0, 1], [1, 0]])
     cloths = named_classes(["clothes", "a cloth", "cloths"], ("cloth", "clothes"))
     np.testing.assert_array_equal(cloths, [[0, 1], [1, 0], [1, 0]])
 
 
 def test_a_noun_names_a_class_beside_its_name():
-    found = named_classes(
+    named = named_classes(
         ["Vehicles", "a vehicle and a car", "void"], ("person", "car", "void"), (None, "Vehicle", None)
     )
-    np.testing.assert_array_equal(found, [[0, 1, 0], [0, 1, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(named, [[0, 1, 0], [0, 1, 0], [0, 0, 1]])
 
 
 def test_captions_of_a_jsonl_file_are_its_texts_and_not_its_lines(tmp_path):

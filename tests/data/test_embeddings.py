@@ -45,15 +45,15 @@ def bytes_of(folder):
 
 
 def test_every_caption_has_its_features(written):
-    found = Embeddings(written)
-    assert len(found) == 10 and found.encoder == ENCODER and found.longest == 9
+    stored = Embeddings(written)
+    assert len(stored) == 10 and stored.encoder == ENCODER and stored.longest == 9
     for caption in CAPTIONS:
-        assert found[caption].dtype == ml_dtypes.bfloat16
-        np.testing.assert_array_equal(found[caption].astype(np.float32), features(caption))
-    assert CAPTIONS[0] in found and "another" not in found
-    text = pickle.loads(pickle.dumps(found)).batch([CAPTIONS[4], "", CAPTIONS[0]], 9)
+        assert stored[caption].dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(stored[caption].astype(np.float32), features(caption))
+    assert CAPTIONS[0] in stored and "another" not in stored
+    text = pickle.loads(pickle.dumps(stored)).batch([CAPTIONS[4], "", CAPTIONS[0]], 9)
     np.testing.assert_array_equal(text.mask.sum(axis=1), [7, 0, 5])
-    np.testing.assert_array_equal(text.tokens[0, :7], found[CAPTIONS[4]])
+    np.testing.assert_array_equal(text.tokens[0, :7], stored[CAPTIONS[4]])
     assert not np.any(text.tokens[1]) and not np.any(text.tokens[2, 5:])
 
 
@@ -84,11 +84,11 @@ def test_a_shard_that_was_damaged_is_written_again(written):
 
 
 def test_what_does_not_fit_is_said_in_one_line(written, tmp_path):
-    found = Embeddings(written)
+    stored = Embeddings(written)
     with pytest.raises(ValueError, match="no features of the caption 'a tree'"):
-        found["a tree"]
+        stored["a tree"]
     with pytest.raises(ValueError, match="caption has 9 tokens, the limit is 8"):
-        found.batch([CAPTIONS[2]], 8)
+        stored.batch([CAPTIONS[2]], 8)
     with pytest.raises(ValueError, match="begun with model 'some/encoder', now it is 'other'"):
         write_embeddings(written, CAPTIONS, ENCODER._replace(model="other"), encode)
     with pytest.raises(ValueError, match="begun with products 'float32', now it is 'bfloat16'"):

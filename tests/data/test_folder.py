@@ -43,7 +43,7 @@ def one(root, layout, **fields):
 def test_what_an_incomplete_folder_has(tmp_path):
     layouts = miniatures.folder(tmp_path)
     source = Folder(tmp_path)
-    items = {i.key: i for found in source.splits(refuse).values() for i in found}
+    items = {i.key: i for group in source.splits(refuse).values() for i in group}
     assert set(items) == set(layouts) and source.labels.swaps == ((1, 2),)
     for i, (key, layout) in enumerate(layouts.items()):
         sides = source.read(items[key])
@@ -116,8 +116,8 @@ def test_splits_by_a_list(tmp_path):
         path.write_text(json.dumps(content))
         return tmp_path
 
-    found = {"train": ["scene.000", "scene.001"], "val": ["scene.002", "scene.003"]}
-    assert keys(written(**lists)) == found
+    expected = {"train": ["scene.000", "scene.001"], "val": ["scene.002", "scene.003"]}
+    assert keys(written(**lists)) == expected
     assert message(keys, written(train=lists["train"])) == f"{path}: scene.002 is in no split"
     said = message(keys, written(train=["scene.000", "scene.002"], val=["scene.002"]))
     assert said == f"{path}: scene.002 is in train and in val"

@@ -94,14 +94,14 @@ def test_tensorflow_datasets_reads_it_without_tensorflow(tmp_path):
     for split in ("train", "heldout"):
         data, same = Prepared(tmp_path / "out", split), builder.as_data_source(split)
         assert len(same) == len(data)
-        for i, found in enumerate(same):
+        for i, stored in enumerate(same):
             example, record = data[i], data.record(i)
-            assert found["key"].decode() == record.key and found["has_image"] == record.has_image
-            assert tuple(c.decode() for c in found["captions"]) == example.captions
-            np.testing.assert_array_equal(found["image"], example.image)
-            ids = found["layout"][..., 0].astype(np.int32)
+            assert stored["key"].decode() == record.key and stored["has_image"] == record.has_image
+            assert tuple(c.decode() for c in stored["captions"]) == example.captions
+            np.testing.assert_array_equal(stored["image"], example.image)
+            ids = stored["layout"][..., 0].astype(np.int32)
             np.testing.assert_array_equal(np.where(ids == 255, VOID, ids), example.layout)
-            assert found["has_layout"] == record.has_layout
+            assert stored["has_layout"] == record.has_layout
 
 
 def test_an_interrupted_preparation_goes_on_to_the_same_bytes(streets, tmp_path):
@@ -190,7 +190,7 @@ def test_skip_bad_leaves_out_and_lists(streets, tmp_path):
         f"{root}/testannot/test0.png: no partner, expected {root}/test/test0.png",
         f"{root}/trainannot/train1.png: label 12 at row 0, column 0, expected 0 to 10 or 11 (void)",
     ]
-    assert {split: found["examples"] for split, found in report["splits"].items()} == {"train": 2, "val": 3, "test": 2}
+    assert {name: split["examples"] for name, split in report["splits"].items()} == {"train": 2, "val": 3, "test": 2}
     assert json.loads((out / "splits.json").read_text())["train"] == ["train0", "train2"]
     assert json.loads((out / "report.json").read_text()) == report
     assert table(report).splitlines()[4:6] == [f"left out: {fault}" for fault in report["faults"]]
@@ -219,10 +219,10 @@ def test_skip_bad_leaves_out_and_lists(streets, tmp_path):
 def test_the_report_counts_what_there_is(tmp_path):
     layouts = miniatures.folder(tmp_path / "source")
     report = prepare(Folder(tmp_path / "source"), tmp_path / "out")
-    found = [report["splits"][split] for split in ("train", "heldout")]
+    splits = [report["splits"][split] for split in ("train", "heldout")]
 
     def total(field):
-        return sum(split[field] for split in found)
+        return sum(split[field] for split in splits)
 
     assert (total("examples"), total("without_image"), total("without_layout")) == (12, 2, 2)
     assert (total("without_captions"), total("captions")) == (4, 16)
@@ -231,9 +231,9 @@ def test_the_report_counts_what_there_is(tmp_path):
     pixels = np.concatenate([layouts[key].ravel() for key in heldout])
     for label, name in enumerate(("sky", "left", "right")):
         share = (pixels == label).sum() / (pixels != VOID).sum()
-        assert found[1]["classes"][name]["share"] == pytest.approx(share, abs=1e-6)
-    assert found[1]["void"] == pytest.approx((pixels == VOID).mean(), abs=1e-6)
-    assert found[1]["sizes"] == {"6x8": len(heldout)}
+        assert splits[1]["classes"][name]["share"] == pytest.approx(share, abs=1e-6)
+    assert splits[1]["void"] == pytest.approx((pixels == VOID).mean(), abs=1e-6)
+    assert splits[1]["sizes"] == {"6x8": len(heldout)}
     lines = table(report).splitlines()
     assert " ".join(lines[0].split()) == "split examples without image without layout without captions with void"
     assert lines[1].split()[:2] == ["train", "11"]
@@ -268,11 +268,11 @@ def test_a_subset_of_the_training_examples(of, tmp_path):
             expected.append(record._replace(captions=()))
         elif of == "layouts" and record.has_image:
             expected.append(record._replace(has_layout=False))
-    found = [half.record(i) for i in range(len(half))]
-    assert [(r.key, r.captions, r.has_image, r.has_layout) for r in found] == [
+    records = [half.record(i) for i in range(len(half))]
+    assert [(r.key, r.captions, r.has_image, r.has_layout) for r in records] == [
         (r.key, r.captions, r.has_image, r.has_layout) for r in expected
     ]
-    for i, record in enumerate(found):
+    for i, record in enumerate(records):
         assert (half[i].layout == VOID).all() == (not record.has_layout)
         assert half[i].image.any() == record.has_image
     assert (

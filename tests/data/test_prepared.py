@@ -57,8 +57,8 @@ def test_examples_by_index_for_many_readers(streets):
     assert len(examples) == len(data) == 3 and data.size == (40, 50)
     copy = pickle.loads(pickle.dumps(data))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda i: copy[i % 3], range(60)))
-    assert all(equal(example, examples[i % 3]) for i, example in enumerate(found))
+        copies = list(pool.map(lambda i: copy[i % 3], range(60)))
+    assert all(equal(example, examples[i % 3]) for i, example in enumerate(copies))
     with pytest.raises(IndexError, match="example 3 of train, expected 0 to 2"):
         data[3]
     with pytest.raises(IndexError):
@@ -77,9 +77,9 @@ def test_a_damaged_shard_is_named(streets, damage):
     elif damage == "short":
         assert message(Prepared, streets) == f"{shard}: {len(data) - 1} bytes, expected {len(data)}"
     else:
-        found = Prepared(streets)
-        assert found[1].layout.shape == (40, 50)
-        assert message(found.__getitem__, 2).startswith(f"{shard}: damaged (")
+        damaged = Prepared(streets)
+        assert damaged[1].layout.shape == (40, 50)
+        assert message(damaged.__getitem__, 2).startswith(f"{shard}: damaged (")
 
 
 def test_a_directory_that_is_none(streets, tmp_path):
@@ -95,34 +95,34 @@ def test_a_directory_that_is_none(streets, tmp_path):
 
 
 def test_training_is_given_crops_with_the_captions_of_what_is_left(streets):
-    found = splits(streets, (10, 10), scale=(0.3, 0.5), flip=True)
-    assert (found.train.split, found.heldout.split) == ("train", "val")
+    data = splits(streets, (10, 10), scale=(0.3, 0.5), flip=True)
+    assert (data.train.split, data.heldout.split) == ("train", "val")
     for i in range(20):
-        example = found.train_transform(found.train[i % 3], np.random.default_rng(i))
+        example = data.train_transform(data.train[i % 3], np.random.default_rng(i))
         assert example.image.shape == (10, 10, 3) and example.layout.shape == (10, 10)
         named = set(
             example.captions[0].removeprefix("An image of an urban street view with ").rstrip(".").split(" and ")
         )
         present = {CAPTIONS.nouns[label] for label in np.unique(example.layout) if label != VOID}
         assert set(", ".join(named).split(", ")) == present
-    bare = found.train[0]._replace(captions=())
-    assert found.train_transform(bare, np.random.default_rng(0)).captions == ()
-    unlabelled = found.train[0]._replace(layout=np.full((40, 50), VOID, np.int32))
-    assert found.train_transform(unlabelled, np.random.default_rng(0)).captions == unlabelled.captions
-    assert found.heldout_transform(found.heldout[0], None).layout.shape == (10, 10)
+    bare = data.train[0]._replace(captions=())
+    assert data.train_transform(bare, np.random.default_rng(0)).captions == ()
+    unlabelled = data.train[0]._replace(layout=np.full((40, 50), VOID, np.int32))
+    assert data.train_transform(unlabelled, np.random.default_rng(0)).captions == unlabelled.captions
+    assert data.heldout_transform(data.heldout[0], None).layout.shape == (10, 10)
 
 
 def test_batches_of_examples_that_lack_sides(tmp_path):
     miniatures.folder(tmp_path / "source", num=24, size=(8, 8))
     prepare(Folder(tmp_path / "source"), tmp_path / "out")
-    found = splits(tmp_path / "out", (4, 4), flip=True)
-    assert found.heldout.split == "heldout"
-    stream = pipeline.batches(found.train, 8, 0, found.train_transform)
+    data = splits(tmp_path / "out", (4, 4), flip=True)
+    assert data.heldout.split == "heldout"
+    stream = pipeline.batches(data.train, 8, 0, data.train_transform)
     batch = next(stream)
     stream.close()
     assert batch.image.shape == (8, 4, 4, 3) and batch.layout.shape == (8, 4, 4)
-    everything = pipeline.whole(found.train, range(len(found.train)), found.train_transform)
-    lacks = np.array([[not e.has_image, (e.layout == VOID).all(), not e.captions] for e in found.train])
+    everything = pipeline.whole(data.train, range(len(data.train)), data.train_transform)
+    lacks = np.array([[not e.has_image, (e.layout == VOID).all(), not e.captions] for e in data.train])
     assert lacks.any(axis=0).all()
     np.testing.assert_array_equal((everything.image == 0).all((1, 2, 3)), lacks[:, 0])
     np.testing.assert_array_equal((everything.layout == VOID).all((1, 2)), lacks[:, 1])
@@ -154,9 +154,9 @@ def test_numbers_are_about_images(streets):
         def __getitem__(self, index):
             return super().__getitem__(index)._replace(has_image=False)
 
-    found = splits(streets, (6, 8))._replace(heldout=Imageless(streets, "val"))
+    data = splits(streets, (6, 8))._replace(heldout=Imageless(streets, "val"))
     with pytest.raises(ValueError, match="camvid: none of the held-out examples has an image"):
-        config.examples(found, 2)
+        config.examples(data, 2)
 
 
 def test_left_stays_left_in_a_mirrored_face(tmp_path):
@@ -168,18 +168,18 @@ def test_left_stays_left_in_a_mirrored_face(tmp_path):
         layout[2 * row, 8 * side + 3] = CELEBA.names.index(part)
     miniatures.save(tmp_path / "source/CelebAMask-HQ-mask-anno/preprocessed/0.png", layout)
     prepare(MMCelebAHQ(tmp_path / "source"), tmp_path / "out")
-    found = splits(tmp_path / "out", (16, 16), flip=True)
-    assert found.heldout.split == "test"
+    data = splits(tmp_path / "out", (16, 16), flip=True)
+    assert data.heldout.split == "test"
     flipped = 0
     for seed in range(20):
-        example = found.train_transform(found.train[0], np.random.default_rng(seed))
+        example = data.train_transform(data.train[0], np.random.default_rng(seed))
         for part, side in sides.items():
             where = np.argwhere(example.layout == CELEBA.names.index(part))
             assert len(where) == 1
             mirrored = where[0, 1] % 8 != 3
             assert (where[0, 1] >= 8) == (side != mirrored if part == "nose" else side)
-        flipped += not np.array_equal(example.image, found.train[0].image)
-        assert np.array_equal(example.image, found.train[0].image[:, :: -1 if mirrored else 1])
+        flipped += not np.array_equal(example.image, data.train[0].image)
+        assert np.array_equal(example.image, data.train[0].image[:, :: -1 if mirrored else 1])
     assert 4 < flipped < 16
 
 
@@ -261,17 +261,17 @@ def test_camvid_through_the_whole_chain(tmp_path, capsys):
     words = ["camvid", "--source", CAMVID, "--out", tmp_path, "--limit", 40]
     assert run(capsys, *words)[0] == 0
     report = json.loads(Path(tmp_path, "report.json").read_text())
-    assert {split: found["examples"] for split, found in report["splits"].items()} == dict.fromkeys(
+    assert {split: counts["examples"] for split, counts in report["splits"].items()} == dict.fromkeys(
         ("train", "val", "test"), 40
     )
-    shares = {name: found["share"] for name, found in report["splits"]["train"]["classes"].items()}
+    shares = {name: counts["share"] for name, counts in report["splits"]["train"]["classes"].items()}
     assert shares["road"] + shares["building"] > 0.4 and sum(shares.values()) == pytest.approx(1, abs=1e-5)
     data, direct = Prepared(tmp_path, "val"), CamVid(CAMVID, ("val",), Prepared(tmp_path, "val").size)
     for i in range(0, 40, 7):
         np.testing.assert_array_equal(data[i].image, direct[i].image)
         np.testing.assert_array_equal(data[i].layout, direct[i].layout)
-    found = splits(tmp_path, (24, 32), scale=(0.5, 1.0), flip=True)
-    stream = pipeline.batches(found.train, 4, 0, found.train_transform)
+    loaded = splits(tmp_path, (24, 32), scale=(0.5, 1.0), flip=True)
+    stream = pipeline.batches(loaded.train, 4, 0, loaded.train_transform)
     batch = next(stream)
     stream.close()
     assert batch.image.shape == (4, 24, 32, 3) and all(c.startswith("An image of an urban") for c in batch.captions)

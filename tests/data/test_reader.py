@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gcdiff.cli.places import say_unread
 from gcdiff.data.label_maps import read_layouts
 from gcdiff.data.reader import image_files, read_image, read_masks
 from gcdiff.types import VOID, LabelSpec
@@ -29,9 +30,9 @@ def test_images_go_by_their_names(tmp_path):
     write(tmp_path / "b.png", np.full((4, 5), 9, np.uint8))
     write(tmp_path / "a.jpg", np.zeros((6, 7, 3), np.uint8))
     (tmp_path / "notes.txt").write_text("not an image")
-    found = image_files(tmp_path)
-    assert list(found) == ["a", "b"]
-    assert [(read_image(f).shape, read_image(f).dtype) for f in found.values()] == [
+    files = image_files(tmp_path)
+    assert list(files) == ["a", "b"]
+    assert [(read_image(f).shape, read_image(f).dtype) for f in files.values()] == [
         ((6, 7, 3), np.uint8),
         ((4, 5, 3), np.uint8),
     ]
@@ -54,9 +55,9 @@ def test_layouts_of_a_table(tmp_path):
     palette = Image.fromarray(values, mode="P")
     palette.putpalette([9] * 768)
     palette.save(tmp_path / "palette.png")
-    found = read_layouts(tmp_path, spec(2))
-    assert list(found) == ["grey", "palette"]
-    for layout in found.values():
+    layouts = read_layouts(tmp_path, spec(2))
+    assert list(layouts) == ["grey", "palette"]
+    for layout in layouts.values():
         np.testing.assert_array_equal(layout, [[0, 1, VOID]])
     assert read_layouts(tmp_path, spec(3, "class"))["grey"].tolist() == [[0, 1, 2]]
     assert "label 1 at row 0, column 1" in message(read_layouts, tmp_path, spec(1))
@@ -65,8 +66,8 @@ def test_layouts_of_a_table(tmp_path):
 def test_layouts_are_brought_to_one_size_by_majority(tmp_path):
     write(tmp_path / "a.png", np.array([[0, 1, 255, 255], [1, 1, 0, 255]], np.uint8))
     write(tmp_path / "b.png", np.array([[1]], np.uint8))
-    found = read_layouts(tmp_path, spec(2), (1, 2))
-    assert {name: layout.tolist() for name, layout in found.items()} == {"a": [[1, VOID]], "b": [[1, 1]]}
+    layouts = read_layouts(tmp_path, spec(2), (1, 2))
+    assert {name: layout.tolist() for name, layout in layouts.items()} == {"a": [[1, VOID]], "b": [[1, 1]]}
 
 
 def test_deep_images_are_refused(tmp_path):
@@ -114,6 +115,18 @@ def test_masks_that_could_mean_two_things_are_refused(tmp_path):
             np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)
     write(tmp_path / "m.png", np.dstack([half, half, half, np.full((2, 2), 255, np.uint8)]))
     np.testing.assert_array_equal(read_masks(tmp_path)["m"], half > 0)  # its alpha says nothing
+
+
+def test_pictures_of_other_endings_are_named(tmp_path, capsys):
+    for name in ("a.png", "b.tga", "c.PPM"):
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / name)
+    assert list(image_files(tmp_path)) == ["a"]
+    say_unread(tmp_path, "images", (".png",))
+    assert capsys.readouterr().err == f"{tmp_path}: b.tga, c.PPM: not read, expected names ending in .png\n"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "images" / "a.png")
+    say_unread(tmp_path, "images", (".png",))
+    assert list(image_files(tmp_path)) == ["a"] and capsys.readouterr().err == ""
 
 
 def test_a_picture_that_is_too_large_and_a_file_in_place_of_a_folder(tmp_path, monkeypatch):

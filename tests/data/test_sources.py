@@ -246,10 +246,10 @@ def test_faults_of_cities(cities):
     assert first_fault(Cityscapes(root)) == f"{image}: no partner, expected {labels}"
     image.rename(image.with_name("other_leftImg8bit.png"))
     miniatures.save(labels, ids)
-    found = []
-    Cityscapes(root).splits(found.append)
+    faults = []
+    Cityscapes(root).splits(faults.append)
     other = image.with_name("other_leftImg8bit.png")
-    assert found == [
+    assert faults == [
         f"{other}: no partner, expected {labels.with_name('other_gtFine_labelIds.png')}",
         f"{labels}: no partner, expected {image}",
     ]

@@ -30,6 +30,15 @@ def world(sharpness=1.0):
     return probabilities / probabilities.sum(axis=1, keepdims=True), labels, p
 
 
+def test_the_likelihood_of_an_improbable_label_is_what_float32_holds():
+    """A confident mistake costs its nats down to the smallest probability of float32, and one of 0 that of this one."""
+    for nats in (20.0, 40.0, 80.0):
+        p = np.array([[1.0, np.exp(-nats)]], np.float32)
+        assert negative_log_likelihood(reliability(p, np.array([1]))) == pytest.approx(nats, rel=1e-5)
+    impossible = reliability(np.array([[1.0, 0.0]], np.float32), np.array([1]))
+    assert negative_log_likelihood(impossible) == pytest.approx(87.34, abs=0.01)
+
+
 def test_true_probabilities_are_calibrated_and_sharper_ones_are_not():
     probabilities, labels, _ = world()
     sums = reliability(probabilities, labels)
@@ -49,6 +58,13 @@ def test_a_rare_class_counts_as_much_as_a_common_one():
     sums = reliability(p, np.zeros(1000, int))
     assert expected_calibration_error(sums) == pytest.approx(0.01)
     assert top_label_calibration_error(sums) == pytest.approx(0.5)
+
+
+def test_bins_do_not_make_up_for_each_other():
+    """Told .9 and right in 8 of 10, told .6 and right in 7 of 10: wrong by .1 in each bin, by 0 in all."""
+    p = np.repeat([[0.9, 0.1], [0.6, 0.4]], 10, axis=0)
+    sums = reliability(p, np.repeat([0, 1, 0, 1], [8, 2, 7, 3]))
+    assert expected_calibration_error(sums) == pytest.approx(0.1) == top_label_calibration_error(sums)
 
 
 def test_it_is_top_label_calibration_with_equal_classes():
@@ -102,4 +118,5 @@ def test_shares_of_examples_add_up_and_their_interval_holds_zero():
 def test_samples_vote():
     samples = np.array([[[[0, 2]], [[1, 2]], [[1, 3]]]])
     np.testing.assert_array_equal(vote(samples, K), [[[1, 2]]])
+    np.testing.assert_array_equal(vote(samples[:, 1:, :, 1:], K), [[[2]]])  # one vote each: the lower class
     np.testing.assert_allclose(frequencies(samples, K)[0, 0], [[1 / 3, 2 / 3, 0, 0], [0, 0, 2 / 3, 1 / 3]], rtol=1e-6)

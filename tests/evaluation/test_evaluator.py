@@ -18,7 +18,8 @@ from gcdiff.evaluation.evaluator import ASKS, evaluate
 from gcdiff.evaluation.metrics import METRICS, SETS, named
 from gcdiff.evaluation.readers import plain_reader
 from gcdiff.evaluation.results import GOALS, table, to_dict
-from gcdiff.evaluation.sides import Side
+from gcdiff.evaluation.sides import Side, Subject, model_side
+from gcdiff.types import Pair
 from gcdiff.worlds.streets.data import Streets
 from gcdiff.worlds.table import WORLDS
 
@@ -126,6 +127,21 @@ def test_a_sweep_asks_for_each_value_and_measures_the_real_beside_it(heldout, tr
     assert steps.dial == "steps" and steps.examples == 6 and [p.value for p in steps.points] == [1, 5]
     sky, right = (point.rows[0] for point in steps.points)
     assert sky.model.value < 0.1 < right.model.value == right.real.value == sky.real.value
+
+
+def test_the_second_pair_of_a_caption_is_another_draw(heldout):
+    """Diversity is of draws that differ in their random numbers alone: in the seed, and not in the captions."""
+    asked = []
+
+    def sample(captions, num, seed, dials):
+        asked.append((tuple(captions), num, seed, dials))
+        return Pair(np.full((num, 2, 2, 3), seed, np.uint8), np.full((num, 2, 2), seed))
+
+    model = Subject(None, sample, None, None, True, {})
+    again = model_side(model, None, heldout, len(heldout.ids), 0, {"again"}, 7).again
+    (captions, _, first, dials), (others, num, second, same) = asked
+    assert first != second and others == captions[:num] and dials == same == {}
+    assert again.image.shape == (num, 2, 2, 2, 3) and (again.layout == np.array([first, second])[:, None, None]).all()
 
 
 def test_findings_are_json_and_a_table(heldout, train):

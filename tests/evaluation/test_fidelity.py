@@ -91,8 +91,10 @@ def test_moments_of_shares_are_those_of_the_whole():
     """Also far from zero, where sums of squares would have lost everything."""
     x = RNG.normal(1e6, 1.0, (200, 4))
     parts = moments(x[:10]) + moments(x[10:150]) + moments(x[150:150]) + moments(x[150:])
-    np.testing.assert_allclose(parts.covariance, np.cov(x, rowvar=False), rtol=1e-9)
-    np.testing.assert_allclose((parts - moments(x[150:])).covariance, np.cov(x[:150], rowvar=False), rtol=1e-6)
+    np.testing.assert_allclose(parts.covariance, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        (parts - moments(x[150:])).covariance, np.cov(x[:150], rowvar=False), rtol=1e-6, atol=1e-6
+    )
     ids, x, y = RNG.permutation(200), RNG.normal(size=(200, 4)), RNG.normal(size=(90, 4))
     real = grouped_moments(np.arange(90), y, {})
     shares = [grouped_moments(ids[i::3], x[i::3], {}) for i in (1, 0, 2)]

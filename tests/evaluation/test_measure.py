@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, t
 
 from gcdiff.evaluation.bank import make_bank, standardised
-from gcdiff.evaluation.measure import GROUPS, group_of, grouped_sums, jackknife_variance, ratio, share, wilson
+from gcdiff.evaluation.measure import (
+    GROUPS,
+    group_of,
+    grouped_sums,
+    jackknife_variance,
+    ratio,
+    share,
+    t_interval,
+    wilson,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -35,6 +44,21 @@ def test_the_jackknife_of_a_mean_is_its_variance():
     without = (x.sum() - x) / 39
     assert jackknife_variance(x.mean(), without, np.ones(40, int)) == pytest.approx(x.var(ddof=1) / 40)
     assert np.isnan(jackknife_variance(1.0, np.ones(1), np.ones(1)))
+
+
+def test_the_jackknife_of_a_mean_over_groups_of_unequal_size():
+    """The pseudo-values are then the means of the groups, and each weighs m / (n - m)."""
+    groups = [RNG.normal(size=m) for m in (2, 3, 11, 4)]
+    x, sizes = np.concatenate(groups), np.array([2, 3, 11, 4])
+    without = np.array([(x.sum() - g.sum()) / (20 - len(g)) for g in groups])
+    wanted = np.mean([(g.mean() - x.mean()) ** 2 * len(g) / (20 - len(g)) for g in groups])
+    assert jackknife_variance(x.mean(), without, sizes) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("groups", [2, 5, 20])
+def test_an_interval_is_as_wide_as_its_number_of_groups_asks(groups):
+    low, high = t_interval(3.0, 4.0, groups)
+    assert [low, high] == pytest.approx(t(groups - 1, 3.0, 2.0).ppf([0.025, 0.975]))
 
 
 @pytest.mark.parametrize("examples", [30, 400])

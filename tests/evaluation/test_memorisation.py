@@ -153,9 +153,12 @@ def test_the_ratio_where_nothing_can_be_compared_with():
 
 def test_a_plain_sample_is_near_to_everything_and_no_copy():
     """Samples around the mean of all: nearer to training examples than any held-out one, and to these as well."""
-    train, heldout = RNG.normal(size=(300, 30)), RNG.normal(size=(300, 30))
-    numbers = audit(*map(bank, (0.3 * RNG.normal(size=(100, 30)), train, heldout)))
-    assert numbers.copied.value <= 0.05
+    copied = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sets = 0.3 * rng.normal(size=(100, 30)), rng.normal(size=(300, 30)), rng.normal(size=(300, 30))
+        copied.append(audit(*map(bank, sets)).copied.value)
+    assert np.mean(copied) <= 0.05
 
 
 def test_copied_layouts_are_found_and_images_apart():

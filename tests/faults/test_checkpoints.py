@@ -36,10 +36,10 @@ def state_of(step: int, size: int = 50) -> TrainState:
 
 def restored(checkpoints: Checkpointer, size: int = 50) -> int | None:
     """The step that is restored, None if there is none; it must be what was saved, to the bit."""
-    found = checkpoints.restore(jax.eval_shape(lambda: state_of(0, size)))
-    if found is None:
+    saved = checkpoints.restore(jax.eval_shape(lambda: state_of(0, size)))
+    if saved is None:
         return None
-    state, documents = found
+    state, documents = saved
     step = int(state.step)
     jax.tree.map(np.testing.assert_array_equal, state, state_of(step, size))
     assert documents == DOCUMENTS | {"meta": {"seconds": step}}

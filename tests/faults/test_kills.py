@@ -107,30 +107,30 @@ def main(folder: Path, moments: list) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
     done = subprocess.run([sys.executable, __file__, folder, "few"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def test_each_kill_hit_its_moment(found):
-    _, rows = found
+def test_each_kill_hit_its_moment(runs):
+    _, rows = runs
     assert [row["status"] for row in rows] == [signal.SIGKILL] * len(FEW)
     assert all(row["left"] for row in rows if row["moment"] != "anywhere")
 
 
-def test_no_more_is_lost_than_the_way_to_the_last_save(found):
+def test_no_more_is_lost_than_the_way_to_the_last_save(runs):
     """That is two periods where the kill falls into a save, which goes on beside the steps."""
-    _, rows = found
+    _, rows = runs
     assert all(0 <= row["lost"] <= 2 * EVERY for row in rows), rows
 
 
-def test_no_wrong_value_is_restored(found):
+def test_no_wrong_value_is_restored(runs):
     """The end is bit for bit that of a run that was never killed, and so is what it has logged."""
     from test_loop import lines
 
-    folder, _ = found
+    folder, _ = runs
     killed, whole = (np.load(folder / name / "end.npz") for name in ("killed", "whole"))
     assert killed.files == whole.files and len(whole.files) > 8
     for name in whole.files:

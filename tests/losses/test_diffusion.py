@@ -124,3 +124,32 @@ def test_the_kl_loss_is_the_bound_with_a_thousand_steps():
     void = layout_loss(process, LOGITS, np.where(half < 1, VOID, LABEL), SEEN, levels, NONE, "kl")
     np.testing.assert_array_equal(uncertain, void)
     assert np.all(void < got)
+
+
+def test_the_layout_weights_are_what_they_are_called():
+    """root is (1 - keep)^(-1/2), at most 10, and one is 1, at every level; a loss is times its weight."""
+    process, levels = UniformProcess(K, SCHEDULE), np.array([0.0, 0.02, 0.3, 0.6, 0.9, 1.0], np.float32)
+    rest = 1 - np.asarray(process.keep(levels), np.float64)
+    root = np.minimum(np.maximum(rest, 1e-9) ** -0.5, 10)
+    np.testing.assert_allclose(layout_weight("root", process, levels), root, rtol=1e-4)
+    np.testing.assert_array_equal(layout_weight("one", process, levels), 1)
+    want = (process.loss(LOGITS, LABEL, SEEN, LEVELS) * layout_weight("root", process, LEVELS)).mean(axis=(1, 2))
+    np.testing.assert_allclose(layout_loss(process, LOGITS, LABEL, SEEN, LEVELS, NONE), want, rtol=1e-5)
+
+
+def test_known_labels_carry_no_loss_at_any_level():
+    """Also where the noisy label of a known pixel says something else than its level does."""
+    process, known = UniformProcess(K, SCHEDULE), np.broadcast_to(np.arange(W) < 2, (B, H, W))
+    some = layout_loss(process, LOGITS, LABEL, SEEN, LEVELS, known, "one")
+    void = layout_loss(process, LOGITS, np.where(known, VOID, LABEL), SEEN, LEVELS, NONE, "one")
+    np.testing.assert_array_equal(some, void)
+    assert np.all(layout_loss(process, LOGITS, LABEL, SEEN, LEVELS, ~NONE) == 0)
+
+
+def test_channels_weigh_as_they_are_told():
+    process, weights = GaussianProcess(SCHEDULE, "v"), np.array([2.0, 0.0, 0.5], np.float32)
+    apart = [
+        image_loss(process, OUTPUT[..., [c]], CLEAN[..., [c]], NOISY[..., [c]], LEVELS, NONE, "p2") for c in range(3)
+    ]
+    got = image_loss(process, OUTPUT, CLEAN, NOISY, LEVELS, NONE, "p2", weights)
+    np.testing.assert_allclose(got, weights @ np.stack(apart) / 3, rtol=1e-5)

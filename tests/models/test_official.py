@@ -27,8 +27,8 @@ SR = {**BASE, "layer_attns": False, "layer_cross_attns": [False, False, False, T
     [(BASE, 19, 697_351_941), (BASE, 20, 697_353_097), (SR, 19, 717_240_298), (SR, 20, 717_241_511)],
 )
 def test_the_networks_have_the_paper_s_number_of_parameters(config, classes, count):
-    found = flat_shapes({**config, "num_classes": classes})
-    assert sum(int(np.prod(leaf.shape)) for leaf in found.values()) == count
+    shapes = flat_shapes({**config, "num_classes": classes})
+    assert sum(int(np.prod(leaf.shape)) for leaf in shapes.values()) == count
 
 
 def test_every_parameter_has_one_name():
@@ -75,7 +75,7 @@ def test_levels_of_each_modality_are_new_parts_that_start_at_zero():
 
     @jax.jit
     def layouts(params) -> list:
-        """Of the released network, of the new one, and of the new one told another level of the layout."""
+        """Of the released network, of the new one, and of the new one with another level of the layout."""
         other = snr._replace(layout=-snr.layout)
         runs = ((module, snr), (apart, snr), (apart, other))
         return [net.apply({"params": params}, pair, levels, condition).layout for net, levels in runs]
@@ -91,59 +91,59 @@ def test_levels_of_each_modality_are_new_parts_that_start_at_zero():
 @needs_reference
 @pytest.mark.parametrize("preset", ["base_128x128", "sr_128x128_256x256"])
 def test_every_shape_is_the_released_one(preset):
-    found = json.loads((REFERENCE / "official_parameter_shapes.json").read_text())[preset]
-    expected = flat_shapes(found["config"])
+    stored = json.loads((REFERENCE / "official_parameter_shapes.json").read_text())[preset]
+    expected = flat_shapes(stored["config"])
     ours = {
-        n: torch_shape(n, expected[p].shape) for n, (p, _) in parameter_names(network(found["config"]), True).items()
+        n: torch_shape(n, expected[p].shape) for n, (p, _) in parameter_names(network(stored["config"]), True).items()
     }
 
     def plain(shape) -> tuple:
         return tuple(side for side in shape if side != 1)
 
-    assert {name: plain(shape) for name, shape in ours.items()} == {n: plain(s) for n, s in found["params"].items()}
+    assert {name: plain(shape) for name, shape in ours.items()} == {n: plain(s) for n, s in stored["params"].items()}
 
 
 @needs_reference
 @pytest.mark.parametrize("which", ["base", "sr"])
 def test_the_released_networks_outputs_and_gradients(which):
-    found = np.load(REFERENCE / f"official_unet_{which}.npz")
-    config = json.loads(str(found["config_json"]))
-    weights = {name[2:]: found[name] for name in found.files if name.startswith("w/")}
+    stored = np.load(REFERENCE / f"official_unet_{which}.npz")
+    config = json.loads(str(stored["config_json"]))
+    weights = {name[2:]: stored[name] for name in stored.files if name.startswith("w/")}
     module, params = convert(weights, config)
 
     def nhwc(name: str) -> np.ndarray:
-        return found[name].transpose(0, 2, 3, 1)
+        return stored[name].transpose(0, 2, 3, 1)
 
     lowres = None
     if which == "sr":
-        lowres = LowRes(nhwc("lowres_cond_img"), nhwc("lowres_cond_lbl")[..., 0], found["lowres_noise_times"])
+        lowres = LowRes(nhwc("lowres_cond_img"), nhwc("lowres_cond_lbl")[..., 0], stored["lowres_noise_times"])
     pair = Pair(nhwc("x"), nhwc("labels")[..., 0].astype(np.int32))
-    snr = found["log_snr"].reshape(-1, 1, 1)
-    text = Text(found["text_embeds"], found["text_mask"])
+    snr = stored["log_snr"].reshape(-1, 1, 1)
+    text = Text(stored["text_embeds"], stored["text_mask"])
 
     def double(a):
         return jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), a)
 
     def loss(params):
-        """Of the first half, which is told the text, beside the outputs of both."""
+        """Of the first half, which has the text, beside the outputs of both."""
         drop = np.arange(2 * len(snr)) >= len(snr)
         condition = Condition(text=double(text).without(drop), lowres=double(lowres))
         out = module.apply({"params": params}, double(pair), Pair(*2 * [double(snr)]), condition)
         halves = [Pair(*(side[half] for side in out)) for half in (~drop, drop)]
         return (halves[0].image ** 2).mean() + (halves[0].layout ** 2).mean(), halves
 
-    gradient, (told, dropped) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    gradient, (with_text, dropped) = jax.jit(jax.grad(loss, has_aux=True))(params)
 
     def close(ours, reference) -> bool:
         return float(np.linalg.norm(ours - reference)) < 1e-4 * float(np.linalg.norm(reference))
 
     for side, name in (("image", "out_img"), ("layout", "out_logits")):
-        a, b = np.asarray(getattr(told, side)), np.asarray(getattr(dropped, side))
+        a, b = np.asarray(getattr(with_text, side)), np.asarray(getattr(dropped, side))
         assert close(a, nhwc(name))
         assert close(b, nhwc(f"{name}_null"))
         assert close(b + 3 * (a - b), nhwc(f"{name}_cfg3"))
     gradient, names = flatten_dict(gradient), parameter_names(module, True)
-    expected = {name[5:]: found[name] for name in found.files if name.startswith("grad/")}
+    expected = {name[5:]: stored[name] for name in stored.files if name.startswith("grad/")}
     assert len(expected) == 4
     for name, reference in expected.items():
         path, bring = names[name]

@@ -117,13 +117,13 @@ def test_a_control_sees_the_regions_and_can_forbid_keys():
 
 
 def test_a_zero_started_injection_changes_nothing_and_a_trained_one_does():
-    told = CONDITION.replace(inject={2: np.ones((B, H // 2, W // 2, 7), np.float32)})
-    params = random_params(PLAIN, told)
+    injected = CONDITION.replace(inject={2: np.ones((B, H // 2, W // 2, 7), np.float32)})
+    params = random_params(PLAIN, injected)
     zero = {k: jax.tree.map(np.zeros_like, v) if k.endswith("inject") else v for k, v in params.items()}
     plain = {k: v for k, v in params.items() if not k.endswith("inject")}
     base = apply(PLAIN, plain, NOISY, MAPS, CONDITION)
-    np.testing.assert_array_equal(base.image, apply(PLAIN, zero, NOISY, MAPS, told).image)
-    assert np.abs(base.image - apply(PLAIN, params, NOISY, MAPS, told).image).max() > 1e-3
+    np.testing.assert_array_equal(base.image, apply(PLAIN, zero, NOISY, MAPS, injected).image)
+    assert np.abs(base.image - apply(PLAIN, params, NOISY, MAPS, injected).image).max() > 1e-3
 
 
 def test_a_layout_on_a_finer_grid():
@@ -172,13 +172,13 @@ def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares():
     """One-hot shares are the labels; at the unknown level neither says anything."""
     net, rng = PLAIN.clone(lowres=True), np.random.default_rng(3)
     image, labels = rng.normal(size=(B, H // 2, W // 2, 3)).astype(np.float32), rng.integers(0, K, (B, H // 2, W // 2))
-    told = [
+    conditions = [
         CONDITION.replace(lowres=LowRes(image * sign, layout, np.full(B, level, np.float32)))
         for sign, layout, level in ((1, labels, 2), (1, np.eye(K, dtype=np.float32)[labels], 2), (1, labels, -20),
                                     (-1, labels[::-1], -20))
     ]  # fmt: skip
-    params = random_params(net, told[0])
-    outs = [apply(net, params, NOISY, MAPS, condition) for condition in told]
+    params = random_params(net, conditions[0])
+    outs = [apply(net, params, NOISY, MAPS, condition) for condition in conditions]
     np.testing.assert_allclose(outs[0].layout, outs[1].layout, atol=1e-5)
     np.testing.assert_array_equal(outs[2].layout, outs[3].layout)
     assert np.abs(outs[0].layout - outs[2].layout).max() > 1e-3

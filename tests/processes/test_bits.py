@@ -34,11 +34,11 @@ def test_the_nearest_class_is_found_and_no_other_code(classes):
     )  # fmt: skip
     unused = np.ones(bits.state_channels, np.float32)  # the last code: no class unless K is a power of 2
     state = np.concatenate([RNG.normal(size=(200, bits.state_channels)).astype(np.float32), unused[None], bits.codes])
-    found = np.asarray(bits.decode(state))
+    decoded = np.asarray(bits.decode(state))
     distance = np.square(state[:, None] - bits.codes).sum(axis=-1)
-    np.testing.assert_allclose(distance[np.arange(len(state)), found], distance.min(axis=1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(found[-classes:], np.arange(classes))
-    assert found.min() >= 0 and found.max() < classes
+    np.testing.assert_allclose(distance[np.arange(len(state)), decoded], distance.min(axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(decoded[-classes:], np.arange(classes))
+    assert decoded.min() >= 0 and decoded.max() < classes
 
 
 def test_probabilities_are_products_over_the_codes_that_are_classes():

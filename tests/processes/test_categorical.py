@@ -449,6 +449,17 @@ def test_scalar_levels_are_constant_maps_and_bfloat16_is_welcome():
     assert (value.dtype, gradient.dtype) == (jnp.float32, jnp.bfloat16)
 
 
+def test_the_weight_of_the_bound_vanishes_as_the_bound_does():
+    """Per unit of the log-SNR the divergence is the rate per keep times keep (1 - keep): of keep^2 at keep near 0."""
+    process, keep = UniformProcess(3, Schedule("linear")), np.array([1e-2, 1e-3], np.float32)
+    levels = np.asarray(process.schedule.level(keep))
+    logits, y0, y_t = jnp.array([[2.0, 0.0, -1.0]] * 2), jnp.array([1, 1]), jnp.array([0, 0])
+    rate = np.asarray(process.kl_rate(logits, y0, y_t, levels)) * keep * (1 - keep)
+    ratio = rate / np.asarray(process.bound_weight(levels))
+    np.testing.assert_allclose(ratio[0], ratio[1], rtol=0.05)
+    np.testing.assert_allclose(process.bound_weight(np.array([0.0, 1.0])), [1.0, 0.0])
+
+
 def test_process_is_the_functions_on_a_schedule():
     process = UniformProcess(4, Schedule("cosine_p"))
     assert hash(process) == hash(UniformProcess(4, Schedule("cosine_p")))

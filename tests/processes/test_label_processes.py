@@ -302,23 +302,23 @@ def test_values_and_gradients_are_finite_at_the_ends(process):
 
     def everything(output):
         clean = process.clean(output, yt, t)
-        found = {"loss": process.loss(output, label, yt, t), "doubt": process.loss(output, label, yt, t, 0.5)}
+        outputs = {"loss": process.loss(output, label, yt, t), "doubt": process.loss(output, label, yt, t, 0.5)}
         law = process.posterior(clean, yt, s, t)
-        found["posterior"] = law[0] if process.state_channels else jnp.exp(law)
-        found["clean law"] = jnp.exp(process.loo_to_posterior(clean, yt, t))
+        outputs["posterior"] = law[0] if process.state_channels else jnp.exp(law)
+        outputs["clean law"] = jnp.exp(process.loo_to_posterior(clean, yt, t))
         if process.has_likelihood:
-            found["kl"] = process.kl(output, label, yt, s, t)
-            found["rate"] = process.kl_rate(jax.lax.stop_gradient(output), label, yt, t)  # it is never differentiated
-        return sum(v.sum() for v in found.values()), found
+            outputs["kl"] = process.kl(output, label, yt, s, t)
+            outputs["rate"] = process.kl_rate(jax.lax.stop_gradient(output), label, yt, t)  # it is never differentiated
+        return sum(v.sum() for v in outputs.values()), outputs
 
-    (_, found), slope = jax.jit(jax.value_and_grad(everything, has_aux=True))(output)
-    for name, value in found.items():
+    (_, outputs), slope = jax.jit(jax.value_and_grad(everything, has_aux=True))(output)
+    for name, value in outputs.items():
         assert np.isfinite(value).all(), name
     assert np.isfinite(slope).all()
-    np.testing.assert_allclose(found["clean law"].sum(axis=-1), 1, rtol=1e-5)
-    assert all((np.asarray(found[name]) >= -1e-5).all() for name in ("loss", "kl") if name in found)
+    np.testing.assert_allclose(outputs["clean law"].sum(axis=-1), 1, rtol=1e-5)
+    assert all((np.asarray(outputs[name]) >= -1e-5).all() for name in ("loss", "kl") if name in outputs)
     if process.has_likelihood:
-        np.testing.assert_array_equal(np.asarray(found["kl"])[(s == t) | (label == VOID)], 0)
+        np.testing.assert_array_equal(np.asarray(outputs["kl"])[(s == t) | (label == VOID)], 0)
     drawn = jitted(process, "reverse")(KEY, jitted(process, "clean")(output, yt, t), yt, s, t)
     assert np.isfinite(drawn).all() and drawn.dtype == yt.dtype
     labels = np.asarray(process.decode(drawn))[np.asarray((s == 0) & (label != VOID))]

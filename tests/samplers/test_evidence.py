@@ -56,7 +56,7 @@ EVIDENCE = given_likelihood(seen(LABELS))
 DIAL = sum(p * given_likelihood(seen(noisy)) for noisy, p in ((c, seen(LABELS)[i]) for i, c in enumerate(CONFIGS)))
 
 
-# Each label is told with probability KEEP, or nothing is said of it.
+# Each label is known with probability KEEP, or nothing is known of it.
 ERASED = sum(
     np.prod(np.where(kept, KEEP, 1 - KEEP)) * given_likelihood(np.prod(np.where(kept, LABELS == CONFIGS, 1.0), axis=1))
     for kept in CONFIGS.astype(bool)
@@ -98,9 +98,9 @@ def test_void_says_nothing():
 
 def test_regions_are_areas_of_one_class():
     layout = np.array([[0, 0, 1], [2, 1, 1], [2, 0, VOID]])
-    found = regions(layout)
-    assert sorted(area.sum() for area in found) == [1, 2, 2, 3]
-    assert sum(area.astype(int) for area in found).max() == 1 and not any(area[2, 2] for area in found)
+    areas = regions(layout)
+    assert sorted(area.sum() for area in areas) == [1, 2, 2, 3]
+    assert sum(area.astype(int) for area in areas).max() == 1 and not any(area[2, 2] for area in areas)
 
 
 def test_coins_of_an_example_are_its_own():

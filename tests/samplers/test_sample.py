@@ -1,4 +1,4 @@
-"""Where sampling starts, what it is told on the way, and that no sample knows of another."""
+"""Where sampling starts, what it is given on the way, and that no sample depends on another."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from gcdiff import paths
+from gcdiff.guidance import Guidance
 from gcdiff.processes import blocks
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess, from_clean
 from gcdiff.processes.joint import JointProcess
-from gcdiff.samplers.sample import Sampler, Settings, example_keys, given_values
+from gcdiff.samplers.sample import Sampler, Settings, as_arrays, capped, example_keys, given_values
 from gcdiff.samplers.steps import Dials
 from gcdiff.samplers.walk import run
 from gcdiff.schedules import Schedule
@@ -83,8 +84,8 @@ def test_known_pixels_come_back_bit_for_bit_whatever_the_steps_and_a_corrector_d
     settings = Settings(dials=Dials(psi=3.0, corrector=3.0))
 
     def filled(layout, known):
-        told = given_values(example_keys(0, np.arange(B)), Pair(image, layout), known)
-        return run(sampler, None, paths.joint(12), told, Condition(), settings)
+        fixed = given_values(example_keys(0, np.arange(B)), Pair(image, layout), known)
+        return run(sampler, None, paths.joint(12), fixed, Condition(), settings)
 
     out, held = filled(layout, known), known.layout & (layout != VOID)
     np.testing.assert_array_equal(out.image[known.image], image[known.image])
@@ -97,15 +98,73 @@ def test_known_pixels_come_back_bit_for_bit_whatever_the_steps_and_a_corrector_d
 
 def test_void_is_unknown_wherever_a_path_starts():
     """Void labels start uniform and at level 1: after one step all the labels follow the model's law at its level."""
-    told = given(layout=VOID, known=(True, True))
-    assert (told.caps.layout == 1).all()
+    fixed = given(layout=VOID, known=(True, True))
+    assert (fixed.caps.layout == 1).all()
     path = paths.partial(4, image=0.0, layout=0.5)
-    np.testing.assert_allclose(shares(SAMPLER.begin(told, jnp.asarray(path[0])).state.layout), 1 / 3, atol=0.02)
+    np.testing.assert_allclose(shares(SAMPLER.begin(fixed, jnp.asarray(path[0])).state.layout), 1 / 3, atol=0.02)
     for stop in (1, 4):
         keep = LAYOUT.keep(path[stop, 1])
         law = keep * np.array([0, 0.25, 0.75]) + (1 - keep) / K
-        state = run(SAMPLER, None, path[: stop + 1], told, Condition())
+        state = run(SAMPLER, None, path[: stop + 1], fixed, Condition())
         np.testing.assert_allclose(shares(state.layout), law, atol=0.02)
+
+
+def test_labels_that_are_fed_are_taken_as_they_are():
+    """At their cap, unlike those that are noised to it once; at level 1 all are noise."""
+    caps = np.where(np.arange(W) < 30, 0.4, 1.0) * np.ones((B, H, 1))
+    values = Pair(np.zeros((B, H, W, 1), np.float32), np.full((B, H, W), 2, np.int32))
+    keys, there = example_keys(0, np.arange(B)), caps < 1
+    fed, noised = (
+        np.asarray(SAMPLER.begin(capped(keys, values, Pair(np.ones((B, H, W)), caps), f), jnp.ones(2)).state.layout)
+        for f in (np.ones((B, H, W), bool), np.zeros((B, H, W), bool))
+    )
+    np.testing.assert_array_equal(fed[there], 2)
+    keep = float(LAYOUT.keep(0.4))
+    np.testing.assert_allclose((noised[there] == 2).mean(), keep + (1 - keep) / K, atol=0.03)
+    np.testing.assert_allclose(shares(fed[~there]), 1 / K, atol=0.03)
+
+
+def test_what_is_told_of_a_state_is_the_posterior():
+    """Probabilities and the preview hear of the noisy label, by Bayes' rule; the image estimate is the network's."""
+    told, row = given(layout=1), jnp.array([0.5, 0.4])
+    state = SAMPLER.begin(told, row).state
+    arguments = None, state, told, row, Condition(), as_arrays(Settings())
+    keep, seen = float(LAYOUT.keep(0.4)), np.asarray(state.layout)
+    own = np.array([0, 0.25, 0.75]) * (keep * np.eye(K)[seen] + (1 - keep) / K)
+    np.testing.assert_allclose(SAMPLER.probabilities(*arguments), own / own.sum(-1, keepdims=True), atol=1e-5)
+    image, layout = SAMPLER.preview(*arguments)
+    np.testing.assert_array_equal(layout, own.argmax(-1))
+    assert set(np.unique(layout)) == {1, 2}  # the prediction alone is 2 everywhere
+    log_snr = Pair(IMAGE.log_snr(row[0]), LAYOUT.log_snr(row[1]))
+    np.testing.assert_allclose(image, network(None, state, log_snr, None).image, atol=1e-5)
+
+
+def test_labels_are_decided_in_their_last_step_alone():
+    """On the way they are drawn; a class that is less probable is then no more."""
+    sampler, path = Sampler(process(), network, clip=False, decides=True), paths.layout_only(4)
+    between = run(sampler, None, path[:4], given(), Condition()).layout
+    keep = LAYOUT.keep(path[3, 1])
+    np.testing.assert_allclose(shares(between), keep * np.array([0, 0.25, 0.75]) + (1 - keep) / K, atol=0.03)
+    decided = np.asarray(run(sampler, None, path, given(), Condition()).layout)
+    likelihood = float(keep) * np.eye(K)[np.asarray(between)] + (1 - float(keep)) / K
+    np.testing.assert_array_equal(decided, (np.array([0, 0.25, 0.75]) * likelihood).argmax(-1))
+
+
+def test_a_corrector_is_asked_at_the_level_it_corrects_and_is_guided():
+    """The network says one law of labels above level .5 and another below, and is surer where it sees the image."""
+
+    def says(variables, noisy, log_snr, condition):
+        below = jnp.broadcast_to(log_snr.layout > LAYOUT.log_snr(0.5), noisy.layout.shape)[..., None]
+        sees = jnp.broadcast_to(jnp.isfinite(log_snr.image), noisy.layout.shape)[..., None]
+        logits = jnp.where(below, jnp.array([0.0, 0.0, 1.0]), jnp.array([1.0, 0.0, 0.0]))
+        return Pair(noisy.image, jnp.where(sees, logits, 0.0))
+
+    sampler = Sampler(process(), says, branches=("image",), corrects=True)
+    settings = Settings(Guidance(image=2.0), Dials(corrector=np.inf))
+    path = np.array([[0.5, 0.7], [0.5, 0.3]], np.float32)
+    labels = run(sampler, None, path, given(layout=1), Condition(), settings).layout
+    law, keep = np.exp([0.0, 0.0, 2.0]), float(LAYOUT.keep(0.3))
+    np.testing.assert_allclose(shares(labels), keep * law / law.sum() + (1 - keep) / K, atol=0.02)
 
 
 def test_an_edit_that_barely_starts_changes_little():
@@ -155,3 +214,5 @@ def test_dynamic_thresholding_scales_by_a_quantile_and_leaves_images_within_boun
         expected = np.concatenate([inside, np.clip(scale * inside, -largest, largest) / largest])
         np.testing.assert_allclose(bounded(both), expected, rtol=1e-6)
         assert largest > 1 and np.abs(expected).max() == 1
+    plain = Sampler(process, None)._bounded
+    np.testing.assert_array_equal(plain(3 * inside), np.clip(3 * inside, -1, 1))

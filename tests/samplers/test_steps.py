@@ -11,8 +11,10 @@ from exact_world import MEANS, PRIOR, PROCESS, TAU, network
 from gcdiff import paths
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.processes.gaussian import GaussianProcess
-from gcdiff.samplers.sample import Carry, Sampler, Settings, as_arrays, given_values
-from gcdiff.samplers.steps import LAYOUT_STEPS, Dials, ImageState, ancestral, ddim, dpmpp, most_probable
+from gcdiff.processes.joint import JointProcess
+from gcdiff.samplers.sample import Carry, Sampler, Settings, as_arrays, example_keys, given_values
+from gcdiff.samplers.steps import LAYOUT_STEPS, Dials, ImageState, ancestral, correct, ddim, dpmpp, most_probable
+from gcdiff.samplers.walk import Pace, run, walk
 from gcdiff.schedules import Schedule
 from gcdiff.types import Condition, Pair
 
@@ -119,6 +121,85 @@ def test_the_most_probable_label_knows_the_own_noisy_label():
     noisy = jnp.array([[[2, 2]]])
     t = jnp.array([[[0.1, 1.0]]])  # at a low level the own label decides, at level 1 it says nothing
     np.testing.assert_array_equal(most_probable(process, clean, noisy, t), [[[2, 0]]])
+
+
+NUM_LABELS, LAW = 30_000, np.array([0.6, 0.3, 0.1])
+THREE, S, T = UniformProcess(3, Schedule("cosine")), 0.3, 0.6
+
+
+def moved(step, s=S, t=T, **dials):
+    """Shares of the classes after a layout step from t to s of labels that are all 2, with the prediction LAW."""
+    maps = (jnp.full((2, 1, NUM_LABELS // 2), level) for level in (s, t))
+    clean = jnp.broadcast_to(jnp.log(LAW), (2, 1, NUM_LABELS // 2, 3))
+    noisy = jnp.full(clean.shape[:-1], 2)
+    keys = jax.random.split(jax.random.key(6), 2)
+    labels = jax.jit(step, static_argnums=0)(THREE, keys, clean, noisy, *maps, Dials(**dials))
+    return np.bincount(np.ravel(labels), minlength=3) / NUM_LABELS
+
+
+def kept(level):
+    """q(y at a level | y_0) of one label, (3, 3)."""
+    keep = float(THREE.keep(level))
+    return keep * np.eye(3) + (1 - keep) / 3
+
+
+def posterior_of_2(s, t):
+    """q(y_s | y_t = 2, LAW) with dense matrices."""
+    step = float(THREE.keep(t) / THREE.keep(s))
+    law = (LAW @ kept(s)) * (step * np.eye(3) + (1 - step) / 3)[:, 2]
+    return law / law.sum()
+
+
+@pytest.mark.parametrize("rate", [2.0, np.inf])
+def test_psi_draws_labels_anew_from_their_posterior_at_a_rate(rate):
+    """With probability 1 - exp(-psi (t - s)) a label is drawn clean and noised to s, else it is an ancestral draw."""
+    anew = 1 - np.exp(-rate * (T - S))
+    want = (1 - anew) * posterior_of_2(S, T) + anew * posterior_of_2(0.0, T) @ kept(S)
+    np.testing.assert_allclose(moved(LAYOUT_STEPS["psi"], psi=rate), want, atol=0.012)
+
+
+@pytest.mark.parametrize("rate", [2.0, np.inf])
+def test_a_corrector_draws_labels_from_their_leave_one_out_law_at_a_rate(rate):
+    """With probability 1 - exp(-rate (t - s)), whatever the label was, and noised to s; at level 0 all is done."""
+    anew = 1 - np.exp(-rate * (T - S))
+    np.testing.assert_allclose(
+        moved(correct, corrector=rate), (1 - anew) * np.eye(3)[2] + anew * LAW @ kept(S), atol=0.012
+    )
+    np.testing.assert_array_equal(moved(correct, s=0.0, corrector=rate), [0, 0, 1])
+
+
+def test_a_walk_knows_the_estimate_before_whatever_its_pieces():
+    """A second-order step is one of second order at the beginning of a piece too: pieces of one step and of ten give
+    the same bits, which are not those of first-order steps."""
+    num = 64
+    values = Pair(np.zeros((num, 1, 1, 1), np.float32), np.zeros((num, 1, 2), np.int32))
+    unknown = Pair(np.zeros((num, 1, 1), bool), np.zeros((num, 1, 2), bool))
+    given = given_values(jax.random.split(jax.random.key(0), num), values, unknown)
+    first, second = (Sampler(PROCESS, network, step, clip=False) for step in ("ddim", "dpm++"))
+    path = paths.image_only(13)
+    tens, ones = (list(walk(second, None, path, given, Condition(), pace=p)) for p in (None, Pace(seconds=1e-12)))
+    assert [w.count for w in tens] == [0, 10, 3] and [w.count for w in ones] == [0] + 13 * [1]
+    np.testing.assert_array_equal([w.row for w in tens], path[[0, 10, 13]])
+    np.testing.assert_array_equal(tens[-1].carry.state.image, ones[-1].carry.state.image)
+    plain = run(first, None, path, given, Condition()).image
+    assert np.abs(tens[-1].carry.state.image - plain).max() > 1e-3
+
+
+def test_every_step_has_noise_of_its_own():
+    """What two ancestral steps add to an image, less what the posterior says of it, has nothing in common."""
+    num, levels = 4000, np.array([0.9, 0.6, 0.3], np.float32)
+    process = JointProcess(GaussianProcess(Schedule("cosine"), "x0"), None)
+    sampler = Sampler(process, lambda variables, noisy, *told: Pair(0.0 * noisy.image), "ancestral")
+    given = given_values(
+        example_keys(0, np.arange(num)), Pair(np.zeros((num, 1, 1, 1), np.float32)), Pair(np.zeros((num, 1, 1), bool))
+    )
+    path = np.stack([levels, np.ones(3, np.float32)], axis=1)
+    states = [w.carry.state.image for w in walk(sampler, None, path, given, Condition(), pace=Pace(seconds=1e-12))]
+    added = []
+    for x_t, x_s, t, s in zip(states, states[1:], levels, levels[1:], strict=False):
+        mean, variance = process.image.posterior(0.0 * x_t, x_t, s, t)
+        added.append(np.ravel((x_s - mean) / np.sqrt(variance)))
+    np.testing.assert_allclose(np.cov(added), np.eye(2), atol=0.1)
 
 
 def test_paths_share_their_steps_unevenly():

@@ -92,8 +92,8 @@ def padded(words: int, length: int, counts: list[int]) -> tuple[torch.Tensor, to
 
 def t5_outputs(model: T5EncoderModel) -> dict:
     ids, mask = padded(T5_WORDS, 256, [256, 90])
-    found = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    return {"ids": ids.int(), "mask": mask, "features": found * mask[..., None]}
+    states = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    return {"ids": ids.int(), "mask": mask, "features": states * mask[..., None]}
 
 
 def clip_outputs(model: CLIPModel) -> dict:

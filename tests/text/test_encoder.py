@@ -33,8 +33,8 @@ def apply(encoder, ids, mask, **options):
 @pytest.mark.parametrize("name", T5)
 def test_t5_equals_torch(name):
     wanted = expected(name)
-    found = apply(load(name), wanted["ids"], wanted["mask"])
-    np.testing.assert_allclose(found, wanted["features"], rtol=5e-5, atol=5e-5)
+    features = apply(load(name), wanted["ids"], wanted["mask"])
+    np.testing.assert_allclose(features, wanted["features"], rtol=5e-5, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", CLIP)
@@ -117,9 +117,9 @@ def test_a_phrase_is_one_vector():
 def test_bfloat16_is_near_and_its_output_float32(name):
     coarse = load_encoder(FIXTURES / name, dtype="bfloat16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(coarse.params)} == {"bfloat16", "float32"}
-    fine, found = load(name).encode(CAPTIONS).tokens, coarse.encode(CAPTIONS).tokens
-    assert found.dtype == np.float32
-    assert 1e-4 < np.abs(found - fine).max() < 0.05 * np.abs(fine).max()
+    fine, rough = load(name).encode(CAPTIONS).tokens, coarse.encode(CAPTIONS).tokens
+    assert rough.dtype == np.float32
+    assert 1e-4 < np.abs(rough - fine).max() < 0.05 * np.abs(fine).max()
 
 
 def test_distances_fall_into_buckets():

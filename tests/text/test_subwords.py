@@ -25,9 +25,9 @@ def test_ids_are_those_of_transformers(name):
     """The fixtures have every form of a vocabulary: a sentencepiece model, tokenizer.json, and byte pairs."""
     transformers = pytest.importorskip("transformers")
     wanted = transformers.AutoTokenizer.from_pretrained(FIXTURES / name)
-    found = read(name).ids(CAPTIONS)
-    assert found == wanted(CAPTIONS, truncation=False, padding=False).input_ids
-    assert len({len(ids) for ids in found}) > 3
+    token_ids = read(name).ids(CAPTIONS)
+    assert token_ids == wanted(CAPTIONS, truncation=False, padding=False).input_ids
+    assert len({len(ids) for ids in token_ids}) > 3
 
 
 def test_a_file_that_says_to_cut_and_to_pad_is_not_heeded():

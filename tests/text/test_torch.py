@@ -60,8 +60,8 @@ def run(module, params, method, *inputs):
     return module.apply({"params": params}, *inputs, method=method)
 
 
-def assert_near(found, wanted) -> None:
-    np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=5e-5, atol=5e-5)
+def assert_near(actual, wanted) -> None:
+    np.testing.assert_allclose(actual, wanted.detach().numpy(), rtol=5e-5, atol=5e-5)
 
 
 @pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])

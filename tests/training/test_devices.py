@@ -61,21 +61,21 @@ def joint_gradients():
 
 
 def main() -> None:
-    found = {"joint": joint_gradients()}
+    results = {"joint": joint_gradients()}
     places = iter(Path(tempfile.mkdtemp()) / str(i) for i in range(20))
     wide = lambda start: batches(start, size=64)  # noqa: E731
-    found["one"] = losses(next(places), WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
+    results["one"] = losses(next(places), WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
     for name, accumulate in RUNS:
-        found[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, MESHES[name], accumulate)
+        results[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, MESHES[name], accumulate)
     place = next(places)  # begun on eight devices, and gone on with on one
     with contextlib.suppress(Interrupted):
         losses(place, WIDE, send_signal_at(11, size=64), 20, MESHES["both"])
-    found["handed over"] = losses(place, WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
-    print(json.dumps(found))
+    results["handed over"] = losses(place, WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
+    print(json.dumps(results))
 
 
 @pytest.fixture(scope="module")
-def found():
+def results():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -83,17 +83,17 @@ def found():
 
 
 @pytest.mark.parametrize(("mesh", "accumulate"), RUNS)
-def test_the_losses_are_those_of_one_device(found, mesh, accumulate):
-    assert len(set(found["one"])) == 20
-    np.testing.assert_allclose(found[f"{mesh}, {accumulate}"], found["one"], rtol=2e-5)
+def test_the_losses_are_those_of_one_device(results, mesh, accumulate):
+    assert len(set(results["one"])) == 20
+    np.testing.assert_allclose(results[f"{mesh}, {accumulate}"], results["one"], rtol=2e-5)
 
 
-def test_a_run_goes_on_with_other_devices(found):
-    np.testing.assert_allclose(found["handed over"], found["one"], rtol=2e-5)
+def test_a_run_goes_on_with_other_devices(results):
+    np.testing.assert_allclose(results["handed over"], results["one"], rtol=2e-5)
 
 
-def test_a_joint_model_has_the_same_gradient(found):
-    assert 0 < found["joint"] < 1e-5
+def test_a_joint_model_has_the_same_gradient(results):
+    assert 0 < results["joint"] < 1e-5
 
 
 def test_the_state_is_cut_with_its_averages_and_its_optimiser():

@@ -269,9 +269,9 @@ def rewrite(**changes):
 def test_what_is_wrong_with_an_export_is_said_in_one_line(exported, tmp_path, change, error):
     shutil.copytree(exported, tmp_path / "out")
     change(tmp_path / "out")
-    with pytest.raises((ValueError, FileNotFoundError), match=error) as found:
+    with pytest.raises((ValueError, FileNotFoundError), match=error) as caught:
         gcdiff.load(tmp_path / "out")
-    assert "\n" not in str(found.value) and str(tmp_path / "out") in str(found.value)
+    assert "\n" not in str(caught.value) and str(tmp_path / "out") in str(caught.value)
 
 
 def test_no_bit_of_the_weights_is_changed_unnoticed(tmp_path):

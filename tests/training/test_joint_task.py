@@ -21,7 +21,7 @@ from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.sample import example_keys, given_values
 from gcdiff.schedules import Schedule
 from gcdiff.training import balance
-from gcdiff.training.joint_task import Drawn
+from gcdiff.training.joint_task import Drawn, LossConfig
 from gcdiff.training.state import gradient
 from gcdiff.training.transfer import Names, transfer
 from gcdiff.types import VOID, LabelSpec, Pair
@@ -74,13 +74,44 @@ def balanced():
     return task, jax.jit(task.draw)
 
 
+class Zero:
+    """A network that puts out zeros."""
+
+    def apply(self, variables, noisy, log_snr, condition, rngs=None):
+        return Pair(jnp.zeros_like(noisy.image), jnp.zeros((*noisy.layout.shape, 10)))
+
+
+def test_colours_vary_where_the_whole_image_is_given_and_carries_no_loss(balanced):
+    """An image of which a part is to be drawn keeps its colours, so that the model learns these."""
+    task, draw = balanced
+    varied, whole, part = [], [], []
+    for seed in range(24):
+        drawn = draw(task.heldout, jax.random.key(seed))
+        known = np.asarray(drawn.known.image)
+        varied += list((np.asarray(drawn.batch.image) != task.heldout.image).any(axis=(1, 2, 3)))
+        whole += list(known.all(axis=(1, 2)))
+        part += list(known.any(axis=(1, 2)) & ~known.all(axis=(1, 2)))
+        np.testing.assert_array_equal(drawn.batch.layout, task.heldout.layout)
+    assert sum(whole) > 3 and sum(part) > 3
+    np.testing.assert_array_equal(varied, whole)
+
+
+def test_each_loss_has_its_weight_and_is_told_without_it(balanced):
+    task, draw = balanced
+    drawn = draw(task.heldout, jax.random.key(1))
+    params = {"network": {}, "balance": balance.init()}
+    for weights in ((2.0, 3.0), (0.5, 0.0)):
+        loss = LossConfig(*weights, image_weight=task.loss.image_weight)
+        weighed = dataclasses.replace(task, network=Zero(), loss=loss)
+        found, parts = jax.jit(weighed.loss_of)(params, drawn)
+        each = jax.jit(weighed.losses)(params, drawn)
+        np.testing.assert_allclose([parts["image"], parts["layout"]], [side.mean() for side in each], rtol=1e-5)
+        np.testing.assert_allclose(found, weights[0] * parts["image"] + weights[1] * parts["layout"], rtol=1e-5)
+        assert parts["loss"] == found and parts["image"] > 0 and parts["layout"] > 0
+
+
 def test_balanced_losses_start_as_they_are_and_charge_what_they_count(balanced):
     """Void and known pixels, and an example whose layout is all void, are counted as the losses count them."""
-
-    class Zero:
-        def apply(self, variables, noisy, log_snr, condition, rngs):
-            return Pair(jnp.zeros_like(noisy.image), jnp.zeros((*noisy.layout.shape, 10)))
-
     task = dataclasses.replace(balanced[0], network=Zero())
     layout = task.heldout.layout.copy()
     layout[:2], layout[2, :9] = VOID, VOID
@@ -99,7 +130,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(balanced):
     class Linear:
         """Every output is a weight times what stands there, so that each example has a gradient of its own."""
 
-        def apply(self, variables, noisy, log_snr, told, rngs=None):
+        def apply(self, variables, noisy, log_snr, condition, rngs=None):
             p, shown = variables["params"], jax.nn.one_hot(noisy.layout, 10)
             level = jnp.clip(log_snr.layout, -5, 5)[..., None]
             return Pair(noisy.image * p["image"], shown @ p["layout"] + level * p["level"])
@@ -142,20 +173,32 @@ def test_classes_are_found_by_name_and_the_mask_with_them():
     assert "not taken: head_layout/bias" in report
 
 
+def test_an_imprecise_label_is_kept_by_what_its_level_keeps_beyond_its_precision():
+    """Of a label of precision .6 the share keep / .6 stays as it is: all of it at and below its own level."""
+    task, label = dataclasses.replace(tiny("uniform"), label_precision=0.6), np.ones((40, 16, 32), np.int32)
+    noised = jax.jit(
+        lambda levels: task.noised(TrainBatch(jnp.zeros((40, 16, 32, 3)), label), levels, jax.random.key(0))
+    )
+    for level in (0.2, 0.6, 0.8, 1.0):
+        layout = noised(Pair(*[jnp.full(label.shape, level)] * 2)).layout
+        kept = min(float(task.process.layout.keep(level)) / 0.6, 1.0)
+        np.testing.assert_allclose((layout == 1).mean(), kept + (1 - kept) / 10, atol=0.015)
+
+
 def test_imprecise_labels_are_noised_from_their_own_level():
     """A network that always says p learns the clean law from labels that are right with probability .6, at every level;
-    labels below their own level ask nothing, and the network is told their level."""
+    labels below their own level ask nothing, and the network reads their level."""
     task = dataclasses.replace(tiny("uniform"), label_precision=0.6)
     clean = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05, 0, 0, 0, 0], np.float32)
     keys, shape = jax.random.split(jax.random.key(0), 2), (64, 16, 32)
     label = np.random.default_rng(0).choice(10, shape, p=clean / clean.sum()).astype(np.int32)
     renoise = jax.jit(UniformProcess(10, Schedule("cosine")).renoise)
     seen = renoise(keys[0], label, 0.0, task.process.layout.schedule.level(0.6))
-    told: list = []
+    lowest: list = []
 
     class Says:
         def apply(self, variables, noisy, log_snr, condition):
-            told.append(jnp.min(log_snr.layout))
+            lowest.append(jnp.min(log_snr.layout))
             return Pair(noisy.image, jnp.broadcast_to(variables["params"], (*noisy.layout.shape, 10)))
 
     task = dataclasses.replace(task, network=Says(), conditions=Conditions())
@@ -165,12 +208,12 @@ def test_imprecise_labels_are_noised_from_their_own_level():
     def loss(logits, level):
         levels = Pair(jnp.full(shape, 0.5), jnp.full(shape, level))
         drawn = Drawn(batch, levels, nothing, task.noised(batch, levels, keys[1]), {})
-        return task.losses({"network": logits}, drawn).layout.mean(), told.pop()
+        return task.losses({"network": logits}, drawn).layout.mean(), lowest.pop()
 
-    found = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    slope_of = jax.jit(jax.value_and_grad(loss, has_aux=True))
     for level in (0.7, 1.0):
-        slopes = [found(jnp.log(law + 1e-6), level)[1] for law in (clean, 0.6 * clean + 0.04)]
+        slopes = [slope_of(jnp.log(law + 1e-6), level)[1] for law in (clean, 0.6 * clean + 0.04)]
         assert np.abs(slopes[0]).max() < 0.012 < 0.02 < np.abs(slopes[1]).max()
-    (value, least), _ = found(jnp.log(clean + 1e-6), 0.2)
+    (value, least), _ = slope_of(jnp.log(clean + 1e-6), 0.2)
     assert value == 0
     np.testing.assert_allclose(jax.nn.sigmoid(least), 0.6, atol=1e-3)

@@ -70,9 +70,9 @@ def config(steps=12, **fields):
 
 
 def lines(workdir):
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [
-        {name: value for name, value in line.items() if name != "seconds" and "time/" not in name} for line in found
+        {name: value for name, value in line.items() if name != "seconds" and "time/" not in name} for line in logged
     ]
 
 
@@ -122,8 +122,8 @@ def test_what_a_run_leaves(whole):
     assert_equal(restore_ema(workdir / "checkpoints", jax.eval_shape(Regression().init, jax.random.key(0))), state.ema)
     shapes = jax.eval_shape(Regression().init, jax.random.key(0))
     for length, average in zip((0.05, 0.1), state.profiles, strict=True):
-        found = average_of(workdir / "snapshots", shapes, (0.05, 0.1), length)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, average)
+        combined = average_of(workdir / "snapshots", shapes, (0.05, 0.1), length)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), combined, average)
 
 
 @pytest.mark.parametrize("step", [3, 6])
@@ -200,6 +200,17 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, capsys):
     assert "step 8: loss is inf and grad_norm is nan, the step is skipped (1 in a row)" in capsys.readouterr().err
     skipped = {line["step"]: line.get("train/skipped", 0) for line in lines(tmp_path) if "train/loss" in line}
     assert skipped == {5: 0, 10: 1, 12: 0}
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_training(whole, tmp_path, capsys):
+    class Blind(Regression):
+        def sample(self, params, step):
+            raise ValueError("operands could not be\nbroadcast together")
+
+    assert_equal(train(Blind(), batches, tmp_path, config()), whole[1])
+    said = capsys.readouterr().err
+    assert "step 6: pictures could not be drawn (operands could not be broadcast together)\n" in said
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["12", "8"]
 
 
 def test_after_skipped_steps_in_a_row_other_batches_are_tried_once(tmp_path, capsys):

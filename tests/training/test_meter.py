@@ -33,8 +33,8 @@ def test_pauses_are_no_steps_and_waiting_is_a_share():
     with pytest.raises(KeyboardInterrupt), meter.paused():
         clock.now += 70
         raise KeyboardInterrupt
-    found = meter.numbers()
-    assert found == {
+    numbers = meter.numbers()
+    assert numbers == {
         "time/step": 1.5, "time/examples_per_second": 16 / 1.5, "time/waiting": 0.5, "time/peak_share": 0.4
     }  # fmt: skip
     clock.now += 3

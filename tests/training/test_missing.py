@@ -33,8 +33,8 @@ def task():
     c.network.update(dim=8, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,), final_dim=8)
     c.process.output = "x0"
     data = configs.splits(c)
-    found = configs.build_task(c, configs.build_specs(c, data.train), data)
-    return dataclasses.replace(found, network=Says(), conditions=Conditions())
+    task = configs.build_task(c, configs.build_specs(c, data.train), data)
+    return dataclasses.replace(task, network=Says(), conditions=Conditions())
 
 
 def test_what_is_missing_is_not_looked_at_and_has_no_loss():
@@ -58,7 +58,7 @@ def test_what_is_missing_is_not_looked_at_and_has_no_loss():
 
 
 def test_examples_are_asked_what_their_one_side_can_answer():
-    shares, grid = LevelShares(known=0.0, pieces=0.0), (3, 4)
+    shares, grid = LevelShares(known=0.0, pieces=0.0, start=0.0, one_sided=0.0), (3, 4)
     layout = jnp.zeros((3000, *grid), jnp.int32).at[1000:2000].set(VOID)
     has = jnp.arange(3000) < 2000
     key, of = jax.random.key(0), jax.jit(draw, static_argnums=(1, 3))
@@ -76,7 +76,7 @@ def test_examples_are_asked_what_their_one_side_can_answer():
     alone = of(key, shares, jnp.zeros_like(layout), grid, jnp.ones_like(has))
     np.testing.assert_array_equal(alone.levels.image[:1000, 0, 0], image[:1000])
     # A model of segmentation alone has no such question for an image without a layout: it stands where it stands.
-    only = LevelShares(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 0.0, 0.0)
+    only = LevelShares(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 0.0, 0.0, 0.0, 0.0)
     assert np.all(np.asarray(of(key, only, layout, grid, has).levels.image[:2000]) == 0)
 
 

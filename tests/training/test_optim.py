@@ -49,9 +49,10 @@ def test_learning_rate(schedule, middle, end):
 def test_average():
     optim = Optim(ema_decay=0.9)
     np.testing.assert_allclose([ema_decay(optim, jnp.int32(s)) for s in (0, 8, 1000)], [0.1, 0.5, 0.9], rtol=1e-6)
-    ema = average(optim, jnp.int32(8), {"w": jnp.array([1.0])}, {"w": jnp.array([3.0])})
-    np.testing.assert_allclose(ema["w"], 2.0, rtol=1e-6)
-    state, (after, _) = step_once(Optim(), 0.0)
+    ema = average(optim, jnp.int32(2), {"w": jnp.array([1.0])}, {"w": jnp.array([3.0])})  # d = 1/4
+    np.testing.assert_allclose(ema["w"], 2.5, rtol=1e-6)
+    state, (after, _) = step_once(Optim(learning_rate=0.5, warmup=0), 0.0)
+    assert np.abs(after.params["kernel"] - state.ema["kernel"]).min() > 0.4
     expected = jax.tree.map(lambda e, p: 0.1 * e + 0.9 * p, state.ema, after.params)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), after.ema, expected)
 
@@ -105,3 +106,14 @@ def test_a_step_that_is_not_finite_changes_nothing_but_is_counted():
         jax.tree.map(np.testing.assert_array_equal, after, before.replace(step=before.step + 1))
         assert metrics["skipped"] == 1
     assert step_once(Optim(ema_profiles=(0.1,)), 1.0, before)[1][1]["skipped"] == 0
+
+
+def test_a_gradient_that_is_not_finite_is_not_taken_though_the_loss_is_finite():
+    class Kink(Quadratic):
+        def loss_of(self, params, drawn):
+            return super().loss_of(params, drawn)[0] + jnp.sqrt(jnp.sum(0.0 * params["bias"])), {}
+
+    state = create_state(Kink(), Optim(), 0)
+    after, metrics = train_step(Kink(), Optim(), 0, state, jnp.float32(1.0), jnp.float32(0))
+    assert np.isfinite(metrics["loss"]) and not np.isfinite(metrics["grad_norm"]) and metrics["skipped"] == 1
+    jax.tree.map(np.testing.assert_array_equal, after, state.replace(step=state.step + 1))

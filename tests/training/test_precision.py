@@ -85,13 +85,13 @@ def test_gradients_are_not_summed_over_pixels_in_bfloat16(net):
     """A sum of ones over 32768 pixels in bfloat16 is 1024."""
     shape = 4, 16, 32
     noisy = Pair(jnp.zeros((*shape, 3)), jnp.zeros(shape, int))
-    log_snr, told = Pair(*[jnp.zeros(shape)] * 2), Condition(Text(jnp.zeros((4, 3, 12)), jnp.ones((4, 3), bool)))
+    log_snr, condition = Pair(*[jnp.zeros(shape)] * 2), Condition(Text(jnp.zeros((4, 3, 12)), jnp.ones((4, 3), bool)))
 
     def loss(variables):
-        out = net.apply(variables, noisy, log_snr, told)
+        out = net.apply(variables, noisy, log_snr, condition)
         return jnp.square(out.image).sum() + jnp.square(out.layout).sum()
 
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), noisy, log_snr, told))
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), noisy, log_snr, condition))
     pixels = shape[1] * shape[2] // net.stem**2
     for equation in equations(jax.make_jaxpr(jax.grad(loss))(shapes).jaxpr):
         if equation.primitive.name == "reduce_sum" and equation.invars[0].aval.dtype == jnp.bfloat16:
@@ -119,20 +119,20 @@ def test_the_outputs_are_those_of_float32_within_two_percent():
     rng = np.random.default_rng(0)
     noisy = Pair(rng.normal(size=(*SHAPE, 3)).astype(np.float32), rng.integers(0, K, SHAPE).astype(np.int32))
     log_snr = Pair(*rng.uniform(-9, 9, (2, *SHAPE)).astype(np.float32))
-    told = Condition(Text(rng.normal(size=(4, 3, 12)).astype(np.float32), np.ones((4, 3), bool)))
+    condition = Condition(Text(rng.normal(size=(4, 3, 12)).astype(np.float32), np.ones((4, 3), bool)))
     outs = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         net = JointUNet(
             num_classes=K, dim=16, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8, dtype=dtype
         )
-        shapes = jax.eval_shape(lambda net=net: net.init(jax.random.key(0), noisy, log_snr, told))["params"]
+        shapes = jax.eval_shape(lambda net=net: net.init(jax.random.key(0), noisy, log_snr, condition))["params"]
         assert floats(shapes) == {"float32"}
         draw = np.random.default_rng(1)
         # Weights of the size that fresh ones have, also where they start at zero.
         params = jax.tree.map(
             lambda s, draw=draw: (draw.normal(size=s.shape) * np.prod(s.shape[:-1]) ** -0.5).astype(np.float32), shapes
         )
-        outs[dtype] = jax.jit(net.apply)({"params": params}, noisy, log_snr, told)
+        outs[dtype] = jax.jit(net.apply)({"params": params}, noisy, log_snr, condition)
     for side in Pair._fields:
         exact, got = (getattr(outs[dtype], side) for dtype in (jnp.float32, jnp.bfloat16))
         assert got.dtype == jnp.float32

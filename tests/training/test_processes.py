@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_loop import Regression, assert_equal, batches, config, lines  # noqa: E402
 
 
-def shares(start, told=None, seen=None):
-    """This process's rows of the batches; `told` is the step before which this process is told to stop."""
+def shares(start, stop_at=None, seen=None):
+    """This process's rows of the batches; `stop_at` is the step before which this process receives a signal to stop."""
     size = 8 // jax.process_count()
     rows = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
     for step, batch in enumerate(batches(start), start):
-        if step == told:
+        if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         if seen is not None:
             seen.append(step)
@@ -37,9 +37,9 @@ def shares(start, told=None, seen=None):
 def main(number: int, port: str, folder: Path) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
     whole = train(Regression(), shares, folder / "whole", config())
-    told, seen = 5 if number == 1 else None, []
+    stop_at, seen = 5 if number == 1 else None, []
     try:
-        train(Regression(), lambda start: shares(start, told), folder / "stopped", config())
+        train(Regression(), lambda start: shares(start, stop_at), folder / "stopped", config())
     except Interrupted as error:
         print(error)
     state = train(Regression(), lambda start: shares(start, seen=seen), folder / "stopped", config())
@@ -63,9 +63,9 @@ def finished(tmp_path_factory):
         )
         for number in range(2)
     ]  # fmt: skip
-    found = [process.communicate(timeout=150) for process in running]
-    assert [process.returncode for process in running] == [0, 0], found
-    return folder, [out.splitlines() for out, _ in found]
+    outputs = [process.communicate(timeout=150) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    return folder, [out.splitlines() for out, _ in outputs]
 
 
 def test_both_stop_at_the_same_step_though_one_alone_was_told(finished):

@@ -21,12 +21,12 @@ def walk(profile, first, steps):
 
 def traced(workdir):
     """The steps that each trace holds."""
-    found = []
+    steps_of = []
     for file in sorted(workdir.rglob("*.trace.json.gz")):
         events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
         steps = [int(e["args"]["step_num"]) for e in events if "step_num" in e.get("args", {})]
-        found.append(sorted(set(steps)))
-    return found
+        steps_of.append(sorted(set(steps)))
+    return steps_of
 
 
 def test_whole_steps_after_the_first_ones(tmp_path):

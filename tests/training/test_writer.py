@@ -63,17 +63,17 @@ def test_events_say_the_same_and_nothing_twice(tmp_path):
     files = sorted((tmp_path / "tensorboard").iterdir())
     purged = []
     for file, first in zip(files, (1, 4), strict=True):
-        data, found = file.read_bytes(), {}
+        data, values = file.read_bytes(), {}
         while data:  # records of a length, its checksum, an event, its checksum
             (length,) = struct.unpack("<Q", data[:8])
             event, data = event_pb2.Event.FromString(data[12 : 12 + length]), data[16 + length :]
             if event.HasField("session_log"):
                 purged.append(event.step)
-            found |= {(value.tag, event.step): value for value in event.summary.value}
+            values |= {(value.tag, event.step): value for value in event.summary.value}
         tags = ("train/loss", "losses", "samples/pairs")
-        assert set(found) == {(tag, step) for tag in tags for step in range(first, 5)}
-        assert found["train/loss", 4].simple_value == 0.5
-        histogram, picture = found["losses", 4].histo, found["samples/pairs", 4].image
+        assert set(values) == {(tag, step) for tag in tags for step in range(first, 5)}
+        assert values["train/loss", 4].simple_value == 0.5
+        histogram, picture = values["losses", 4].histo, values["samples/pairs", 4].image
         assert (histogram.num, histogram.min, histogram.max) == (2, 1, 5)
         assert (picture.height, picture.width) == (2, 4) and picture.encoded_image_string.startswith(b"\x89PNG")
     assert purged == [1, 4]  # from these steps on, what older files say is hidden

@@ -221,13 +221,13 @@ def test_what_is_neither_a_directory_nor_on_the_hub_is_named(monkeypatch, tmp_pa
 def test_images_are_prepared_as_the_checkpoint_says(clip):
     wanted = np.load(clip / "expected.npz")
     file = clip / "preprocessor_config.json"
-    found = preprocess(wanted["photo"], read_preprocessing(clip))
-    np.testing.assert_allclose(found, wanted["pixels"][0], atol=1e-5)
+    pixels = preprocess(wanted["photo"], read_preprocessing(clip))
+    np.testing.assert_allclose(pixels, wanted["pixels"][0], atol=1e-5)
     fields = json.loads(file.read_text())
     file.write_text(json.dumps({**fields, "size": 12, "crop_size": 12}))
-    np.testing.assert_array_equal(preprocess(wanted["photo"], read_preprocessing(clip)), found)
+    np.testing.assert_array_equal(preprocess(wanted["photo"], read_preprocessing(clip)), pixels)
     with pytest.raises(ValueError, match=r"an image is float32 \(12, 12, 3\), expected uint8 \(H, W, 3\)"):
-        load_image_encoder(clip).encode(found[None])
+        load_image_encoder(clip).encode(pixels[None])
     file.rename(clip / "other.json")
     with pytest.raises(FileNotFoundError, match="preprocessor_config.json: no such file"):
         load_image_encoder(clip)
