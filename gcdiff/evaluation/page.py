@@ -71,7 +71,8 @@ def page(findings: Findings, labels: LabelSpec) -> str:
 {_tiles(findings.rows)}
 </div></header>
 <main>{sections}</main>
-<footer>Every number with its 95 % interval, where it has one. {BRACKETS} The real examples are measured by the same code as the model.</footer>
+<footer>Every number with its 95 % interval, where it has one. {BRACKETS}
+The real examples are measured by the same code as the model.</footer>
 </body>
 </html>
 """
