@@ -202,7 +202,7 @@ class Bench:
         reading = Oracle().read(images)
         matrices = [confusion(*pair, LABELS.num_classes) for pair in zip(layouts, reading.labels, strict=True)]
         scores = {
-            "agreement": score(np.stack(matrices), mean_iou, SEED),
+            "agreement": score(np.stack(matrices), mean_iou),
             "f1": caption_scores(images, self.captions).f1,
             "frechet": frechet(self.moments(images, layouts, reading), self.reference, standardised=True),
         }

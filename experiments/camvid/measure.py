@@ -50,7 +50,7 @@ def main() -> None:
     synthesized = model.synthesize(layouts, captions)
     again = model.segment(synthesized)
     each = np.stack([confusion(*pair, k) for pair in zip(layouts, again, strict=True)])
-    table["resegmentation_miou"] = score(each, mean_iou, 0)
+    table["resegmentation_miou"] = score(each, mean_iou)
     table["resegmentation_share"] = table["resegmentation_miou"].value / table["test_miou"].value
     table["seconds"] = round(time.time() - started, 1)
 

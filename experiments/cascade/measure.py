@@ -21,6 +21,7 @@ from PIL import Image
 
 import gcdiff
 from gcdiff import config as configs
+from gcdiff.evaluation.ratios import RATE
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.grids import majority
 from gcdiff.pictures import colorize, enlarge, sheet
@@ -91,7 +92,7 @@ def segmentations(base, stage, real: Pair) -> dict:
     k = base.labels.num_classes
     return {
         "segmentation_miou": {
-            name: score(np.stack([confusion(*pair, k) for pair in zip(real.layout, layouts, strict=True)]), mean_iou, 0)
+            name: score(np.stack([confusion(*pair, k) for pair in zip(real.layout, layouts, strict=True)]), mean_iou)
             for name, layouts in answers.items()
         }
     }
@@ -106,7 +107,7 @@ def agreements(drawn: Pair, finer: Pair, real: Pair) -> dict:
     return {
         "pair_agreement_miou": {name: agreement(*pair) for name, pair in pairs.items()},
         "small_classes_shown": {name: recalls(*pair) for name, pair in pairs.items()},
-        "reduced_to_the_base_miou": score(np.stack([confusion(*pair, 10) for pair in kept]), mean_iou, 0),
+        "reduced_to_the_base_miou": score(np.stack([confusion(*pair, 10) for pair in kept]), mean_iou),
     }
 
 
@@ -131,7 +132,7 @@ def rates(predicted: np.ndarray, truth: np.ndarray) -> dict:
     for name in SMALL:
         there = truth == names.index(name)
         counts = np.stack([(there & (predicted == truth)).sum((1, 2)), there.sum((1, 2))], axis=1)
-        rows[name] = score(counts, lambda total: total[0] / total[1] if total[1] else np.nan, 0)
+        rows[name] = score(counts, RATE)
     return rows
 
 

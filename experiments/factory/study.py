@@ -188,9 +188,7 @@ def trained(place: Path, arguments) -> dict:
     drawn = model.sample(captions, DRAWN, seed=SEED)
     return {
         "steps": arguments.steps,
-        "segmentation_miou": plain(
-            score(np.stack([confusion(*p, model.labels.num_classes) for p in pairs]), mean_iou, 0)
-        ),
+        "segmentation_miou": plain(score(np.stack([confusion(*p, model.labels.num_classes) for p in pairs]), mean_iou)),
         "pair_agreement_miou": plain(agreement(*drawn)),
         "caption_f1": plain(caption_scores(drawn.image, captions).f1),
     }

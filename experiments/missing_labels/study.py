@@ -108,7 +108,7 @@ def measure(model) -> dict:
     drawn = model.sample(captions, DRAWN, seed=SEED)
     asked = caption_scores(drawn.image, captions)
     scores = {
-        "segmentation_miou": score(np.stack([confusion(*p, model.labels.num_classes) for p in pairs]), mean_iou, 0),
+        "segmentation_miou": score(np.stack([confusion(*p, model.labels.num_classes) for p in pairs]), mean_iou),
         "pair_agreement_miou": agreement(*drawn),
         "caption_recall": asked.recall,
         "caption_f1": asked.f1,

@@ -17,6 +17,7 @@ from methods import DIRECTIONS, TRUTH, Method, methods
 
 import gcdiff
 from gcdiff.api.model import Model
+from gcdiff.evaluation.ratios import RATE
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.pictures import colorize, sheet
 from gcdiff.samplers.steps import Dials
@@ -111,9 +112,9 @@ def score_images(images: np.ndarray, layouts: np.ndarray) -> dict:
     light = np.stack([[_light(x, y) for x in xs] for xs, y in zip(images, layouts, strict=True)])
     within = light.var(1, ddof=1) if samples > 1 else (light[:, 0] - means) ** 2
     return {
-        "wrong": score(wrong, _ratio, 0),
-        "miou": score(np.stack(matrices), mean_iou, 0),
-        "spread": score(np.stack([within, variances], -1), lambda sums: float(np.sqrt(_ratio(sums))), 0),
+        "wrong": score(wrong, RATE),
+        "miou": score(np.stack(matrices), mean_iou),
+        "spread": score(np.stack([within, variances], -1), lambda sums: float(np.sqrt(_ratio(sums)))),
     }
 
 
@@ -144,9 +145,9 @@ def score_layouts(drawn: np.ndarray, layouts: np.ndarray) -> dict:
     shares = (drawn[..., None] == np.arange(LABELS.num_classes)).mean(1)
     differ = samples / (samples - 1) * (1 - (shares**2).sum(-1)).mean((1, 2))
     return {
-        "wrong": score(wrong, _ratio, 0),
-        "miou": score(np.stack(matrices), mean_iou, 0),
-        "spread": score(np.stack([differ, np.ones(scenes)], -1), _ratio, 0),
+        "wrong": score(wrong, RATE),
+        "miou": score(np.stack(matrices), mean_iou),
+        "spread": score(np.stack([differ, np.ones(scenes)], -1), RATE),
     }
 
 
@@ -159,8 +160,8 @@ def one_call(model: Model, given: Pair) -> tuple[float, dict]:
     right = np.take_along_axis(p, given.layout[..., None], -1)[..., 0]
     ones = np.ones(len(p))
     return seconds, {
-        "wrong": score(np.stack([1 - right.mean((1, 2)), ones], -1), _ratio, 0),
-        "spread": score(np.stack([1 - (p**2).sum(-1).mean((1, 2)), ones], -1), _ratio, 0),
+        "wrong": score(np.stack([1 - right.mean((1, 2)), ones], -1), RATE),
+        "spread": score(np.stack([1 - (p**2).sum(-1).mean((1, 2)), ones], -1), RATE),
     }
 
 

@@ -70,7 +70,7 @@ def measure(model: gcdiff.api.Model) -> tuple[dict, np.ndarray]:
     note("segmentation")
     segmented = model.segment(images)
     pairs = zip(layouts, segmented, strict=True)
-    segmentation = score(np.stack([confusion(*pair, model.labels.num_classes) for pair in pairs]), mean_iou, 0)
+    segmentation = score(np.stack([confusion(*pair, model.labels.num_classes) for pair in pairs]), mean_iou)
     note("text -> pair")
     drawn = model.sample(captions, DRAWN, seed=SEED)
     note("layout -> image")

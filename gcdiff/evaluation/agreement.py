@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums
-from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
+from gcdiff.evaluation.ratios import Ratios
+from gcdiff.evaluation.segmentation import class_hits, class_unions, confusion, mean_iou, pixel_accuracy
 
 
 class Segmenter(Protocol):
@@ -63,15 +64,22 @@ def agreement_sums(
 
 
 def miou(sums: Sums) -> Measure:
-    """The mean IoU of the classes, from one confusion matrix of all examples."""
-    return sums.measure(mean_iou, SHARE, classes="mean over those present on either side, of all examples at once")
+    """The mean IoU of the classes, from one confusion matrix of all examples.
+
+    Classes absent from both sides are left out of the value, and count from 0 to 1 in the interval.
+    """
+    classes = "mean over those present on either side, of all examples at once; in the interval others are 0 to 1"
+    return sums.measure(mean_iou, classes=classes)
 
 
 def accuracy(sums: Sums) -> Measure:
     """The share of labelled pixels that are predicted correctly."""
-    return sums.measure(pixel_accuracy, SHARE)
+    return sums.measure(pixel_accuracy)
 
 
 def ious(sums: Sums, names: Sequence[str]) -> dict[str, Measure]:
     """The IoU of each class; nan for a class absent from truth and predictions."""
-    return {name: sums.measure(lambda total, k=k: float(class_ious(total)[k]), SHARE) for k, name in enumerate(names)}
+    return {
+        name: sums.measure(Ratios(lambda m, k=k: class_hits(m)[..., [k]], lambda m, k=k: class_unions(m)[..., [k]]))
+        for k, name in enumerate(names)
+    }

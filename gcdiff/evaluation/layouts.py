@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums, ratio
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
 from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
+from gcdiff.evaluation.ratios import Ratios, column
 from gcdiff.evaluation.semantic import areas
 
 UNITS = {"pixels": "pixels", "shares": "shares of the labelled pixels"}
@@ -62,10 +63,10 @@ def frequencies(sums: Sums, names: Sequence[str]) -> dict[str, Frequency]:
     """The frequency of each class, from `frequency_sums`."""
     k = len(names)
 
-    def measure(column: int) -> Measure:
-        def share(total: np.ndarray) -> float:
-            return ratio(np.array([total[column], total[:k].sum() if column < k else total[-1]]))
+    def pixels(i: int) -> Ratios:
+        return Ratios(lambda s: s[..., [i]], lambda s: s[..., :k].sum(axis=-1, keepdims=True))
 
-        return sums.measure(share, SHARE)
-
-    return {name: Frequency(measure(i), measure(k + i)) for i, name in enumerate(names)}
+    return {
+        name: Frequency(sums.measure(pixels(i)), sums.measure(column(k + i, -1, counts=True)))
+        for i, name in enumerate(names)
+    }

@@ -129,7 +129,8 @@ def frechet_distance(gap: np.ndarray, cov: np.ndarray, root: np.ndarray) -> floa
 def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: bool = False) -> Measure:
     """The squared Fréchet distance, equation (1), between generated and reference examples.
 
-    The interval is over the generated examples alone.
+    The interval is over the generated examples alone, and of the distance's mean at their number: that of more examples
+    is smaller, and may lie below it.
     `standardised` divides each feature by its standard deviation in the reference, for features in different units.
     Raises ValueError where the two sides' conventions differ, for fewer than 2 examples of either, and for a feature
     that does not vary in the reference where it is standardised.
@@ -162,5 +163,5 @@ def frechet(generated: GroupedMoments, reference: GroupedMoments, standardised: 
     low, high = jackknife_interval(value, without, np.array([group.count for group in groups]), (0.0, np.inf))
     units = "the reference's standard deviations" if standardised else "the features' own"
     convention = {**generated.convention, "distance": "squared Fréchet, no correction for numbers", "units": units}
-    convention["interval"] = f"{INTERVAL}, the reference held"
+    convention["interval"] = f"{INTERVAL}, of the distance at this number of them, the reference held"
     return Measure(value, low, high, {"generated": fake.count, "reference": real.count}, convention)

@@ -22,7 +22,7 @@ from gcdiff.evaluation.features import convention as convention_of
 from gcdiff.evaluation.kernel import kernel_distance
 from gcdiff.evaluation.layouts import area_moments, fsd
 from gcdiff.evaluation.manifold import manifold
-from gcdiff.evaluation.measure import Measure, Sums
+from gcdiff.evaluation.measure import RATIO_INTERVAL, Measure, Sums, t_interval
 from gcdiff.evaluation.memorisation import audit
 from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.readers import Reader
@@ -183,14 +183,13 @@ def clip(side: Side, shared: Shared) -> Numbers:
 def likelihood(side: Side, shared: Shared) -> Numbers:
     bounds = side.likelihood.bounds
     start = f"the last step begins at log-SNR {bounds.log_snr_max:g}" if bounds.grid is None else f"{bounds.grid} steps"
-    convention = {"bound": f"upper, on -log p; {start}", "interval": "95 %, 1.96 standard errors over examples"}
+    convention = {"bound": f"upper, on -log p; {start}", "interval": "95 %, Student's t, standard errors over examples"}
+    examples = side.likelihood.examples
 
     def measure(estimate: Estimate, units: str) -> Measure:
-        off = 1.96 * estimate.error
-        value = float(estimate.value)
-        return Measure(
-            value, value - off, value + off, {"examples": side.likelihood.examples}, {**convention, "units": units}
-        )
+        # The error of one example is over its draws, and says nothing of other examples.
+        low, high = t_interval(estimate.value, estimate.error**2 if examples > 1 else np.nan, examples)
+        return Measure(float(estimate.value), low, high, {"examples": examples}, {**convention, "units": units})
 
     units = {"image": "bits per image value", "layout": "bits per labelled pixel"}
     numbers = {}
@@ -203,5 +202,5 @@ def likelihood(side: Side, shared: Shared) -> Numbers:
 
 
 def _measure(value: Score, convention: Mapping[str, Any]) -> Measure:
-    convention = {**convention, "interval": "95 %, bootstrap over examples"}
+    convention = {**convention, "interval": f"{RATIO_INTERVAL} examples"}
     return Measure(value.value, value.low, value.high, {"examples": value.examples}, convention)

@@ -15,7 +15,7 @@ from PIL import Image
 from gcdiff.evaluation import svg
 from gcdiff.evaluation.measure import Measure
 from gcdiff.evaluation.metrics import METRICS
-from gcdiff.evaluation.results import GOALS, Findings, Gallery, Row, Sweep, counted, shown
+from gcdiff.evaluation.results import BRACKETS, GOALS, Findings, Gallery, Row, Sweep, counted, ends, shown
 from gcdiff.evaluation.style import CSS
 from gcdiff.types import LabelSpec
 
@@ -71,7 +71,8 @@ def page(findings: Findings, labels: LabelSpec) -> str:
 {_tiles(findings.rows)}
 </div></header>
 <main>{sections}</main>
-<footer>Every number with its 95 % interval. The real examples are measured by the same code as the model.</footer>
+<footer>Every number with its 95 % interval, where it has one. {BRACKETS}
+The real examples are measured by the same code as the model.</footer>
 </body>
 </html>
 """
@@ -92,7 +93,7 @@ def _tiles(rows: Sequence[Row]) -> str:
         assert row.model is not None
         tiles.append(
             f'<div class="tile"><span class="name">{escape(TILES[key])}</span><b>{shown(row.model.value)}</b>'
-            f'<span>{_ends(row.model)}</span><span class="beside">{escape(real)}</span></div>'
+            f'<span>{ends(row.model, "to")}</span><span class="beside">{escape(real)}</span></div>'
         )
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
@@ -108,7 +109,7 @@ def summary(findings: Findings) -> str:
         first = row.model or row.real
         assert first is not None
         goal = f' <i class="goal" title="{GOALS[row.goal]}">{ARROWS[row.goal]}</i>' if row.goal else ""
-        plot = svg.strip(*(None if m is None else (m.value, m.low, m.high) for m in (row.model, row.real)))
+        plot = svg.strip(*(None if m is None else _range(m) for m in (row.model, row.real)))
         lines.append(
             f"<tr><td>{escape(row.title)}{goal}</td>"
             f'<td class="model">{_number(row.model)}</td><td class="real">{_number(row.real)}</td>'
@@ -131,15 +132,16 @@ def _number(measure: Measure | None) -> str:
     if measure is None:
         return '<span class="soft">–</span>'
     value = f'<data class="value" value="{_exact(measure.value)}">{shown(measure.value)}</data>'
-    return f"{value}<small>{_ends(measure)}</small>"
+    return f"{value}<small>{ends(measure, 'to')}</small>"
+
+
+def _range(measure: Measure) -> svg.Range:
+    """A value with its interval for a chart, which shows those of 95 % alone."""
+    return (measure.value, measure.low, measure.high) if measure.is_95 else (measure.value, math.nan, math.nan)
 
 
 def _exact(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else ""
-
-
-def _ends(measure: Measure) -> str:
-    return "" if math.isnan(measure.low) else f"{shown(measure.low)} to {shown(measure.high)}"
 
 
 def gallery(content: Gallery) -> str:
@@ -221,8 +223,8 @@ def sweep(result: Sweep) -> str:
     models = [{(row.metric, row.name): row.model for row in point.rows} for point in result.points]
     for key in [(m, name) for m, metric in METRICS.items() for name in metric.goals if (m, name) in rows]:
         row, measures = rows[key], [point.get(key) for point in models]
-        ranges = [(math.nan,) * 3 if m is None else (m.value, m.low, m.high) for m in measures]
-        level = None if row.real is None else (row.real.value, row.real.low, row.real.high)
+        ranges = [(math.nan,) * 3 if m is None else _range(m) for m in measures]
+        level = None if row.real is None else _range(row.real)
         title = f"{row.metric}: {row.title}"
         if row.name in CURVES.get(row.metric, ()):
             curves.append(f'<div class="card">{svg.curve(title, result.dial, places, ranges, level)}</div>')

@@ -11,32 +11,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from gcdiff.evaluation.ratios import Ratios
+
 
 def detection_counts(wanted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """Hits, false alarms and misses of each example, int (N, 3), from attributes asked for and shown, bool (N, A)."""
     return np.stack([(wanted & shown).sum(1), (~wanted & shown).sum(1), (wanted & ~shown).sum(1)], -1)
 
 
-def precision(counts: np.ndarray) -> float:
-    """Precision of equation (1) for counts (3,) of hits, false alarms and misses."""
-    hits, false_alarms, _ = counts
-    return _ratio(hits, hits + false_alarms)
+precision = Ratios(lambda counts: counts[..., :1], lambda counts: counts[..., :1] + counts[..., 1:2])
+"""Precision of equation (1) for counts (3,) of hits, false alarms and misses."""
 
+recall = Ratios(lambda counts: counts[..., :1], lambda counts: counts[..., :1] + counts[..., 2:3])
+"""Recall of equation (1) for counts (3,) of hits, false alarms and misses."""
 
-def recall(counts: np.ndarray) -> float:
-    """Recall of equation (1) for counts (3,) of hits, false alarms and misses."""
-    hits, _, misses = counts
-    return _ratio(hits, hits + misses)
-
-
-def f1(counts: np.ndarray) -> float:
-    """F1 of equation (1) for counts (3,) of hits, false alarms and misses."""
-    hits, false_alarms, misses = counts
-    return _ratio(2 * hits, 2 * hits + false_alarms + misses)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+f1 = Ratios(lambda counts: 2 * counts[..., :1], lambda counts: (counts @ np.array([2, 1, 1]))[..., None])
+"""F1 of equation (1) for counts (3,) of hits, false alarms and misses."""
 
 
 def check_captions(examples: int, captions: int) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from gcdiff.evaluation.measure import Measure
 
+BRACKETS = "In brackets: ranges that are no 95 % intervals; each one's convention says what it is."
+
 GOALS = {"higher": "higher is better", "lower": "lower is better", "real": "best as the real", "": ""}
 
 
@@ -139,7 +141,10 @@ def counted(measure: Measure) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as lines of text: the model's number and the real one with their intervals, and numbers of examples."""
+    """Rows as lines of text: the model's number and the real one with their intervals, and numbers of examples.
+
+    Intervals that are not of 95 % stand in brackets, and a last line says so.
+    """
     wide = max((len(row.title) + 2 for row in rows), default=0)
     heads = f"{'model':>8}  {'95 % interval':17}  {'real':>8}  {'95 % interval':17}  examples"
     lines, metric = [f"{'':{wide}}{heads}"], None
@@ -150,11 +155,20 @@ def table(rows: Sequence[Row]) -> str:
         first = row.model or row.real
         count = "" if first is None else counted(first)
         lines.append(f"{'  ' + row.title:{wide}}{_cell(row.model)}  {_cell(row.real)}  {count}")
+    if any(m is not None and not m.is_95 and ends(m, "-") for row in rows for m in (row.model, row.real)):
+        lines.append(BRACKETS)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def ends(measure: Measure, to: str) -> str:
+    """The two ends of an interval as text, in brackets where it is not of 95 %; '' for none."""
+    if math.isnan(measure.low) or math.isnan(measure.high):
+        return ""
+    said = f"{shown(measure.low)} {to} {shown(measure.high)}"
+    return said if measure.is_95 else f"({said})"
 
 
 def _cell(measure: Measure | None) -> str:
     if measure is None:
         return f"{'–':>8}  {'':17}"
-    ends = "" if math.isnan(measure.low) else f"{shown(measure.low)} - {shown(measure.high)}"
-    return f"{shown(measure.value):>8}  {ends:17}"
+    return f"{shown(measure.value):>8}  {ends(measure, '-'):17}"

@@ -1,4 +1,4 @@
-"""Scores of segmentations from one confusion matrix, and bootstrap intervals over examples.
+"""Scores of segmentations from one confusion matrix, and scores of any sums with intervals over examples.
 
 For a confusion matrix n (true class, predicted class),
 
@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gcdiff.evaluation.measure import jackknife_interval
+from gcdiff.evaluation.ratios import Ratios
 from gcdiff.types import VOID
 
 
@@ -48,51 +50,44 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> 
 
 def class_ious(matrix: np.ndarray) -> np.ndarray:
     """IoU_k of equation (1) for a confusion (K, K + 1): float (K,), nan for a class absent from both sides."""
-    classes = matrix[:, :-1]
-    hits = np.diagonal(classes)
-    union = matrix.sum(1) + classes.sum(0) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+    union = class_unions(matrix)
+    return np.where(union > 0, class_hits(matrix) / np.maximum(union, 1), np.nan)
 
 
-def mean_iou(matrix: np.ndarray) -> float:
-    """mIoU of equation (1) for a confusion (K, K + 1); nan if no class is present."""
-    ious = class_ious(matrix)
-    present = ~np.isnan(ious)
-    return float(ious[present].mean()) if present.any() else float("nan")
+def class_hits(matrices: np.ndarray) -> np.ndarray:
+    """n_kk (..., K) of confusions (..., K, K + 1)."""
+    return np.diagonal(matrices[..., :-1], axis1=-2, axis2=-1)
 
 
-def pixel_accuracy(matrix: np.ndarray) -> float:
-    """The share of right pixels for a confusion (K, K + 1); nan if it is empty."""
-    total = matrix.sum()
-    return float(np.trace(matrix[:, :-1]) / total) if total else float("nan")
+def class_unions(matrices: np.ndarray) -> np.ndarray:
+    """The denominators (..., K) of IoU_k of equation (1), of confusions (..., K, K + 1)."""
+    return matrices.sum(axis=-1) + matrices[..., :-1].sum(axis=-2) - class_hits(matrices)
 
 
-def bootstrap_interval(
-    values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int, samples: int = 1000
-) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of `statistic` over examples.
+mean_iou = Ratios(class_hits, class_unions)
+"""mIoU of equation (1) for a confusion (K, K + 1); nan if no class is present."""
 
-    values (N, ...) are per-example quantities whose *sum* is what the statistic takes: confusion matrices for
-    `mean_iou`, counts of hits and misses for a rate. Examples are drawn N at a time with replacement
-    (Efron, Bootstrap Methods, 1979). Samples whose statistic is nan are left out; (nan, nan) where all are, and
-    for a single example, which says nothing of others. Raises ValueError for no examples.
+pixel_accuracy = Ratios(
+    lambda matrices: class_hits(matrices).sum(axis=-1, keepdims=True),
+    lambda matrices: matrices.sum(axis=(-2, -1))[..., None],
+)
+"""The share of right pixels for a confusion (K, K + 1); nan if it is empty."""
+
+
+def score(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0) -> Score:
+    """`statistic` of the sum of per-example values (N, ...), with its 95 % interval; nan for no examples.
+
+    values: what the statistic takes the sum of: confusion matrices for `mean_iou`, counts of hits and misses for a
+    rate. `Ratios` have their own interval; that of any other statistic is the jackknife's with one example left out at
+    a time, nan where that leaves a sum without a statistic. `seed` is not used: the interval is not drawn.
     """
     values = np.asarray(values)
     if not len(values):
-        raise ValueError("a bootstrap interval of 0 examples was asked for, expected 1 or more")
-    if len(values) == 1:
-        return float("nan"), float("nan")
-    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
-    sums = np.tensordot(counts, values, 1)
-    statistics = np.array([statistic(total) for total in sums])
-    if np.isnan(statistics).all():
-        return float("nan"), float("nan")
-    low, high = np.nanpercentile(statistics, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def score(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int) -> Score:
-    """`statistic` of the sum of per-example values (N, ...), with its `bootstrap_interval`; nan for no examples."""
-    if not len(values):
         return Score(float("nan"), float("nan"), float("nan"), 0)
-    return Score(float(statistic(np.sum(values, 0))), *bootstrap_interval(values, statistic, seed), len(values))
+    total = values.sum(axis=0)
+    if isinstance(statistic, Ratios):
+        low, high = statistic.interval(values)
+    else:
+        without = [statistic(total - one) for one in values] if len(values) > 1 else []
+        low, high = jackknife_interval(statistic(total), np.array(without), np.ones(len(without)))
+    return Score(float(statistic(total)), low, high, len(values))

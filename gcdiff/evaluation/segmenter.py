@@ -33,8 +33,8 @@ def segmentation(pairs: Iterable[tuple[np.ndarray, np.ndarray]], spec: LabelSpec
         raise ValueError("there are no examples to measure on, expected at least one")
     matrices = np.stack(each)
     return {
-        "miou": score(matrices, mean_iou, 0),
-        "pixel_accuracy": score(matrices, pixel_accuracy, 0),
+        "miou": score(matrices, mean_iou),
+        "pixel_accuracy": score(matrices, pixel_accuracy),
         "iou": dict(zip(names, class_ious(matrices.sum(axis=0)).round(4).tolist(), strict=True)),
         "calibration_error": expected_calibration_error(sums),
         "top_label_calibration_error": top_label_calibration_error(sums),

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcdiff.evaluation.measure import SHARE, Measure, Sums, grouped_sums, ratio
+from gcdiff.evaluation.measure import Measure, Sums, grouped_sums
+from gcdiff.evaluation.ratios import Ratios, column
 from gcdiff.types import VOID
 
 
@@ -84,9 +85,7 @@ def semantic_sums(
 
 def semantic_scores(sums: Sums) -> Retrieval:
     """Recall, precision and F1 of equation (1); their count `counted` is the number of samples in the mean."""
-    means = [
-        sums.measure(lambda total, i=i: ratio(total[2 * i : 2 * i + 2]), SHARE, mean="over samples") for i in range(3)
-    ]
+    means = [sums.measure(column(2 * i, 2 * i + 1, counts=True), mean="over samples") for i in range(3)]
     counted = sums.total[1:6:2].astype(int).tolist()
     return Retrieval(*(m._replace(counts={**m.counts, "counted": c}) for m, c in zip(means, counted, strict=True)))
 
@@ -95,11 +94,11 @@ def class_scores(sums: Sums, names: Sequence[str]) -> dict[str, Retrieval]:
     """Recall, precision and F1 of each class, from its hits, false alarms and misses over all samples; nan for none."""
 
     def of(k: int, hits: int, weights: tuple[int, int, int]) -> Measure:
-        def rate(total: np.ndarray) -> float:
-            counts = total[6 + 3 * k : 9 + 3 * k]
-            return ratio(np.array([hits * counts[0], counts @ weights]))
+        def whole(sums: np.ndarray) -> np.ndarray:
+            return (sums[..., 6 + 3 * k : 9 + 3 * k] @ np.array(weights))[..., None]
 
-        measure = sums.measure(rate, SHARE, mean="counts over all samples")
+        rate = Ratios(lambda sums: hits * sums[..., [6 + 3 * k]], whole)
+        measure = sums.measure(rate, mean="counts over all samples")
         asked = sums.total[6 + 3 * k] + sums.total[8 + 3 * k]
         return measure._replace(counts={**measure.counts, "asked for": int(asked)})
 

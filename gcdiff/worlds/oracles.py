@@ -54,14 +54,13 @@ def _filled(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == VOID, counts.argmax(), labels)
 
 
-def label_agreement(labels: np.ndarray, layouts: np.ndarray, num_classes: int, seed: int) -> Score:
+def label_agreement(labels: np.ndarray, layouts: np.ndarray, num_classes: int) -> Score:
     """The mIoU of an oracle's labels of N images with their layouts, both int (N, H, W), from one confusion matrix.
 
-    Pixels that are void in the layout are left out, and labels that are void are wrong; `seed` draws the bootstrap's
-    samples.
+    Pixels that are void in the layout are left out, and labels that are void are wrong.
     """
     pairs = zip(layouts, labels, strict=True)
-    return score(np.stack([confusion(*pair, num_classes) for pair in pairs]), mean_iou, seed)
+    return score(np.stack([confusion(*pair, num_classes) for pair in pairs]), mean_iou)
 
 
 def class_shares(layouts: np.ndarray, num_classes: int) -> np.ndarray:

@@ -11,12 +11,13 @@ from gcdiff.evaluation.measure import (
     GROUPS,
     group_of,
     grouped_sums,
+    jackknife_interval,
     jackknife_variance,
     ratio,
     share,
     t_interval,
-    wilson,
 )
+from gcdiff.evaluation.ratios import share_interval
 
 RNG = np.random.default_rng(0)
 
@@ -44,6 +45,7 @@ def test_the_jackknife_of_a_mean_is_its_variance():
     without = (x.sum() - x) / 39
     assert jackknife_variance(x.mean(), without, np.ones(40, int)) == pytest.approx(x.var(ddof=1) / 40)
     assert np.isnan(jackknife_variance(1.0, np.ones(1), np.ones(1)))
+    assert np.isnan(jackknife_interval(1.0, np.ones(5), np.ones(5))).all()  # nothing varies: nothing is known
 
 
 def test_the_jackknife_of_a_mean_over_groups_of_unequal_size():
@@ -72,24 +74,23 @@ def test_intervals_cover_as_promised(examples):
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
-@pytest.mark.parametrize("examples", [24, 128])
-@pytest.mark.parametrize("p", [0.01, 0.3, 0.98])
-def test_intervals_of_shares_cover_near_the_ends(p, examples):
-    """Exactly, by the binomial law."""
-    hits = np.arange(examples + 1)
-    ends = np.array([wilson(h / examples, examples) for h in hits])
-    covers = (ends[:, 0] <= p) & (p <= ends[:, 1])
-    assert binom.pmf(hits, examples, p)[covers].sum() >= 0.91
-    assert ((ends[:, 1] - ends[:, 0]) > 0).all() and ends[0, 0] == 0 and ends[-1, 1] == 1
-    np.testing.assert_allclose(ends[::-1, ::-1], 1 - ends, atol=1e-12)  # of misses as of hits
+@pytest.mark.parametrize("examples", [1, 3, 10, 24, 128])
+def test_intervals_of_shares_cover_everywhere(examples):
+    """Exactly, by the binomial law, for shares from 0 to 1."""
+    hits, p = np.arange(examples + 1), np.concatenate([np.linspace(0, 1, 201), [1e-4, 0.002, 0.9985]])[:, None]
+    low, high = share_interval(hits / examples, examples)
+    covered = (binom.pmf(hits, examples, p) * ((low <= p) & (p <= high))).sum(1)
+    assert covered.min() >= 0.95
+    assert (high > low).all() and low[0] == 0 and high[-1] == 1
+    np.testing.assert_allclose(low[::-1], 1 - high, atol=1e-12)  # of misses as of hits
 
 
-def test_the_ends_of_a_share_are_where_its_score_is_large():
-    """Both ends q solve |p - q| = 1.96 sqrt(q (1 - q) / n)."""
-    measured = share(np.repeat([1, 0.5, 0], [20, 3, 57]), {"examples": 80}, {"a": 1})
-    for q in (measured.low, measured.high):
-        assert abs(measured.value - q) == pytest.approx(1.96 * np.sqrt(q * (1 - q) / 80))
-    assert measured.value == 21.5 / 80 and measured.convention["a"] == 1 and "Wilson" in measured.convention["interval"]
+def test_the_ends_of_a_share_are_where_it_is_improbable():
+    """So many hits, or more, have a probability of 2.5 % at the low end, and so many, or fewer, at the high end."""
+    measured = share(np.repeat([1, 0], [21, 59]), {"examples": 80}, {"a": 1})
+    assert binom.sf(20, 80, measured.low) == pytest.approx(0.025) == binom.cdf(21, 80, measured.high)
+    assert measured.value == 21 / 80 and measured.convention["a"] == 1 and "Clopper" in measured.convention["interval"]
+    assert share(np.repeat([1, 0.5, 0], [20, 2, 58]), {}, {})[:3] == measured[:3]
     assert np.isnan(share(np.zeros(0), {}, {})[:3]).all()
 
 

@@ -1,11 +1,13 @@
-"""Confusions, mIoU and bootstrap intervals against numbers worked out by hand and by laws."""
+"""Confusions, mIoU and intervals against numbers worked out by hand and by laws."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
-from gcdiff.evaluation.segmentation import bootstrap_interval, class_ious, confusion, mean_iou, pixel_accuracy, score
+from gcdiff.evaluation.ratios import share_interval
+from gcdiff.evaluation.segmentation import class_ious, confusion, mean_iou, pixel_accuracy, score
 
 
 def test_worked_example():
@@ -32,7 +34,7 @@ def test_perfect_and_empty():
     assert mean_iou(confusion(labels, labels, 5)) == pixel_accuracy(confusion(labels, labels, 5)) == 1
     nothing = confusion(np.full(6, -1), labels, 5)
     assert np.isnan(mean_iou(nothing)) and np.isnan(pixel_accuracy(nothing))
-    assert np.isnan(score(np.stack([nothing] * 3), mean_iou, 0)[:3]).all()
+    assert np.isnan(score(np.stack([nothing] * 3), mean_iou)[:3]).all()
 
 
 def test_bad_input_is_named():
@@ -40,27 +42,35 @@ def test_bad_input_is_named():
         confusion(np.array([0, 7]), np.array([0, 0]), 3)
     with pytest.raises(ValueError, match="shape"):
         confusion(np.zeros(3, int), np.zeros(4, int), 3)
-    with pytest.raises(ValueError, match="0 examples"):
-        bootstrap_interval(np.zeros((0, 2)), np.sum, 0)
 
 
-def test_bootstrap_covers_as_promised():
-    """The mean of 100 numbers: the interval has the width of theory and holds the truth about 95 times in 100."""
-    rng = np.random.default_rng(1)
-    intervals = np.array([bootstrap_interval(rng.normal(3, 1, 100), lambda s: s / 100, i, 400) for i in range(200)])
-    covered = (intervals[:, 0] < 3) & (intervals[:, 1] > 3)
-    assert 0.89 <= covered.mean() <= 0.99
-    assert np.diff(intervals).mean() == pytest.approx(2 * 1.96 / 10, rel=0.05)
+def test_the_interval_of_any_statistic_is_the_jackknifes():
+    """Of a mean: Student's t with the standard error."""
+    x = np.random.default_rng(1).normal(3, 1, 12)
+    off = stdtrit(11, 0.975) * x.std(ddof=1) / np.sqrt(12)
+    values = np.stack([x, np.ones(12)], -1)
+    np.testing.assert_allclose(score(values, lambda s: s[0] / s[1])[:3], x.mean() + off * np.array([0, -1, 1]))
 
 
-def test_score_depends_on_its_seed_alone():
+def test_a_score_is_of_its_values_alone():
     matrices = np.stack([confusion(*np.random.default_rng(i).integers(0, 3, (2, 50)), 3) for i in range(20)])
-    first = score(matrices, mean_iou, 5)
-    assert first == score(matrices, mean_iou, 5)
+    first = score(matrices, mean_iou)
+    np.testing.assert_allclose(score(matrices[::-1], mean_iou), first)
     assert first.low < first.value < first.high and first.examples == 20
-    assert np.isnan(score(matrices[:0], mean_iou, 5).value)
+    assert np.isnan(score(matrices[:0], mean_iou).value)
+
+
+def test_absent_classes_count_from_zero_to_one_in_the_interval():
+    """Two of four classes are there, in every example alike: the ends of their IoU, and 0 and 1 for the others."""
+    matrix = confusion(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 4)
+    low, high = share_interval(1.0, 6)
+    alone = mean_iou.interval(np.stack([matrix] * 6)[:, :2, [0, 1, 4]])
+    both = mean_iou.interval(np.stack([matrix] * 6))
+    assert alone == (pytest.approx(1 - (1 - low) / np.sqrt(2)), high)
+    assert both == (pytest.approx(alone[0] / 2), 1)
+    assert mean_iou(6 * matrix) == 1
 
 
 def test_one_example_says_nothing_of_others():
-    measured = score(np.array([[3, 4]]), lambda s: s[0] / s[1], 0)
+    measured = score(np.array([[3, 4]]), lambda s: s[0] / s[1])
     assert measured.value == 0.75 and measured.examples == 1 and np.isnan([measured.low, measured.high]).all()

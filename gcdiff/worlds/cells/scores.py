@@ -50,7 +50,7 @@ class CaptionScores(NamedTuple):
 def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """Scores of images uint8 (N, H, W, 3) against the N captions they were made from, N at least 2.
 
-    `shuffle_seed` draws whose caption is the other one (never an image's own) and the bootstrap's samples.
+    `shuffle_seed` draws whose caption is the other one (never an image's own).
     """
     _parsed(images, captions)
     return scores_of(image_attributes(images), captions, shuffle_seed)
@@ -67,12 +67,12 @@ def layout_scores(layouts: np.ndarray, captions: Sequence[str], shuffle_seed: in
     return _scores(tuple(map(layout_attributes, layouts)), wanted, Attributes._fields, shuffle_seed)
 
 
-def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
+def agreement(images: np.ndarray, layouts: np.ndarray) -> Score:
     """mIoU of the oracle's labels of images uint8 (N, H, W, 3) with layouts int (N, H, W); one confusion matrix.
 
     The labels are the most probable ones pixel by pixel; unsure is wrong.
     """
-    return label_agreement(read_twice(images)[0].labels, layouts, LABELS.num_classes, seed)
+    return label_agreement(read_twice(images)[0].labels, layouts, LABELS.num_classes)
 
 
 def _parsed(examples: Sequence[Any] | np.ndarray, captions: Sequence[str]) -> list[ParsedCaption]:
@@ -86,15 +86,13 @@ def _scores(
     strange = [wanted[i] for i in derangement(len(wanted), seed)]
     own, other = ({name: _outcomes(name, shown, captions) for name in names} for captions in (wanted, strange))
     nothing = np.zeros((0, 3), int)
-    scores = {n: _attribute(_stated(own.get(n, nothing)), _stated(other.get(n, nothing)), seed) for n in FACTS}
+    scores = {n: _attribute(_stated(own.get(n, nothing)), _stated(other.get(n, nothing))) for n in FACTS}
     every, other_every = (np.sum([np.maximum(rows, 0) for rows in parts.values()], axis=0) for parts in (own, other))
-    return CaptionScores(**scores, all=_attribute(every, other_every, seed))
+    return CaptionScores(**scores, all=_attribute(every, other_every))
 
 
-def _attribute(own: np.ndarray, other: np.ndarray, seed: int) -> AttributeScores:
-    return AttributeScores(
-        score(own, precision, seed), score(own, recall, seed), score(own, f1, seed), score(other, f1, seed)
-    )
+def _attribute(own: np.ndarray, other: np.ndarray) -> AttributeScores:
+    return AttributeScores(score(own, precision), score(own, recall), score(own, f1), score(other, f1))
 
 
 def _outcomes(name: str, shown: Sequence[ParsedCaption | Attributes], wanted: Sequence[ParsedCaption]) -> np.ndarray:

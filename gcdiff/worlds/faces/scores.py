@@ -45,8 +45,8 @@ class CaptionScores(NamedTuple):
 def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """Scores of images uint8 (N, H, W, 3) against the N captions they were made from, N at least 2.
 
-    `shuffle_seed` draws whose caption is the other one (never a face's own) and the bootstrap's samples. Raises
-    ValueError for other numbers and for a caption that is none of this world's.
+    `shuffle_seed` draws whose caption is the other one (never a face's own). Raises ValueError for other numbers and
+    for a caption that is none of this world's.
     """
     check_captions(len(images), len(captions))
     return scores_of(Oracle().attributes(images), captions, shuffle_seed)
@@ -58,21 +58,21 @@ def scores_of(shown: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0)
     wanted = np.stack([attribute_vector(parse_caption(caption)) for caption in captions])
     all_of_them = detection_counts(wanted, shown)
     return CaptionScores(
-        score(all_of_them, precision, shuffle_seed),
-        score(all_of_them, recall, shuffle_seed),
-        score(all_of_them, f1, shuffle_seed),
-        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
-        score(detection_counts(wanted[:, _ONLY], shown[:, _ONLY]), f1, shuffle_seed),
-        score(detection_counts(wanted[:, ~_ONLY], shown[:, ~_ONLY]), f1, shuffle_seed),
-        score(detection_counts(wanted[:, _RARE], shown[:, _RARE]), recall, shuffle_seed),
+        score(all_of_them, precision),
+        score(all_of_them, recall),
+        score(all_of_them, f1),
+        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1),
+        score(detection_counts(wanted[:, _ONLY], shown[:, _ONLY]), f1),
+        score(detection_counts(wanted[:, ~_ONLY], shown[:, ~_ONLY]), f1),
+        score(detection_counts(wanted[:, _RARE], shown[:, _RARE]), recall),
         {
-            name: score(detection_counts(wanted[:, [i]], shown[:, [i]]), f1, shuffle_seed)
+            name: score(detection_counts(wanted[:, [i]], shown[:, [i]]), f1)
             for i, name in enumerate(ATTRIBUTES)
             if wanted[:, i].any()
         },
     )
 
 
-def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
+def agreement(images: np.ndarray, layouts: np.ndarray) -> Score:
     """mIoU of the oracle's labels of images uint8 (N, H, W, 3) with layouts int (N, H, W); one confusion matrix."""
-    return label_agreement(Oracle().labels(images), layouts, LABELS.num_classes, seed)
+    return label_agreement(Oracle().labels(images), layouts, LABELS.num_classes)

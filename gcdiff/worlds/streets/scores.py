@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gcdiff.evaluation.precision_recall import check_captions, derangement, detection_counts, f1, recall
+from gcdiff.evaluation.ratios import RATE
 from gcdiff.evaluation.segmentation import Score, score
 from gcdiff.worlds.oracles import label_agreement
 from gcdiff.worlds.streets.appearance import LABELS, OPTIONAL, WEATHERS
@@ -52,7 +53,7 @@ class CaptionScores(NamedTuple):
 def caption_scores(images: np.ndarray, captions: Sequence[str], shuffle_seed: int = 0) -> CaptionScores:
     """Scores of images uint8 (N, H, W, 3) against the N captions they were made from, N at least 2.
 
-    `shuffle_seed` draws whose caption is the other one (never a scene's own) and the bootstrap's samples.
+    `shuffle_seed` draws whose caption is the other one (never a scene's own).
     """
     check_captions(len(images), len(captions))
     return scores_of(Oracle().read(images), captions, shuffle_seed)
@@ -65,25 +66,21 @@ def scores_of(reading: Reading, captions: Sequence[str], shuffle_seed: int = 0) 
     wanted = np.array([[name in caption.classes for name in OPTIONAL] for caption in parsed])
     shown = np.array([[_shows(labels, name) for name in OPTIONAL] for labels in reading.labels])
     return CaptionScores(
-        score(detection_counts(wanted, shown), f1, shuffle_seed),
-        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1, shuffle_seed),
-        score(_car_color_outcomes(parsed, reading), _rate, shuffle_seed),
-        score(_weather_outcomes(parsed, reading), _rate, shuffle_seed),
-        score(detection_counts(wanted, shown), recall, shuffle_seed),
+        score(detection_counts(wanted, shown), f1),
+        score(detection_counts(wanted[derangement(len(captions), shuffle_seed)], shown), f1),
+        score(_car_color_outcomes(parsed, reading), RATE),
+        score(_weather_outcomes(parsed, reading), RATE),
+        score(detection_counts(wanted, shown), recall),
     )
 
 
-def agreement(images: np.ndarray, layouts: np.ndarray, seed: int = 0) -> Score:
+def agreement(images: np.ndarray, layouts: np.ndarray) -> Score:
     """mIoU of the oracle's labels of images uint8 (N, H, W, 3) with layouts int (N, H, W); one confusion matrix."""
-    return label_agreement(Oracle().labels(images), layouts, LABELS.num_classes, seed)
+    return label_agreement(Oracle().labels(images), layouts, LABELS.num_classes)
 
 
 def _shows(labels: np.ndarray, name: str) -> bool:
     return bool(pieces(labels == LABELS.names.index(name)))
-
-
-def _rate(counts: np.ndarray) -> float:
-    return counts[0] / counts[1]
 
 
 def _car_color_outcomes(captions: Sequence[ParsedCaption], reading: Reading) -> np.ndarray:
