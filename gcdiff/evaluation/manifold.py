@@ -14,7 +14,8 @@ depend on both numbers of examples.
 The ranges are over the examples that are counted, with the balls fixed: Clopper and Pearson's for shares, the
 jackknife's for density. They are not called 95 % intervals: they ignore the sampling of the other side, which affects
 all examples in one large ball together. In simulations they held the truth of other examples of both sides in 75 to 95
-of 100 cases where the sides are equal, and in 20 to 70 where they overlap little, so that a few balls decide.
+of 100 cases where the sides are equal; those of precision and recall in 20 to 70 where the sides overlap little, so
+that a few balls decide.
 """
 
 from __future__ import annotations
