@@ -22,7 +22,7 @@ from gcdiff.samplers.steps import Dials
 from gcdiff.schedules import Schedule
 from gcdiff.types import Pair
 
-K, TAU, NUM = 2, 0.3, 20_000
+K, TAU, NUM = 2, 0.3, 20_001  # no multiple of parallel.GROUP: a CPU then computes all of them at once
 CONFIGS = np.array([(a, b) for a in range(K) for b in range(K)])
 PRIOR = np.array([0.45, 0.05, 0.15, 0.35])
 MEANS = np.array([-0.9, 0.2, 0.6, 1.0])
