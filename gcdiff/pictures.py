@@ -132,6 +132,29 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], factor: i
     return np.asarray(canvas)
 
 
+def legend(labels: LabelSpec, width: int) -> np.ndarray:
+    """The colours of the classes and of void with their names, in columns on white: uint8 (h, width, 3)."""
+    void = [] if labels.void == "class" else [("void", labels.void_color)]
+    entries = [*zip(labels.names, labels.palette, strict=True), *void]
+    row, square, gap = 14, 10, 4
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    texts = [_drawable(f"{i} {name}" if i < labels.num_classes else name) for i, (name, _) in enumerate(entries)]
+    column = square + 3 * gap + int(max(draw.textlength(text) for text in texts))
+    columns = max(1, (width - gap) // column)
+    canvas = Image.new("RGB", (width, row * -(-len(entries) // columns) + gap), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (text, (_, color)) in enumerate(zip(texts, entries, strict=True)):
+        left, top = gap + column * (i % columns), row * (i // columns) + 2
+        draw.rectangle((left, top, left + square, top + square), fill=tuple(color), outline="black")
+        draw.text((left + square + gap, top - 1), text, fill="black")
+    return np.asarray(canvas)
+
+
+def _drawable(text: str) -> str:
+    """The text with a question mark for every character that the built-in font lacks."""
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
 def save_pairs(
     folder: Path, pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], labels: LabelSpec, spec: ImageSpec,
     cell: tuple[int, int],

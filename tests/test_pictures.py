@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gcdiff.data.reader import read_layout
+from gcdiff.data.label_maps import read_layout
 from gcdiff.pictures import colorize, decide, label_png, resize_maps, save_pairs, to_label_ids
 from gcdiff.types import VOID, ImageSpec, LabelSpec
 

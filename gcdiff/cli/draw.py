@@ -94,7 +94,8 @@ def synthesize(arguments) -> int:
     """Draw an image for every layout of a folder."""
     import numpy as np
 
-    from gcdiff.data.reader import LABEL_SUFFIXES, read_layouts
+    from gcdiff.data.label_maps import read_layouts
+    from gcdiff.data.reader import LABEL_SUFFIXES
 
     model, stage, place = _start(arguments)
     named = read_layouts(arguments.layouts, model.labels, (stage or model).size)
@@ -114,7 +115,8 @@ def outpaint(arguments) -> int:
     """Fill in the unknown pixels of images, layouts or both."""
     import numpy as np
 
-    from gcdiff.data.reader import IMAGE_SUFFIXES, LABEL_SUFFIXES, image_files, read_image, read_layouts, read_masks
+    from gcdiff.data.label_maps import read_layouts
+    from gcdiff.data.reader import IMAGE_SUFFIXES, LABEL_SUFFIXES, image_files, read_image, read_masks
     from gcdiff.types import Pair
 
     if arguments.images is None and arguments.layouts is None:

@@ -8,17 +8,17 @@ from pathlib import Path
 from gcdiff.cli.files import writable
 from gcdiff.data.builders.table import BUILDERS
 
-OWN = ("captions", "split_by", "void", "train_val", "heldout")
+OWN = ("captions", "split_by", "void", "train_val", "heldout", "labels", "layout_suffix")
 """Options of some data sets alone."""
-SHOWN, CELL = 8, 128
-"""How many examples the contact sheet shows, and how large at most."""
+SHOWN, CELL, NARROWEST = 8, 128, 400
+"""How many examples the contact sheet shows, how large at most, and the least width of the sheet."""
 EPILOG = """\
 where the files of each data set have to be, and what folder takes, is in docs/data.md. Any side of an example of a
 folder may be missing. What is written to --out:
   NAME-SPLIT.array_record-*    the examples; gcdiff train reads them with data.name=prepared, data.root=DIR,
                                tensorflow_datasets.builder_from_directory(DIR) without TensorFlow, too
   report.json                  how many there are of what, shares of the classes, what was left out
-  contact_sheet.png            some examples: images over layouts
+  contact_sheet.png            some examples: images over layouts, and the classes with their colours
   splits.json, subset.json     the names of the examples of each split, and of a subset
 It may be interrupted: the same command goes on, and writes the same bytes."""
 
@@ -49,13 +49,23 @@ def add_parser(commands, formatter) -> None:
         "--captions",
         metavar="FILE",
         help="captions as .jsonl (default: cityscapes makes them from the classes; mm_celeba_hq has celeba-caption/, "
-        "and takes another folder of text files, or none)",
+        "and takes another folder of text files, or none; coco_stuff has annotations/, and takes another, or none)",
     )
     sub.add_argument("--split-by", choices=("official", "ids"), help="mm_celeba_hq: 24183/2993/2824, or 24000/6000")
     sub.add_argument("--void", choices=("missing", "class"), help="cityscapes: 19 classes, or 20 with void as one")
     sub.add_argument("--train-val", action="store_true", help="cityscapes: val is trained on too, as in the paper")
     sub.add_argument(
         "--heldout", type=float, metavar="SHARE", help="folder: held out at random (default: 0.1; 0: none)"
+    )
+    sub.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="folder: the classes, a labels.json, or ade20k or voc (default: DIR/labels.json)",
+    )
+    sub.add_argument(
+        "--layout-suffix",
+        metavar="TEXT",
+        help="folder: what layouts are called beyond their images, as _mask (default: none)",
     )
 
 
@@ -69,8 +79,8 @@ def prepare(arguments) -> int:
         size=None if arguments.size is None else tuple(arguments.size),
         **{name: getattr(arguments, name) for name in ("resize", "layout", "limit", "subset", "subset_of", "seed")},
     )
-    source = open_source(arguments)
     writable(arguments.out)
+    source = open_source(arguments)
     progress = None
 
     def show(done: int, total: int) -> None:
@@ -102,15 +112,30 @@ def open_source(arguments):
         raise ValueError(f"{arguments.source}: no such folder")
     if "seed" in builder.options:
         given["seed"] = arguments.seed
+    if "labels" in builder.options and "labels" not in given:
+        given["labels"] = find_labels(arguments)
     return builder.open(arguments.source, **given)
 
 
+def find_labels(arguments) -> Path:
+    """The labels.json of a folder; where there is none, one that is made, which is said on the screen."""
+    from gcdiff.data.builders.label_maker import find_labels as find
+    from gcdiff.data.source import refuse
+
+    fault = (lambda message: None) if arguments.skip_bad else refuse  # the source names them again
+    path, lines = find(arguments.source, arguments.out, arguments.layout_suffix or "", fault)
+    for line in lines:
+        print(line)
+    return path
+
+
 def contact_sheet(data):
-    """A picture uint8 (h, w, 3) of some examples of a data set: images above, their layouts in colours below."""
+    """A picture uint8 (h, w, 3) of some examples of a data set: images above, their layouts in colours below, and the
+    classes with their colours."""
     import numpy as np
 
     from gcdiff.data.transforms import resize
-    from gcdiff.pictures import colorize, sheet
+    from gcdiff.pictures import colorize, legend, sheet
 
     examples = [data[int(i)] for i in np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))]
     height, width = examples[0].layout.shape
@@ -118,4 +143,7 @@ def contact_sheet(data):
     cell = max(1, round(height * scale)), max(1, round(width * scale))
     shown = [resize(example, cell) for example in examples]
     rows = [[e.image for e in shown], [colorize(e.layout, data.labels) for e in shown]]
-    return sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))
+    picture = sheet(rows, [f"{data.name} {data.split}: images", "layouts"], factor=max(1, CELL // max(cell)))
+    names = legend(data.labels, max(NARROWEST, picture.shape[1]))
+    picture = np.pad(picture, ((0, 0), (0, names.shape[1] - picture.shape[1]), (0, 0)), constant_values=255)
+    return np.concatenate([picture, names])

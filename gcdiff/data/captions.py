@@ -107,22 +107,27 @@ def _plural(word: str) -> str:
     return re.sub("(?<=[^aeiou])y$", "ie", word) + "s"
 
 
-def read_jsonl(path: Path, fault: Callable[[str], None]) -> dict[str, tuple[str, ...]]:
+def read_jsonl(path: Path, fault: Callable[[str], None], wrong: set[str] | None = None) -> dict[str, tuple[str, ...]]:
     """The captions of a file with one object a line, {"file_name": "3.jpg", "text": ["one", "another"]}, by file_name.
 
-    A line that is wrong is skipped, and a message about it goes to `fault`. Raises FileNotFoundError for a missing file
-    and ValueError for one that is not UTF-8.
+    A line that is wrong is skipped, and a message about it goes to `fault`, its file_name to `wrong`. Raises
+    FileNotFoundError for a missing file and ValueError for one that is not UTF-8.
     """
     captions: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(_lines(path), start=1):
         if line.strip():
+            name = None
             try:
                 name, texts = _caption_line(line)
+                if isinstance(texts, str):
+                    raise ValueError(texts)
                 if name in captions:
                     raise ValueError(f"file_name {name!r} for the second time")
                 captions[name] = texts
             except ValueError as error:
                 fault(f"{path}: line {number}: {error}")
+                if wrong is not None and name is not None:
+                    wrong.add(name)
     return captions
 
 
@@ -146,7 +151,8 @@ def read_lines(path: Path) -> tuple[str, ...]:
     return lines
 
 
-def _caption_line(line: str) -> tuple[str, tuple[str, ...]]:
+def _caption_line(line: str) -> tuple[str, tuple[str, ...] | str]:
+    """The file_name of a line with its captions, or with what is wrong about them."""
     try:
         fields = json.loads(line)
     except ValueError as error:
@@ -155,9 +161,9 @@ def _caption_line(line: str) -> tuple[str, tuple[str, ...]]:
         raise ValueError('expected {"file_name": "...", "text": ["...", ...]}')
     texts = fields["text"]
     if isinstance(texts, str):
-        raise ValueError(f"text of {fields['file_name']} is a string, expected a list of strings")
+        return fields["file_name"], f"text of {fields['file_name']} is a string, expected a list of strings"
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise ValueError(f"text of {fields['file_name']} is {texts!r}, expected a list of captions")
+        return fields["file_name"], f"text of {fields['file_name']} is {texts!r}, expected a list of captions"
     return fields["file_name"], tuple(t.strip() for t in texts)
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Example
-from gcdiff.data.reader import id_table
+from gcdiff.data.label_table import id_table
 from gcdiff.data.records import Record, decode
 from gcdiff.types import VOID, ImageSpec, LabelSpec
 

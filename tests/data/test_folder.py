@@ -68,8 +68,8 @@ def test_void_in_indices_and_colours(tmp_path):
     assert one(tmp_path, [[black, red, red]], **colors, void="class").tolist() == [[0, 1, 1]]
     expected = f"{tmp_path}/layouts/x.png: colour (8, 8, 8) at row 0, column 1, expected a colour of the table"
     assert message(one, tmp_path, [[black, grey, [7, 8, 8]]], **colors) == expected
-    assert message(one, tmp_path, [[0, 2]]).endswith("label 2 at row 0, column 1, expected 0 to 1 or 255 (void)")
-    assert "mode RGBA, expected an index PNG" in message(one, tmp_path, np.zeros((2, 2, 4)))
+    assert "label 2 at row 0, column 1, expected 0 to 1 or 255 (void); other" in message(one, tmp_path, [[0, 2]])
+    assert "mode RGBA with transparent pixels, expected an index PNG" in message(one, tmp_path, np.zeros((2, 2, 4)))
 
 
 def test_a_held_out_share_is_seeded_and_of_complete_examples(tmp_path):
@@ -148,7 +148,9 @@ def test_faults_of_a_folder(tmp_path):
     miniatures.save(tmp_path / "images" / "x.jpg", np.zeros((2, 2, 3), np.uint8))
     assert message(keys, tmp_path).startswith(f"{image}: same name as x.jpg, expected names that differ")
     (tmp_path / "images" / "x.jpg").rename(tmp_path / "layouts" / "x.jpg")
-    assert message(keys, tmp_path) == f"{tmp_path}/layouts/x.jpg: expected a name ending in .png"
+    assert message(keys, tmp_path).startswith(
+        f"{tmp_path}/layouts/x.jpg: a JPEG, which does not keep labels as they are"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_names_that_never_pair_are_refused_with_one_of_each_side(tmp_path):
         miniatures.save(tmp_path / "images" / f"{i}.png", np.zeros((2, 2, 3), np.uint8))
         miniatures.save(tmp_path / "layouts" / f"{i}_mask.png", np.zeros((2, 2), np.uint8))
     said = f"{tmp_path}: 0 of 4 images and 4 layouts are pairs, expected the same name before the ending, not"
-    assert message(keys, tmp_path) == f"{said} 0.png and 0_mask.png"
+    assert message(keys, tmp_path) == f"{said} 0.png and 0_mask.png; --layout-suffix _mask pairs them"
     (tmp_path / "layouts" / "0_mask.png").rename(tmp_path / "layouts" / "0.png")
     assert sum(map(len, keys(tmp_path).values())) == 7  # a side may be missing of any example
 
@@ -235,8 +237,8 @@ def test_what_lies_in_a_folder_and_is_not_read_is_named(tmp_path):
 def test_a_message_says_the_cause_and_the_way_out(tmp_path):
     said = message(table, tmp_path, names=[f"c{i}" for i in range(256)])
     assert said.endswith("names has 256 classes, expected at most 255: one of the 256 values of a file is void's")
-    assert "subtract 1 from their values" in message(table, tmp_path, names=["wall"], void_id=0)
+    assert 'write "ids": {"0": "void", "1": "wall", ...}' in message(table, tmp_path, names=["wall"], void_id=0)
     for name in ("x", "y"):
         miniatures.save(tmp_path / "images" / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
     said = message(one, tmp_path, np.ones((2, 2, 3)))
-    assert said.endswith("if it holds numbers of classes, in three equal channels, save one of them")
+    assert said.endswith('in three equal channels, list them in "ids" of labels.json, or save one channel')

@@ -206,8 +206,14 @@ def test_skip_bad_leaves_out_and_lists(streets, tmp_path):
     assert said == report["faults"][1] and contents(out) == whole
     for i in range(3):
         miniatures.save(root / "valannot" / f"val{i}.png", np.full((12, 16), 12, np.uint8))
-    said = message(prepare, source, tmp_path / "other", skip_bad=True)
-    assert said.startswith(f"every example of val is faulty; the first: {root}/valannot/val0.png: label 12")
+    other = prepare(source, tmp_path / "other", skip_bad=True)
+    assert set(other["splits"]) == {"train", "test"} and len(other["faults"]) == 5
+    assert other["faults"][0].startswith(f"every example of val is faulty; the first: {root}/valannot/val0.png: label")
+    assert len(Prepared(tmp_path / "other", "test")) == 2
+    for i in range(3):
+        miniatures.save(root / "trainannot" / f"train{i}.png", np.full((12, 16), 12, np.uint8))
+    said = message(prepare, source, tmp_path / "none", skip_bad=True)
+    assert said.startswith(f"every example of train is faulty; the first: {root}/trainannot/train0.png: label 12")
 
 
 def test_the_report_counts_what_there_is(tmp_path):
@@ -343,7 +349,7 @@ def test_a_split_that_is_not_there_has_no_subset(streets, tmp_path):
 
 def test_black_and_white_masks_are_refused_and_classes_without_a_pixel_named(tmp_path):
     miniatures.text(tmp_path / "source" / "labels.json", json.dumps({"names": ["background", "lesion", "scar"]}))
-    for value, said in ((255, "expected black and white masks to be saved with 1 for lesion"), (1, "")):
+    for value, said in ((255, "for black and white masks of lesion write .ids.: .*, or save them with 1"), (1, "")):
         for i in range(3):
             miniatures.save(tmp_path / "source" / "images" / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
             layout = np.where(np.arange(16).reshape(4, 4) < 4 + i, value, 0).astype(np.uint8)
@@ -353,4 +359,4 @@ def test_black_and_white_masks_are_refused_and_classes_without_a_pixel_named(tmp
                 prepare(Folder(tmp_path / "source"), tmp_path / "refused")
         else:
             report = prepare(Folder(tmp_path / "source"), tmp_path / "out")
-            assert "train: 0 % of the pixels of layouts are void; no pixel of scar" in table(report).splitlines()
+            assert "train: all are 4x4 (HxW); 0 % of the pixels of layouts are void; no pixel of scar" in table(report)

@@ -214,7 +214,7 @@ def test_the_command(tmp_path, capsys):
     ("words", "said"),
     [
         (["--void", "class"], "--void is of cityscapes, expected none for camvid"),
-        (["--captions", "x"], "--captions is of mm_celeba_hq and cityscapes, expected none for camvid"),
+        (["--captions", "x"], "--captions is of mm_celeba_hq and cityscapes and coco_stuff, expected none for camvid"),
         (["--subset", "101"], "subset is 101, expected 1 to 100 per cent"),
         (["--source", "nowhere"], "nowhere: no such folder"),
     ],

@@ -1,13 +1,11 @@
 """Folders of images, layouts and masks: what is read, and one line for every bad file."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from gcdiff.data.reader import image_files, read_image, read_layouts, read_masks
+from gcdiff.data.label_maps import read_layouts
+from gcdiff.data.reader import image_files, read_image, read_masks
 from gcdiff.types import VOID, LabelSpec
 
 
@@ -93,22 +91,6 @@ def test_images_are_read_as_they_are_seen(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / "x.png"), seen)
     Image.fromarray(stored).save(tmp_path / "x.jpg", exif=b"Exif\0\0no such thing")
     assert read_image(tmp_path / "x.jpg").shape == stored.shape
-
-
-def test_numbers_of_fewer_bits_are_no_labels(tmp_path):
-    """Pillow stretches them: label 1 of 4 bits would read as 17."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0\x01")), chunk(b"IEND", b"")
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    many = LabelSpec(tuple(map(str, range(20))), ((0, 0, 0),) * 20)
-    said = f"{tmp_path}/x.png: grey of 4 bits, expected an index PNG (8-bit grey or palette)"
-    assert message(read_layouts, tmp_path, many) == said
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png", format="JPEG")
-    assert "not a PNG inside, expected an index PNG" in message(read_layouts, tmp_path, many)
 
 
 def test_masks_that_could_mean_two_things_are_refused(tmp_path):

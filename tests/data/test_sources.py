@@ -116,13 +116,18 @@ def test_the_captions_of_faces(faces):
     (root / "celeba-caption" / "2001.txt").write_text("\n")
     assert first_fault(MMCelebAHQ(root)) == f"{root}/celeba-caption/2001.txt: empty, expected one caption per line"
     (root / "celeba-caption" / "2001.txt").unlink()
-    assert first_fault(MMCelebAHQ(root)) == f"{root}/celeba-caption/2001.txt: no such file"
+    source = MMCelebAHQ(root)
+    assert [key for key, item in listed(source).items() if not item.captions] == ["2001"]
+    assert source.note == f"{root}/celeba-caption: no captions for 1 of 6 images."
+    for file in (root / "celeba-caption").iterdir():
+        file.rename(file.with_suffix(".caption"))
+    said = f"{root}/celeba-caption: no captions for 3.jpg, nor for any other image"
+    assert first_fault(MMCelebAHQ(root)) == said
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "no captions for 2001.jpg"),
         ('{"file_name": "2001.jpg", "text": "a string"}', "line 2: text of 2001.jpg is a string, expected a list of"),
         ('{"file_name": "2001.jpg", "text": []}', "line 2: text of 2001.jpg is [], expected a list of captions"),
         ('{"file_name": "2001.jpg", "text": ["a", 3]}', "line 2: text of 2001.jpg is ['a', 3], expected a list of"),
@@ -134,7 +139,11 @@ def test_the_captions_of_faces(faces):
 def test_captions_that_are_wrong(faces, line, said):
     root, _ = faces
     miniatures.text(root / "c.jsonl", '{"file_name": "3.jpg", "text": ["one"]}', line)
-    assert first_fault(MMCelebAHQ(root, root / "c.jsonl")).startswith(f"{root}/c.jsonl: {said}")
+    source = MMCelebAHQ(root, root / "c.jsonl")
+    assert first_fault(source).startswith(f"{root}/c.jsonl: {said}")
+    found = [item.key for items in source.splits(lambda fault: None).values() for item in items]
+    for number in ("3", "2001"):  # with --skip-bad an example whose line is wrong is left out
+        assert (number in found) is (f'"file_name": "{number}.jpg", "text"' not in line)
 
 
 def test_faults_of_faces(faces):
@@ -293,7 +302,7 @@ def test_faults_of_things(things):
     path.write_text('{"annotations": [{"image_id": 139}]}')
     assert first_fault(CocoStuff(root)).startswith(f"{path}: not a file of COCO captions (KeyError: 'caption')")
     path.unlink()
-    assert first_fault(CocoStuff(root)) == f"{path}: no such file"
+    assert first_fault(CocoStuff(root)) == f"{path}: no such file"  # of the other split there are captions
     image = root / "train2017" / "000000000025.jpg"
     image.write_bytes(image.read_bytes()[:200])
     shutil.rmtree(root / "val2017")
@@ -302,6 +311,23 @@ def test_faults_of_things(things):
     expected = f"{root}/stuffthingmaps/train2017/000000000025.png: no partner, expected {image}"
     assert first_fault(CocoStuff(root)) == expected
     assert first_fault(CocoStuff(root / "x")) == f"{root}/x/train2017: no such folder"
+
+
+def test_things_without_captions_and_with_maps_among_the_annotations(things):
+    root, layouts = things
+    for split in ("train", "val"):
+        (root / "annotations" / f"captions_{split}2017.json").unlink()
+        (root / "stuffthingmaps" / f"{split}2017").rename(root / "annotations" / f"{split}2017")
+    copy = root / "annotations" / "train2017" / "000000000009_labelTrainIds.png"
+    miniatures.save(copy, np.full(layouts["000000000009"].shape, 77, np.uint8))
+    (root / "stuffthingmaps").rmdir()
+    source = CocoStuff(root)
+    assert source.note == f"No captions: {root}/annotations/captions_train2017.json is not there."
+    for of in (source, CocoStuff(root, "none")):
+        items = listed(of)
+        assert list(items) == list(layouts) and not any(item.captions for item in items.values())
+        for key, layout in layouts.items():
+            np.testing.assert_array_equal(of.read(items[key]).layout, layout)
 
 
 def test_streets_of_cambridge(tmp_path):

@@ -19,7 +19,7 @@ import numpy as np
 
 from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Example
-from gcdiff.data.reader import read_layout
+from gcdiff.data.label_maps import read_layout
 from gcdiff.data.source import Fault, Item, Sides, files_ending, match_pairs, read_sides, refuse
 from gcdiff.data.transforms import resize
 from gcdiff.types import ImageSpec, LabelSpec

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from gcdiff.data.captions import ClassCaptions, read_jsonl
+from gcdiff.data.label_maps import read_ids
+from gcdiff.data.label_table import NO_CLASS
 from gcdiff.data.labels import CITYSCAPES
-from gcdiff.data.reader import NO_CLASS, read_ids
 from gcdiff.data.source import Fault, Item, Sides, files_ending, match_pairs, read_sides
 from gcdiff.types import VOID
 

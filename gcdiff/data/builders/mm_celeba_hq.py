@@ -7,7 +7,7 @@ CelebA-HQ (Xia et al., TediGAN, 2021). The root is the unpacked CelebAMask-HQ, w
     CelebAMask-HQ-mask-anno/0/00000_skin.png ... 14/29999_*.png  one mask for each part, 512x512; or merged masks:
     CelebAMask-HQ-mask-anno/preprocessed/0.png ...               values 0 to 18
     CelebA-HQ-to-CelebA-mapping.txt                              for the official split
-    celeba-caption/0.txt ...                                     one caption a line
+    celeba-caption/0.txt ...                                     one caption a line; some may be missing
 
 Part masks are painted over one another in the order of the classes, as CelebAMask-HQ's own script does; pixels without
 a part are background. An image is resized to its mask's size by area averaging.
@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from gcdiff.data.captions import read_jsonl, read_lines
+from gcdiff.data.label_maps import read_layout
 from gcdiff.data.labels import CELEBA
-from gcdiff.data.reader import list_files, read_image, read_layout, size_of
+from gcdiff.data.reader import list_files, read_image, size_of
 from gcdiff.data.source import Fault, Item, Sides, by_number, match_pairs, read_sides
 
 SPLITS_BY = ("official", "ids")
@@ -49,13 +50,12 @@ class MMCelebAHQ:
         "CelebA-HQ, CelebAMask-HQ and Multi-Modal-CelebA-HQ: for non-commercial research and education only; "
         "the images belong to their owners."
     )
-    note = ""
     class_captions = None
 
     def __init__(self, root: str | Path, captions: str | Path | None = None, split_by: str = "official"):
         if split_by not in SPLITS_BY:
             raise ValueError(f"split_by is {split_by!r}, expected {', '.join(SPLITS_BY)}")
-        self._root, self._by_ids = Path(root), split_by == "ids"
+        self._root, self._by_ids, self.note = Path(root), split_by == "ids", ""
         self._captions = self._root / "celeba-caption" if captions is None else Path(captions)
         self.options = {"split_by": split_by, "captions": str(captions) != "none"}
 
@@ -67,11 +67,18 @@ class MMCelebAHQ:
         matched = match_pairs(files, layouts, lambda i: images / f"{i}.jpg", layout_of, fault)
         captions_of = self._captions_of(fault)
         splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}
+        without = []
         for i, image, files in matched:
             try:
-                splits[split_of(i)].append(Item(str(i), image, files, captions_of(i)))
+                captions = captions_of(i)
+                splits[split_of(i)].append(Item(str(i), image, files, captions))
+                without += [] if captions else [image.name]
             except (ValueError, FileNotFoundError) as error:
                 fault(str(error))
+        if without and self.options["captions"]:
+            if len(without) == len(matched):
+                raise ValueError(f"{self._captions}: no captions for {without[0]}, nor for any other image")
+            self.note = f"{self._captions}: no captions for {len(without)} of {len(matched)} images."
         return {name: items for name, items in splits.items() if items}
 
     def read(self, item: Item) -> Sides:
@@ -101,20 +108,23 @@ class MMCelebAHQ:
         if not self.options["captions"]:
             return lambda i: ()
         if source.is_dir():
-            return lambda i: read_lines(source / f"{i}.txt")
+            return lambda i: read_lines(path) if (path := source / f"{i}.txt").is_file() else ()
         if source.suffix != ".jsonl":
             raise FileNotFoundError(f"{source}: no such folder, expected text files, a .jsonl file or none")
         captions: dict[str, tuple[str, ...]] = {}
-        for name, texts in read_jsonl(source, fault).items():
+        wrong: set[str] = set()
+        for name, texts in read_jsonl(source, fault, wrong).items():
             if Path(name).stem in captions:
+                wrong.add(name)
                 fault(f"{source}: {name} has captions under another ending, too")
             else:
                 captions[Path(name).stem] = texts
+        stems = {Path(name).stem for name in wrong}
 
         def lookup(i: int) -> tuple[str, ...]:
-            if str(i) not in captions:
-                raise ValueError(f"{source}: no captions for {i}.jpg")
-            return captions[str(i)]
+            if str(i) in stems:
+                raise ValueError(f"{source}: {i}.jpg is left out for its line")
+            return captions.get(str(i), ())
 
         return lookup
 

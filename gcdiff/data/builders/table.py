@@ -25,8 +25,8 @@ class Builder(NamedTuple):
 BUILDERS = {
     "mm_celeba_hq": Builder("gcdiff.data.builders.mm_celeba_hq:MMCelebAHQ", ("captions", "split_by")),
     "cityscapes": Builder("gcdiff.data.builders.cityscapes:Cityscapes", ("captions", "void", "train_val")),
-    "coco_stuff": Builder("gcdiff.data.builders.coco_stuff:CocoStuff"),
+    "coco_stuff": Builder("gcdiff.data.builders.coco_stuff:CocoStuff", ("captions",)),
     "camvid": Builder("gcdiff.data.builders.camvid:CamVidSource"),
-    "folder": Builder("gcdiff.data.builders.folder:Folder", ("heldout", "seed")),
+    "folder": Builder("gcdiff.data.builders.folder:Folder", ("heldout", "seed", "labels", "layout_suffix")),
 }
 """The data sets by the name that the command is given."""

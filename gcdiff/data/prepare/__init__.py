@@ -22,6 +22,7 @@ from gcdiff.data.prepare.finish import Picture, finish
 from gcdiff.data.prepare.plan import Job, Options, Plan, make_plan
 from gcdiff.data.prepare.shards import Entry, append_to_log, begin, clear_unfinished, in_order, write_log, write_shard
 from gcdiff.data.prepare.tally import Tally, table
+from gcdiff.data.prepared import LOG_FILE, METADATA
 from gcdiff.data.source import Source, refuse
 
 __all__ = ["Options", "prepare", "table"]
@@ -46,7 +47,8 @@ def prepare(
     """Write a directory of prepared data, or resume one, and return its report.
 
     The first example that is wrong raises a ValueError, one line that names the file; finished shards stay, and the
-    same call resumes after them. With `skip_bad` such examples are left out and listed in the report.
+    same call resumes after them. With `skip_bad` such examples are left out and listed in the report, and a split of
+    which none is left, unless it is train.
     `progress(done, total)` is called after every example; `picture` draws contact_sheet.png from the first split.
     Raises ValueError for a folder that holds something else, or that was begun for other examples or options.
     """
@@ -65,11 +67,21 @@ def prepare(
             out.rmdir()
         raise
     by_split = {name: [entries[f] for split, f, _ in shards if split == name] for name in plan.splits}
-    for split, split_entries in by_split.items():
+    for split, split_entries in tuple(by_split.items()):
         if not any(entry.shard.examples for entry in split_entries):
-            raise ValueError(f"every example of {split} is faulty; the first: {split_entries[0].faults[0][1]}")
+            said = f"every example of {split} is faulty; the first: {split_entries[0].faults[0][1]}"
+            if split == "train" or len(by_split) == 1:
+                raise ValueError(said)
+            faults += [said, *(fault for entry in split_entries for _, fault in entry.faults)]
+            del by_split[split], plan.splits[split]
+            for entry in split_entries:
+                (out / entry.shard.file).unlink()
     if options.limit is None:
-        _check_values(source, [entry.tally for entry in entries.values()])
+        try:
+            _check_values(source, [entry.tally for entry in entries.values()])
+        except ValueError:
+            _remove(out, entries, created)
+            raise
     return finish(out, source, plan, options, by_split, faults, picture)
 
 
@@ -80,9 +92,19 @@ def _check_values(source: Source, tallies: list[Tally]) -> None:
     for tally in tallies:
         total.add(tally)
     void, first, *others = total.pixels.tolist()
-    if others and void and first and not any(others) and (labels.void, labels.void_id) == ("missing", 255):
+    meant = (labels.void, labels.void_id) != ("missing", 255) or "255" in (source.options.get("ids") or {})
+    if others and void and first and not any(others) and not meant:
         said = f"all layouts of {source.name} hold 0 and 255 alone, which are {labels.names[0]} and void"
-        raise ValueError(f"{said}: expected black and white masks to be saved with 1 for {labels.names[1]}")
+        ids = f'"ids": {{"0": "{labels.names[0]}", "255": "{labels.names[1]}"}} in labels.json'
+        raise ValueError(f"{said}: for black and white masks of {labels.names[1]} write {ids}, or save them with 1")
+
+
+def _remove(out: Path, entries: dict[str, Entry], created: bool) -> None:
+    """Remove shards that were made with a table of classes that is wrong, so that the mended one can be used."""
+    for name in (*METADATA, LOG_FILE, *entries):
+        (out / name).unlink(missing_ok=True)
+    if created and not any(out.iterdir()):
+        out.rmdir()
 
 
 def _write(source, out, options, shards, logged, header, skip_bad, progress) -> dict[str, Entry]:

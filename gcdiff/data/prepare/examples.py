@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gcdiff.data.label_table import to_ids
 from gcdiff.data.prepare.plan import Job, Options
 from gcdiff.data.prepare.tally import Tally
-from gcdiff.data.reader import orientation, to_ids
+from gcdiff.data.reader import orientation
 from gcdiff.data.records import Record, encode, png
 from gcdiff.data.source import Source
 from gcdiff.data.transforms import resize_image, resize_layout

@@ -21,6 +21,8 @@ from gcdiff.types import LabelSpec
 
 AHEAD = 16
 """The number of examples that are read ahead of the one that is written."""
+TABLE = "labels.json"
+"""The table of classes, which may be made here before anything is prepared."""
 UNFINISHED = ".gcdiff-"
 """The prefix of the names of unfinished files and folders."""
 
@@ -62,7 +64,7 @@ def begin(folder: Path, header: Mapping[str, Any]) -> dict[str, Entry]:
     """
     path = folder / LOG_FILE
     if not path.exists():
-        if folder.exists() and not all(f.name.startswith(UNFINISHED) for f in folder.iterdir()):
+        if folder.exists() and not all(f.name.startswith(UNFINISHED) or f.name == TABLE for f in folder.iterdir()):
             raise ValueError(f"{folder} is not empty and was not written by gcdiff prepare, expected an empty folder")
         return {}
     try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gcdiff.data.reader import void_label
+from gcdiff.data.label_table import void_label
 from gcdiff.types import LabelSpec
 
 COUNTS = ("examples", "images", "layouts", "captioned", "captions", "with_void")
@@ -64,6 +64,7 @@ class Tally:
     def report(self, labels: LabelSpec) -> dict:
         """The counts as plain numbers, with the missing sides, and the classes as shares of the labelled pixels."""
         n, total, labelled = self.counts["examples"], max(1, int(self.pixels.sum())), max(1, int(self.pixels[1:].sum()))
+        void = int(self.pixels[0]) + (int(self.pixels[-1]) if labels.void == "class" else 0)
         return {
             "examples": n,
             "without_image": n - self.counts["images"],
@@ -72,7 +73,7 @@ class Tally:
             "captions": self.counts["captions"],
             "with_void": self.counts["with_void"],
             "sizes": dict(sorted(self.sizes.items())),
-            "void": round(int(self.pixels[0]) / total, 6),
+            "void": round(void / total, 6),
             "classes": {
                 name: {"share": round(int(pixels) / labelled, 6), "layouts": int(present)}
                 for name, pixels, present in zip(labels.names, self.pixels[1:], self.present, strict=True)
@@ -81,8 +82,8 @@ class Tally:
 
 
 def table(report: Mapping) -> str:
-    """A report as text: the counts of all splits, the first faults, the share of void in each split and the classes
-    without a pixel, the note and the licence."""
+    """A report as text: the counts of all splits, the first faults, the sizes in each split, the share of void and the
+    classes without a pixel, the note and the licence."""
     columns = ("examples", "without_image", "without_layout", "without_captions", "with_void")
     rows = [["split", *(column.replace("_", " ") for column in columns)]]
     rows += [[name, *(str(split[column]) for column in columns)] for name, split in report["splits"].items()]
@@ -92,9 +93,19 @@ def table(report: Mapping) -> str:
     if len(report["faults"]) > 5:
         lines.append(f"left out: {len(report['faults']) - 5} more, listed in report.json")
     for name, split in report["splits"].items():
+        lines.append(f"{name}: {_sizes(split['sizes'])}")
         if split["examples"] > split["without_layout"]:
             absent = [label for label, found in split["classes"].items() if not found["layouts"]]
             more = f", and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             without = f"; no pixel of {', '.join(absent[:SHOWN])}{more}" if absent else ""
-            lines.append(f"{name}: {100 * split['void']:.3g} % of the pixels of layouts are void{without}")
+            lines[-1] += f"; {100 * split['void']:.3g} % of the pixels of layouts are void{without}"
     return "\n".join([*lines, *([report["note"]] if report["note"] else []), report["licence"]])
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    """The sizes of examples, by "HxW", as text."""
+    if len(sizes) == 1:
+        return f"all are {next(iter(sizes))} (HxW)"
+    heights, widths = zip(*((int(h), int(w)) for h, _, w in (size.partition("x") for size in sizes)), strict=True)
+    (low, high), (narrow, wide) = ((min(side), max(side)) for side in (heights, widths))
+    return f"{len(sizes)} sizes (HxW), from {low} to {high} high and from {narrow} to {wide} wide"

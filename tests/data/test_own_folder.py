@@ -1,0 +1,246 @@
+"""Folders as people have them: other names of folders and files, no table of classes, and what the command says."""
+
+import json
+import unicodedata
+
+import miniatures
+import numpy as np
+import pytest
+from PIL import Image
+
+from gcdiff import cli
+from gcdiff.data.builders.folder import Folder
+from gcdiff.data.prepared import Prepared
+from gcdiff.data.reader import files_by_name
+from gcdiff.data.source import refuse
+from gcdiff.pictures import legend
+from gcdiff.types import VOID, LabelSpec
+
+TABLE = {"names": ["sky", "ground"]}
+LAYOUT = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+
+
+def message(function, *args, **kwargs) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def pairs(root, image="images/{}.png", layout="layouts/{}.png", names=("a", "b", "c"), table=TABLE, values=LAYOUT):
+    for name in names:
+        miniatures.save(root / image.format(name), np.full((*values.shape, 3), 90, np.uint8))
+        miniatures.save(root / layout.format(name), values)
+    if table:
+        miniatures.text(root / "labels.json", json.dumps(table))
+    return root
+
+
+def found(root, fault=refuse, **options):
+    """The names of the pairs of a folder, by split, and of what has one side alone."""
+    source = Folder(root, **options)
+    items = {split: items for split, items in source.splits(fault).items()}
+    for members in items.values():
+        for item in members:
+            assert not item.layout or item.image is None or source.read(item).layout.tolist() == LAYOUT.tolist()
+    single = sorted(i.key for m in items.values() for i in m if not (i.layout and i.image))
+    return {split: [i.key for i in m if i.layout and i.image] for split, m in items.items()}, single
+
+
+def run(capsys, *words):
+    """(exit status, stdout, stderr) of gcdiff prepare folder."""
+    try:
+        status = cli.main(["prepare", "folder", *map(str, words)])
+    except SystemExit as error:
+        status = error.code
+    return (status, *capsys.readouterr())
+
+
+@pytest.mark.parametrize("images", ["images", "img", "JPEGImages", "Images"])
+@pytest.mark.parametrize("layouts", ["layouts", "masks", "labels", "annotations", "SegmentationClass", "Masks"])
+def test_folders_of_the_usual_names(tmp_path, images, layouts):
+    root = pairs(tmp_path, f"{images}/{{}}.png", f"{layouts}/{{}}.png")
+    by_split, single = found(root)
+    assert sorted(sum(by_split.values(), [])) == ["a", "b", "c"] and not single
+    said = (
+        "" if (images, layouts) == ("images", "layouts") else f"Images are read from {images}, layouts from {layouts}."
+    )
+    assert Folder(root).note == said
+
+
+def test_of_two_folders_one_must_be_meant(tmp_path):
+    root = pairs(tmp_path, layout="masks/{}.png")
+    miniatures.text(root / "labels" / "a.txt", "0 .5 .5 .1 .1")  # boxes
+    assert Folder(root).note == (
+        "Images are read from images, layouts from masks. Not read: labels; expected images, layouts, captions.jsonl,"
+        " labels.json, splits.json."
+    )
+    pairs(tmp_path, layout="annotations/{}.png")
+    said = f"{root}: annotations and masks may be the folder of layouts, expected one, or one that is called layouts"
+    assert message(Folder, root) == said
+    pairs(tmp_path)
+    assert Folder(root).note.startswith("Not read: annotations, labels, masks; expected")
+
+
+def test_splits_in_folders_of_other_names(tmp_path):
+    for split in ("training", "validation"):
+        pairs(tmp_path, f"images/{split}/{{}}.png", f"annotations/{split}/{{}}.png")
+    miniatures.jsonl(tmp_path / "captions.jsonl", {"validation/a.png": ["of val"], "train/b.png": ["of train"]})
+    keys, single = found(tmp_path)
+    assert keys == {s: [f"{s}/a", f"{s}/b", f"{s}/c"] for s in ("train", "val")} and not single
+    assert Folder(tmp_path).splits(refuse)["val"][0].captions == ("of val",)
+
+
+@pytest.mark.parametrize(
+    ("image", "layout"),
+    [
+        ("images/{}.jpg", "layouts/{}_mask.png"),
+        ("images/{}.jpg", "masks/{}_mask.png"),
+        ("images/{}.jpg", "images/{}_mask.png"),
+        ("{}.jpg", "{}_mask.png"),
+    ],
+)
+def test_layouts_by_a_suffix(tmp_path, image, layout):
+    root = pairs(tmp_path, image, layout)
+    for suffix in ("_mask", "_mask.png"):
+        by_split, single = found(root, layout_suffix=suffix)
+        assert sorted(sum(by_split.values(), [])) == ["a", "b", "c"] and not single
+    assert "whose names end in _mask." in Folder(root, layout_suffix="_mask").note
+    folder = "layouts" if layout.startswith("layouts") else "masks"
+    if layout.split("/")[0] in ("layouts", "masks"):
+        (root / folder / "a_mask.png").rename(root / folder / "a.png")
+        assert message(found, root, layout_suffix="_mask").startswith(
+            f"{root}/{folder}/a.png: expected a name ending in"
+        )
+
+
+def test_names_that_differ_in_their_unicode_form_alone(tmp_path):
+    """As macOS and Linux write an accent."""
+    name, other = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    assert name != other
+    root = pairs(tmp_path, names=[name])
+    pairs(tmp_path, names=["x"])
+    (root / "layouts" / f"{name}.png").rename(root / "layouts" / f"{other}.png")
+    miniatures.jsonl(root / "captions.jsonl", {f"{other}.png": ["a place"]})
+    (root / "splits.json").write_text(json.dumps({"train": [other], "val": ["x"]}))
+    assert found(root) == ({"train": [name], "val": ["x"]}, [])
+    assert Folder(root).splits(refuse)["train"][0].captions == ("a place",)
+    assert (
+        set(files_by_name(root, "images", (".png",))) == set(files_by_name(root, "layouts", (".png",))) == {name, "x"}
+    )
+
+
+def test_names_that_never_pair_name_the_way(tmp_path):
+    for layout, way in (
+        ("layouts/{}_gt.png", "; --layout-suffix _gt pairs them"),
+        ("layouts/{}0.png", "; --layout-suffix 0 pairs them"),
+    ):
+        root = pairs(tmp_path / way[-12:-11], layout=layout, names=("img1", "img2"))
+        assert message(found, root).endswith(way)
+    root = pairs(tmp_path / "case", layout="layouts/X{}.png", names=("a", "b"))
+    (root / "images" / "a.png").rename(root / "images" / "xA.png")
+    (root / "images" / "b.png").rename(root / "images" / "xB.png")
+    assert message(found, root).endswith("not xA.png and Xa.png; they differ in upper and lower case")
+
+
+def test_examples_whose_files_are_wrong_are_left_out_and_not_halved(tmp_path):
+    """With --skip-bad: an image does not become one without a layout because its layout is wrong."""
+    names = tuple("abcdefgh")
+    root, faults = pairs(tmp_path, names=names), []
+    Image.fromarray(LAYOUT).save(root / "layouts" / "a.jpg")
+    (root / "layouts" / "a.png").unlink()
+    (root / "layouts" / "b.png").rename(root / "layouts" / "b.svg")
+    miniatures.save(root / "images" / "c.jpg", np.zeros((*LAYOUT.shape, 3), np.uint8))
+    lines = [{"file_name": "d.png", "text": "a string"}, {"file_name": "e.png", "text": ["one"]}]
+    miniatures.text(root / "captions.jsonl", *map(json.dumps, [*lines, {"file_name": "e.jpg", "text": ["other"]}]))
+    by_split, single = found(root, faults.append)
+    assert sorted(sum(by_split.values(), [])) == ["f", "g", "h"] and not single
+    assert [fault.partition(": ")[0].removeprefix(f"{root}/") for fault in faults] == [
+        "images/c.png", "layouts/a.jpg", "layouts/b.svg", "captions.jsonl", "captions.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_held_out_example_that_is_wrong_is_left_out(tmp_path, capsys):
+    root = pairs(tmp_path / "source", names=tuple("abcdefghij"))
+    heldout = Folder(root).splits(refuse)["heldout"]
+    (root / "layouts" / f"{heldout[0].key}.png").write_bytes(b"no picture")
+    words = ("--source", root, "--out", tmp_path / "out")
+    status, _, wrong = run(capsys, *words)
+    assert status == 2 and f"layouts/{heldout[0].key}.png: not a readable image" in wrong
+    for _ in range(2):  # and once more, with what is there
+        status, said, _ = run(capsys, *words, "--skip-bad")
+        assert status == 0 and f"left out: {root}/layouts/{heldout[0].key}.png: not a readable image" in said
+        assert len(Prepared(tmp_path / "out")) == 9 and list(Prepared(tmp_path / "out").spec.splits) == ["train"]
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["faults"][0].startswith("every example of heldout is faulty")
+
+
+def test_masks_are_mended_in_the_table_and_the_same_command_goes_on(tmp_path, capsys):
+    table = {"names": ["background", "lesion"]}
+    root = pairs(tmp_path / "source", names=tuple("abcd"), table=table, values=255 * LAYOUT)
+    words = ("--source", root, "--out", tmp_path / "out")
+    status, _, wrong = run(capsys, *words)
+    assert status == 2 and wrong.splitlines()[-1].endswith(
+        'write "ids": {"0": "background", "255": "lesion"} in labels.json, or save them with 1'
+    )
+    miniatures.text(root / "labels.json", json.dumps(table | {"ids": {"0": "background", "255": "lesion"}}))
+    assert run(capsys, *words)[0] == 0
+    assert Prepared(tmp_path / "out")[0].layout.tolist() == LAYOUT.tolist()
+    miniatures.text(root / "labels.json", json.dumps(table | {"ids": {"0": "lesion", "255": "background"}}))
+    status, _, wrong = run(capsys, *words)
+    assert status == 2 and "was begun with ids {'0': 0, '255': 1}, now it is {'0': 1, '255': 0}" in wrong
+
+
+def test_tables_of_well_known_data_sets(tmp_path, capsys):
+    voc = np.array([[0, 15, 255]], np.uint8)
+    root = tmp_path / "voc"
+    pairs(root, "JPEGImages/{}.jpg", "SegmentationClass/{}.png", table=None, values=voc)
+    miniatures.text(root / "Annotations" / "a.xml", "<annotation/>")
+    miniatures.text(root / "splits.json", json.dumps({"train": ["a", "b"], "val": ["c"]}))
+    status, said, _ = run(capsys, "--source", root, "--out", tmp_path / "v", "--labels", "voc")
+    assert (
+        status == 0 and "Images are read from JPEGImages, layouts from SegmentationClass. Not read: Annotations" in said
+    )
+    assert "train: all are 1x3 (HxW); 33.3 % of the pixels of layouts are void; no pixel of aeroplane, bicycle" in said
+    assert Prepared(tmp_path / "v", "val")[0].layout.tolist() == [[0, 15, VOID]]
+    root = tmp_path / "ade"
+    for split in ("training", "validation"):
+        names = f"images/{split}/{{}}.jpg", f"annotations/{split}/{{}}.png"
+        pairs(root, *names, table=None, values=np.array([[0, 1, 150]], np.uint8))
+    status, said, _ = run(capsys, "--source", root, "--out", tmp_path / "a", "--labels", "ade20k")
+    assert status == 0 and "Images are read from images, layouts from annotations." in said
+    data = Prepared(tmp_path / "a", "val")
+    assert data[0].layout.tolist() == [[VOID, 0, 149]] and data.labels.names[149] == "flag"
+    assert not list(root.glob("*.json"))
+    status, _, wrong = run(capsys, "--source", root, "--out", tmp_path / "x", "--labels", "ade")
+    assert status == 2 and "ade: no such file, expected a labels.json, or ade20k or voc" in wrong
+
+
+def test_a_table_that_is_made_is_shown_and_used_again(tmp_path, capsys):
+    root = pairs(tmp_path / "source", "img/{}.jpg", "masks/{}_mask.png", tuple("abcdefghijkl"), None, 255 * LAYOUT)
+    words = ("--source", root, "--out", tmp_path / "out", "--layout-suffix", "_mask")
+    status, said, _ = run(capsys, *words)
+    assert status == 0 and said.splitlines()[:3] == [
+        f"{root} has no labels.json: made from the numbers in 12 layouts, and written to {root}/labels.json;"
+        " correct names and numbers there",
+        "  number 0: class 0, 50 % of the pixels",
+        "  number 255: class 255, 50 % of the pixels",
+    ]
+    assert "Images are read from img, layouts from masks whose names end in _mask." in said
+    assert "train: all are 2x3 (HxW); 0 % of the pixels of layouts are void\n" in said
+    assert Prepared(tmp_path / "out")[0].layout.tolist() == LAYOUT.tolist()
+    status, said, _ = run(capsys, *words)
+    assert status == 0 and "has no labels.json" not in said
+
+
+def test_the_contact_sheet_has_a_legend(tmp_path, capsys):
+    colors = [[200, 10, 10], [10, 200, 10]]
+    root = pairs(tmp_path / "source", table=TABLE | {"colors": colors, "void_color": [7, 7, 200]}, values=LAYOUT * 0)
+    assert run(capsys, "--source", root, "--out", tmp_path / "out")[0] == 0
+    picture = np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png"))
+    for color in (*colors, [7, 7, 200]):  # also of classes without a pixel, and of void
+        assert ((picture == color).all(axis=-1)).sum() >= 64
+    many = LabelSpec(tuple(f"{i}\u732b" for i in range(255)), tuple((i, 255 - i, 77) for i in range(255)))
+    drawn = legend(many, 400)
+    assert drawn.shape[1] == 400 and drawn.dtype == np.uint8
+    assert set(many.palette) <= set(map(tuple, np.unique(drawn.reshape(-1, 3), axis=0).tolist()))
