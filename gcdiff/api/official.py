@@ -120,7 +120,11 @@ def read_checkpoint(file: Path, unet: int | None = None) -> Released:
 
 
 def _load(file: Path) -> Mapping[str, Any]:
-    """The content of a PyTorch file."""
+    """The content of a PyTorch file.
+
+    Its tensors are read where they are used, from a file of the format since PyTorch 1.6, so that of networks and
+    optimisers only the weights that are taken come into memory; those of the older format are read at once.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file")
     try:
@@ -128,11 +132,12 @@ def _load(file: Path) -> Mapping[str, Any]:
     except ImportError:
         raise ValueError("reading PyTorch files needs torch: expected pip install 'gcdiff[torch]'") from None
     try:
-        if zipfile.is_zipfile(file):
+        archived = zipfile.is_zipfile(file)
+        if archived:
             with zipfile.ZipFile(file) as archive:
                 if bad := archive.testzip():
                     raise ValueError(f"{bad} is changed")
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=archived)
     except Exception as error:  # torch raises whatever its readers do
         reason = str(error).strip().split("\n")[0][:80] or type(error).__name__
         raise ValueError(f"{file}: cannot be read as a PyTorch checkpoint of weights alone ({reason})") from None

@@ -88,7 +88,13 @@ def _read_mask(path: Path) -> np.ndarray:
     image = open_picture(path)
     if image.has_transparency_data and np.array(image.convert("RGBA"))[..., 3].min() < 255:
         raise ValueError(f"{path}: has transparent pixels, expected an opaque mask in black (0) and white (255)")
-    values = read_image(path).max(axis=-1)
+    channels = read_image(path)
+    values = channels.max(axis=-1)
+    colored = np.argwhere(values - channels.min(axis=-1) > 255 - NEAR_WHITE)
+    if len(colored):
+        row, column = colored[0]
+        said = f"colour {tuple(channels[row, column].tolist())} at row {row}, column {column}"
+        raise ValueError(f"{path}: {said}, expected a mask in black (0) and white (255)")
     if 0 < values.max() < NEAR_WHITE:  # a mask with values 0 and 1, say, would be all False
         raise ValueError(f"{path}: brightest value {values.max()}, expected a mask in black (0) and white (255)")
     between = np.argwhere((values > 255 - NEAR_WHITE) & (values < NEAR_WHITE))

@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def _torch(why: str) -> Any:
 def _read_torch(file: Path) -> dict[str, np.ndarray]:
     torch = _torch(f"{file}: weights of PyTorch")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
         return {name: tensor.float().numpy() for name, tensor in content.items()}
     except Exception as error:  # torch raises exceptions of many types
         raise ValueError(f"{file}: not weights that PyTorch can read as such ({_line(error)})") from None

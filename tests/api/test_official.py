@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 from official_weights import REFERENCE, TINY, needs_reference, random_weights
 
 import gcdiff
-from gcdiff.api.official import import_checkpoint
+from gcdiff.api.official import import_checkpoint, read_checkpoint
 from gcdiff.cli import main
 from gcdiff.models.official import convert, infer
 from gcdiff.schedules import CURVES
@@ -101,6 +105,43 @@ def test_a_stage_and_its_schedules(tmp_path):
     assert model.config.process.layout_schedule == model.config.process.image_schedule == "linear"
     _, params = convert(weights, SETTINGS)
     assert jax.tree.all(jax.tree.map(np.array_equal, model.params["network"], params))
+
+
+def test_a_file_of_the_older_format_is_read_too(released, tmp_path):
+    content = torch.load(released[0], weights_only=True)
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    old, new = (read_checkpoint(file) for file in (tmp_path / "old.pt", released[0]))
+    assert old.weights.keys() == new.weights.keys() and old.schedule == new.schedule
+    assert all(np.array_equal(old.weights[name], new.weights[name]) for name in new.weights)
+
+
+PEAK = """
+import pathlib, sys
+from gcdiff.api.official import read_checkpoint
+import torch
+
+def peak():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+before = peak()
+read_checkpoint(pathlib.Path(sys.argv[1]))
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+def test_what_is_not_taken_of_a_file_takes_no_memory(released, tmp_path):
+    """An optimiser of 256 MiB beside the weights."""
+    content = torch.load(released[0], weights_only=True)
+    torch.save({**content, "optim0": {"state": {0: {"exp_avg": torch.ones(2**26)}}}}, tmp_path / "large.pt")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    taken = []
+    for file in (released[0], tmp_path / "large.pt"):
+        command = [sys.executable, "-c", PEAK, str(file)]
+        taken.append(int(subprocess.run(command, capture_output=True, check=True, env=environment).stdout))
+    assert taken[1] - taken[0] < 64 * 1024  # KiB
 
 
 @needs_reference

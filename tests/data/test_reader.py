@@ -107,6 +107,11 @@ def test_masks_that_could_mean_two_things_are_refused(tmp_path):
             np.array([[0, 100, 255]], np.uint8),
             "value 100 at row 0, column 1, expected a mask in black (0) and white (255)",
         ),
+        (
+            np.array([[[0, 0, 0], [255, 0, 0]]], np.uint8),
+            "colour (255, 0, 0) at row 0, column 1, expected a mask in black (0) and white (255)",
+        ),
+        (np.array([[[0, 255, 0], [255, 0, 0]]], np.uint8), "colour (0, 255, 0) at row 0, column 0, expected"),
     ):
         write(tmp_path / "m.png", picture)
         if said:
