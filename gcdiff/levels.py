@@ -74,8 +74,16 @@ class Asked(NamedTuple):
 
 
 def trained(shares: LevelShares, drop: float, drop_given_image: float) -> list[Asked]:
-    """How often each question is trained on whole examples with a caption, which is dropped with probability `drop`, or
-    `drop_given_image` where all of the image is given. A region is taken for neither empty nor everything."""
+    """How often each question is trained on whole examples with a caption.
+
+    The caption is dropped with probability `drop`, or `drop_given_image` where all of the image is given. A region is
+    taken for neither empty nor everything.
+
+    >>> from gcdiff.levels import LevelShares, trained
+    >>> first = trained(LevelShares(), drop=0.2, drop_given_image=0.75)[0]
+    >>> print(f"{first.question}, levels {first.levels}: {first.with_text:.3f} and {first.without_text:.3f} without text")
+    a labelled image, an edit, levels (t, t): 0.147 and 0.037 without text
+    """
     base = dict(zip(QUESTIONS, ((1 - shares.start) * share for share in shares.base()), strict=True))
     quiet = 1 - shares.pieces
     # In a quarter of the cases a region is given in one side alone; in a side that is given anyway it changes nothing.
