@@ -80,8 +80,8 @@ def trained(shares: LevelShares, drop: float, drop_given_image: float) -> list[A
     taken for neither empty nor everything.
 
     >>> from gcdiff.levels import LevelShares, trained
-    >>> first = trained(LevelShares(), drop=0.2, drop_given_image=0.75)[0]
-    >>> print(f"{first.question}, levels {first.levels}: {first.with_text:.3f} and {first.without_text:.3f} without text")
+    >>> row = trained(LevelShares(), drop=0.2, drop_given_image=0.75)[0]
+    >>> print(f"{row.question}, levels {row.levels}: {row.with_text:.3f} and {row.without_text:.3f} without text")
     a labelled image, an edit, levels (t, t): 0.147 and 0.037 without text
     """
     base = dict(zip(QUESTIONS, ((1 - shares.start) * share for share in shares.base()), strict=True))

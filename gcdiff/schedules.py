@@ -128,9 +128,9 @@ class Schedule:
                 above = np.asarray(self.keep(middle)) > keep
                 low, high = np.where(above, middle, low), np.where(above, high, middle)
             level = np.where(keep <= 0, 1.0, np.where(keep >= 1, 0.0, high)).astype(np.float32)
-            found = np.asarray(self.keep(level), np.float64)
+            keep_there = np.asarray(self.keep(level), np.float64)
             ends = [float(self.keep(at)) for at in (np.float32(1 - 2**-24), np.finfo(np.float32).tiny)]
-        missed = np.abs(found - keep) > np.minimum(_KEEP_MISS, 0.01 * (1 - keep)) + 1e-6
+        missed = np.abs(keep_there - keep) > np.minimum(_KEEP_MISS, 0.01 * (1 - keep)) + 1e-6
         if missed.any():
             raise ValueError(
                 f"keep is {keep[missed].flat[0]:g}, which no level of the schedule {self.name} with shift "

@@ -44,15 +44,15 @@ def words(caption: str) -> list[str]:
     text = unicodedata.normalize("NFC", caption.lower())
     if text.isascii():
         return _WORD.findall(text)
-    found, last = [], ""  # last: the kind of the character before, a mark's being that of what it stands on
+    pieces, last = [], ""  # last: the kind of the character before, a mark's being that of what it stands on
     for character in text:
         kind = _kind(character)
         if kind == "mark" and last or kind == "letter" and last == kind:
-            found[-1] += character
+            pieces[-1] += character
         elif kind in ("letter", "word"):
-            found.append(character)
+            pieces.append(character)
         last = last if kind in ("mark", "joiner") else kind
-    return found
+    return pieces
 
 
 @functools.cache

@@ -92,10 +92,10 @@ class Folder:
         if not items:
             where = " or ".join(f"{place.name}/" for place in dict.fromkeys(self._places[:2]))
             raise FileNotFoundError(f"{self._root}: expected files in {where}")
-        found = {split: members for split, members in self._split(items, bad, fault).items() if members}
+        splits = {split: members for split, members in self._split(items, bad, fault).items() if members}
         refuse_missing_side(self._root, self._places, images, layouts)
         pairs_or_refuse(self._root, images, layouts, PAIRED)
-        return found
+        return splits
 
     def read(self, item: Item) -> Sides:
         return read_sides(item, lambda files: read_colored_layout(files[0], self._table))

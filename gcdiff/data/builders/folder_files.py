@@ -112,13 +112,13 @@ def _find(root: Path, names: tuple[str, ...], side: str) -> Path | None:
     if (root / names[0]).is_dir() or not root.is_dir():
         return root / names[0]
     usual = {name.lower() for name in names}
-    found = [e for e in sorted(root.iterdir()) if e.name.lower() in usual and e.is_dir() and _holds_pictures(e)]
-    if len(found) > 1:
-        listed = " and ".join(entry.name for entry in found)
+    folders = [e for e in sorted(root.iterdir()) if e.name.lower() in usual and e.is_dir() and _holds_pictures(e)]
+    if len(folders) > 1:
+        listed = " and ".join(entry.name for entry in folders)
         raise ValueError(
             f"{root}: {listed} may be the folder of {side}, expected one, or one that is called {names[0]}"
         )
-    return found[0] if found else None
+    return folders[0] if folders else None
 
 
 def _holds_pictures(folder: Path) -> bool:

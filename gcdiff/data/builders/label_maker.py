@@ -2,7 +2,7 @@
 
     class_dict.csv     a line for each class: name, red, green, blue; a first line with these words gives another order
     class_names.txt    the name of a class on each line, in the order of the numbers in layouts
-    neither            each number, or each colour, that is found in a layout is a class
+    neither            each number, or each colour, in a layout is a class
 
 Numbers with colours of one palette get these colours. 255 is void beside at least two other numbers that leave no gap,
 or beside numbers of a palette; elsewhere it is a class, as in black and white masks.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gcdiff.data.builders.folder_files import FOR_LABELS, find_places, list_sides, refuse_missing_side
-from gcdiff.data.builders.label_survey import Found, Report, survey
+from gcdiff.data.builders.label_survey import LayoutSurvey, Report, survey
 from gcdiff.data.label_maps import grey_of
 from gcdiff.data.label_table import make_table
 from gcdiff.data.source import Fault
@@ -71,58 +71,58 @@ def make_fields(
             fields["ids"] = dict(zip(map(str, greys.tolist()), fields["names"], strict=True))  # masks of one channel
         pairs = zip(fields["names"], fields["colors"], strict=True)
         return fields, table.name, [f"colour {tuple(color)}: {name}" for name, color in pairs]
-    found = survey(layouts, fault, progress)
-    origin = f"the {'colours' if found.colors else 'numbers'} in {len(layouts)} layouts"
-    if found.palette:
+    census = survey(layouts, fault, progress)
+    origin = f"the {'colours' if census.colors else 'numbers'} in {len(layouts)} layouts"
+    if census.palette:
         origin += " and their palette"
     if names.is_file():
         given = [line.strip() for line in names.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-        fields, origin = _named(given, found, names), f"{names.name} and {origin}"
+        fields, origin = _named(given, census, names), f"{names.name} and {origin}"
     else:
-        fields = _unnamed(found)
-    return fields, origin, _listed(fields, found)
+        fields = _unnamed(census)
+    return fields, origin, _listed(fields, census)
 
 
-def _listed(fields: dict, found: Found) -> list[str]:
-    """A line for each number or colour that was found: its class, and its share of the pixels."""
+def _listed(fields: dict, census: LayoutSurvey) -> list[str]:
+    """A line for each number or colour in the layouts: its class, and its share of the pixels."""
     table, lines = make_table(fields), []
-    for value, count in sorted((found.colors or found.numbers).items()):
+    for value, count in sorted((census.colors or census.numbers).items()):
         label = table.colors[value] if isinstance(value, tuple) else table.values[value]
-        share = 100 * count / (found.colors or found.numbers).total()
+        share = 100 * count / (census.colors or census.numbers).total()
         name = table.labels.names[label] if label >= 0 else "void"
-        lines.append(f"{'colour' if found.colors else 'number'} {value}: {name}, {share:.3g} % of the pixels")
+        lines.append(f"{'colour' if census.colors else 'number'} {value}: {name}, {share:.3g} % of the pixels")
     return lines
 
 
-def _unnamed(found: Found) -> dict[str, Any]:
-    if found.colors:
-        colors = sorted(found.colors)
+def _unnamed(census: LayoutSurvey) -> dict[str, Any]:
+    if census.colors:
+        colors = sorted(census.colors)
         return {"names": [f"class {i}" for i in range(len(colors))], "colors": [list(color) for color in colors]}
-    numbers, void = _numbers(found)
-    return _numbered([f"class {number}" for number in numbers], numbers, void, found)
+    numbers, void = _numbers(census)
+    return _numbered([f"class {number}" for number in numbers], numbers, void, census)
 
 
-def _named(names: list[str], found: Found, path: Path) -> dict[str, Any]:
-    if found.colors:
+def _named(names: list[str], census: LayoutSurvey, path: Path) -> dict[str, Any]:
+    if census.colors:
         way = f"expected {FOR_LABELS[0]}, with lines of name, red, green, blue"
-        raise ValueError(f"{path}: names, but the layouts are in {len(found.colors)} colours: {way}")
-    numbers, void = _numbers(found)
+        raise ValueError(f"{path}: names, but the layouts are in {len(census.colors)} colours: {way}")
+    numbers, void = _numbers(census)
     if set(numbers) <= set(range(len(names))):
-        return _numbered(names, list(range(len(names))), void, found)
+        return _numbered(names, list(range(len(names))), void, census)
     if len(numbers) == len(names):
-        return _numbered(names, numbers, void, found)
+        return _numbered(names, numbers, void, census)
     some = f"{', '.join(map(str, numbers[:SHOWN]))}{', ...' if len(numbers) > SHOWN else ''}"
     way = 'expected as many names as numbers, or a labels.json with "ids"'
     raise ValueError(f"{path}: {len(names)} names, but the layouts hold the {len(numbers)} numbers {some}: {way}")
 
 
-def _numbered(names: list[str], numbers: list[int], void: bool, found: Found) -> dict[str, Any]:
+def _numbered(names: list[str], numbers: list[int], void: bool, census: LayoutSurvey) -> dict[str, Any]:
     """The fields for classes with these numbers; `void` is whether 255 is void."""
     fields: dict[str, Any] = {"names": names}
     if numbers != list(range(len(numbers))):
         ids = {str(number): name for number, name in zip(numbers, names, strict=True)}
         fields["ids"] = ids | ({"255": "void"} if void else {})
-    palette = found.palette or {}
+    palette = census.palette or {}
     colors = [palette.get(number) for number in numbers]
     if all(colors) and len(set(colors)) == len(colors):
         fields["colors"] = [list(color) for color in colors if color]
@@ -131,14 +131,14 @@ def _numbered(names: list[str], numbers: list[int], void: bool, found: Found) ->
     return fields
 
 
-def _numbers(found: Found) -> tuple[list[int], bool]:
+def _numbers(census: LayoutSurvey) -> tuple[list[int], bool]:
     """The numbers that are classes, and whether 255 is void."""
-    numbers = sorted(found.numbers)
+    numbers = sorted(census.numbers)
     if numbers[-1] != 255 or len(numbers) < 3:
         return numbers, False
     *others, _ = numbers
     gapless = others[0] <= 1 and others == list(range(others[0], others[0] + len(others)))
-    void = gapless or found.palette is not None
+    void = gapless or census.palette is not None
     return (others, True) if void else (numbers, False)
 
 

@@ -21,7 +21,7 @@ Report = Callable[[int, int], None]
 """Takes the number of layouts that were looked at, and of all."""
 
 
-class Found(NamedTuple):
+class LayoutSurvey(NamedTuple):
     """The pixels of each number and of each colour in layouts, and the colour of each number in their palettes (None:
     they have none)."""
 
@@ -40,7 +40,7 @@ class _Content(NamedTuple):
     bilevel: bool
 
 
-def survey(layouts: Sequence[Path], fault: Fault, progress: Report) -> Found:
+def survey(layouts: Sequence[Path], fault: Fault, progress: Report) -> LayoutSurvey:
     """What layouts hold. Raises ValueError where that is no set of classes: numbers here and colours there, palettes
     that contradict each other, more values than classes, or soft edges."""
     numbers, colors, palette, white = Counter(), Counter(), {}, 0
@@ -69,7 +69,7 @@ def survey(layouts: Sequence[Path], fault: Fault, progress: Report) -> Found:
         numbers[255 if 255 in numbers and 1 not in numbers else 1] += white
     if not (numbers or colors):
         raise ValueError(f"{layouts[0].parent}: no layout is readable")
-    return Found(numbers, colors, None if plain or not palette else palette)
+    return LayoutSurvey(numbers, colors, None if plain or not palette else palette)
 
 
 def _content(path: Path) -> _Content | str:
@@ -102,8 +102,8 @@ def _palette_content(path: Path, file: LabelFile) -> _Content:
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
-    found, counts = np.unique(values, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    distinct, counts = np.unique(values, return_counts=True)
+    return dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 
 def _color(values: np.ndarray) -> Color:

@@ -95,7 +95,7 @@ def table(report: Mapping) -> str:
     for name, split in report["splits"].items():
         lines.append(f"{name}: {_sizes(split['sizes'])}")
         if split["examples"] > split["without_layout"]:
-            absent = [label for label, found in split["classes"].items() if not found["layouts"]]
+            absent = [label for label, count in split["classes"].items() if not count["layouts"]]
             more = f", and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             without = f"; no pixel of {', '.join(absent[:SHOWN])}{more}" if absent else ""
             lines[-1] += f"; {100 * split['void']:.3g} % of the pixels of layouts are void{without}"
