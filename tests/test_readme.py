@@ -61,6 +61,7 @@ def start(words: list[str], folder: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_lines_for_several_processes(tmp_path, monkeypatch):
     plain = STREETS.replace("ema_profiles=(0.05, 0.1)", "").replace("c.loss.balance = True", "c.levels.kind = 'shared'")
     plain = plain.replace("c.text.update(features=16, layers=1)", "c.text.encoder = 'none'")  # less to compile

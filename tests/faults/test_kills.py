@@ -1,7 +1,7 @@
 """A run that is killed (SIGKILL) at many moments, each time it has gone on, ends as one that never was.
 
-What another process runs is `main`, below: it forks a child for every start of the run, and prints a row for each. By
-hand it kills at all of MOMENTS; the tests kill at FEW of them.
+What another process runs is `main`, below: it forks a child for every start of the run, and prints a row for each. It
+kills at FEW moments, in `make test-all` at all of MOMENTS.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOMENTS = (
     + [("before the manifest", name) for name in ("finish", "_settle", "_checksums", "_sealed", "rename")]
     + [("anywhere", seconds) for seconds in (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)]
 )
-FEW = MOMENTS[:5:2] + MOMENTS[5:10] + MOMENTS[10::4]
+FEW = [MOMENTS[2], MOMENTS[6], MOMENTS[9], MOMENTS[13]]
 
 
 def die() -> None:
@@ -106,17 +106,21 @@ def main(folder: Path, moments: list) -> None:
     assert start("killed") == 0
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
+def runs(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kills")
-    done = subprocess.run([sys.executable, __file__, folder, "few"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, __file__, folder, request.param], capture_output=True, text=True, timeout=400
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    return folder, [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(rows) == len(FEW if request.param == "few" else MOMENTS)
+    return folder, rows
 
 
 def test_each_kill_hit_its_moment(runs):
     _, rows = runs
-    assert [row["status"] for row in rows] == [signal.SIGKILL] * len(FEW)
+    assert [row["status"] for row in rows] == [signal.SIGKILL] * len(rows)
     assert all(row["left"] for row in rows if row["moment"] != "anywhere")
 
 

@@ -104,7 +104,7 @@ def test_every_shape_is_the_released_one(preset):
 
 
 @needs_reference
-@pytest.mark.parametrize("which", ["base", "sr"])
+@pytest.mark.parametrize("which", ["base", pytest.param("sr", marks=pytest.mark.slow)])
 def test_the_released_networks_outputs_and_gradients(which):
     stored = np.load(REFERENCE / f"official_unet_{which}.npz")
     config = json.loads(str(stored["config_json"]))

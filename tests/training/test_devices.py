@@ -28,8 +28,10 @@ from test_joint_task import tiny  # noqa: E402
 from test_loop import Regression, batches, lines, send_signal_at  # noqa: E402
 
 MESHES = {"data": MeshSizes(8, 1), "fully sharded": MeshSizes(1, 8), "both": MeshSizes(4, 2)}
-RUNS = [("data", 1), ("data", 4), ("fully sharded", 2), ("both", 4)]
-"""What is cut, and into how many parts a batch; `handed over` begins with ("both", 1)."""
+RUNS = [(name, accumulate) for name in MESHES for accumulate in (1, 2, 4)]
+"""What is cut, and into how many parts a batch."""
+FEW = [("data", 1), ("both", 4)]
+"""Those of `make test`; `handed over` begins with ("both", 1)."""
 WIDE = Regression(1024)  # the first matrix is large enough to be cut
 
 
@@ -60,12 +62,12 @@ def joint_gradients():
     return float(ratio / max(np.abs(a).max() for a in jax.tree.leaves(one)))
 
 
-def main() -> None:
+def main(runs) -> None:
     results = {"joint": joint_gradients()}
     places = iter(Path(tempfile.mkdtemp()) / str(i) for i in range(20))
     wide = lambda start: batches(start, size=64)  # noqa: E731
     results["one"] = losses(next(places), WIDE, wide, 20, MeshSizes(), devices=jax.devices()[:1])
-    for name, accumulate in RUNS:
+    for name, accumulate in runs:
         results[f"{name}, {accumulate}"] = losses(next(places), WIDE, wide, 20, MESHES[name], accumulate)
     place = next(places)  # begun on eight devices, and gone on with on one
     with contextlib.suppress(Interrupted):
@@ -74,18 +76,20 @@ def main() -> None:
     print(json.dumps(results))
 
 
-@pytest.fixture(scope="module")
-def results():
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
+def results(request):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, __file__, request.param], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("mesh", "accumulate"), RUNS)
-def test_the_losses_are_those_of_one_device(results, mesh, accumulate):
+def test_the_losses_are_those_of_one_device(results):
     assert len(set(results["one"])) == 20
-    np.testing.assert_allclose(results[f"{mesh}, {accumulate}"], results["one"], rtol=2e-5)
+    cut = [name for name in results if name.split(",")[0] in MESHES]
+    assert len(cut) in (len(FEW), len(RUNS))
+    for name in cut:
+        np.testing.assert_allclose(results[name], results["one"], rtol=2e-5, err_msg=name)
 
 
 def test_a_run_goes_on_with_other_devices(results):
@@ -103,4 +107,4 @@ def test_the_state_is_cut_with_its_averages_and_its_optimiser():
 
 
 if __name__ == "__main__":
-    main()
+    main(FEW if sys.argv[1] == "few" else RUNS)
