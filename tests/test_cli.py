@@ -224,7 +224,7 @@ def test_a_folder_of_mixed_sizes_is_segmented_file_by_file(run, tmp_path, capsys
         (["train", "--config", "CONFIG", "--config.optim.b1=1e999"], "config.optim.b1=1e999: expected a finite number"),
         (["train", "--config", "CONFIG", "--config.data.scale=(0,nan)"], "config.data.scale=(0,nan): expected tuple"),
         (["sample", "--guidance", "nan"], "guidance is nan, expected a finite number"),
-        (["sample", "--guidance", "-1e39"], "guidance is -1e+39, expected a finite number"),
+        (["sample", "--guidance", "1e39"], "guidance is 1e+39, expected a finite number"),
         (["sample", "--config.sample.guidance=(1,1e999)"], "config.sample.guidance=(1,1e999): expected a finite"),
         (["sample", "--ema", "nan"], "sigma_rel is nan, expected more than 0"),
         (["generate", "--num", "1", "--guidance", "inf"], "--guidance is inf, expected a finite number"),

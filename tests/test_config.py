@@ -284,6 +284,9 @@ def test_a_config_is_fitted_to_the_captions_there_are(tmp_path):
     assert said[2] == "captioned: captions have up to 41 words, so config.text.length is 48"
     said = refusal(fitted, config, Captioned(("sky " * 300,)))
     assert said.endswith("is 32: expected shorter captions, or --config.text.length=300")
+    override(config, "text.length", "4")
+    said = refusal(fitted, config, Captioned(("sky " * 5,)))
+    assert said.startswith("captioned: caption has 5 words, the limit is 4: ") and said.endswith("config.text.length=5")
     override(config, "text.length", "300")
     assert fitted(config, Captioned(("sky " * 300,)))[0].text.length == 300
     override(config, "text.encoder", "learned")

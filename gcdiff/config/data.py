@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from gcdiff.data.captions import ClassCaptions
 from gcdiff.data.dataset import Dataset, Example
 from gcdiff.data.embeddings import Embeddings, Encoder
-from gcdiff.text.tokenizer import Vocabulary
+from gcdiff.text.tokenizer import Vocabulary, words
 from gcdiff.types import ImageSpec, LabelSpec
 from gcdiff.worlds.table import WORLDS
 
@@ -76,7 +76,12 @@ def specs_of(config: ConfigDict, train: Dataset, captions: Sequence[str]) -> Spe
             vocabulary = Vocabulary.build(captions, config.text.length)
         except ValueError as error:
             raise ValueError(f"{train.name}: {error}, expected some, or config.text.encoder=none") from None
-        vocabulary.encode(captions)  # one that is too long is an error now, not when a batch draws it
+        try:
+            vocabulary.encode(captions)  # one that is too long is an error now, not when a batch draws it
+        except ValueError as error:
+            longest = max(len(words(caption)) for caption in captions)
+            way = f"; the longest needs config.text.length={longest}" if longest > config.text.length else ""
+            raise ValueError(f"{train.name}: {error}{way}") from None
     return Specs(train.image, train.labels, vocabulary, train.licence, encoder, len(train))
 
 

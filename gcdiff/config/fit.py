@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from gcdiff.config.data import Specs, captions_of, specs_of
+from gcdiff.config.fields import FIELDS
 from gcdiff.data.dataset import Dataset
 from gcdiff.text.tokenizer import words
 
@@ -23,8 +24,8 @@ def fitted(
     differs from `config`.
 
     Where text.encoder is learned and no caption has a word, there is no text: text.encoder is none, without guidance by
-    it. Where a caption has more than text.length words, up to LONGEST, text.length is that of the longest. Raises
-    ValueError for longer ones, and what `build_specs` raises.
+    it. Where a caption has more than text.length words, up to LONGEST, and text.length is the default, it becomes that
+    of the longest. Raises ValueError for longer ones, and what `build_specs` raises.
     """
     if config.text.encoder != "learned":
         return config, specs_of(config, train, ())
@@ -33,10 +34,12 @@ def fitted(
     if not longest:
         without_text(config)
         say(f"{train.name}: no captions, so it is trained without text (config.text.encoder=none)")
-    elif longest > LONGEST and longest > config.text.length:
+    elif longest <= config.text.length or config.text.length != FIELDS["text.length"]:
+        pass  # one that is too long for what was asked for is an error of the vocabulary
+    elif longest > LONGEST:
         said = f"{train.name}: a caption has {longest} words and config.text.length is {config.text.length}"
         raise ValueError(f"{said}: expected shorter captions, or --config.text.length={longest}")
-    elif longest > config.text.length:
+    else:
         config.text.length = -(-longest // MULTIPLE) * MULTIPLE
         say(f"{train.name}: captions have up to {longest} words, so config.text.length is {config.text.length}")
     return config, specs_of(config, train, captions)
