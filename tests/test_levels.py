@@ -93,7 +93,7 @@ def test_a_piece_of_a_layout_has_one_level_of_its_own():
 
 
 def test_independent_levels_say_nothing_of_each_other():
-    image, layout = (level[:, 0, 0] for level in drawn_with(*[0.0] * 5, 1.0, 0.0, 0.0, 0.0).levels)
+    image, layout = (level[:, 0, 0] for level in drawn_with(*[0.0] * 5, 1.0, *[0.0] * 5).levels)
     assert abs(np.corrcoef(image, layout)[0, 1]) < 0.1
     np.testing.assert_allclose(np.quantile(layout, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.08)
 

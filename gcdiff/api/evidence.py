@@ -64,7 +64,8 @@ def regions(layout: np.ndarray) -> list[np.ndarray]:
 
 
 def _checked(name: str, value, shapes) -> np.ndarray:
-    value = np.asarray(value, np.float32)
+    with np.errstate(over="ignore"):  # what is beyond float32 is no confidence either
+        value = np.asarray(value, np.float32)
     if value.ndim and value.shape not in shapes:
         raise ValueError(f"{name} has shape {value.shape}, expected a number or {' or '.join(map(str, shapes))}")
     if not ((value >= 0) & (value <= 1)).all():

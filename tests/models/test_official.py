@@ -104,7 +104,8 @@ def test_every_shape_is_the_released_one(preset):
 
 
 @needs_reference
-@pytest.mark.parametrize("which", ["base", pytest.param("sr", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["base", "sr"])
 def test_the_released_networks_outputs_and_gradients(which):
     stored = np.load(REFERENCE / f"official_unet_{which}.npz")
     config = json.loads(str(stored["config_json"]))

@@ -76,6 +76,7 @@ def test_evidence_is_taken_as_it_is():
     assert far(drawn(LEVEL, fed=True), EVIDENCE) < 0.02
 
 
+@pytest.mark.slow
 def test_a_region_is_kept_or_forgotten_as_a_whole():
     layouts = np.broadcast_to(LABELS.astype(np.int32), (NUM, 1, 2))
     caps = layout_caps(layouts, PROCESS.layout.schedule, None, KEEP, 3, K)
@@ -83,6 +84,7 @@ def test_a_region_is_kept_or_forgotten_as_a_whole():
     assert far(drawn(caps), ERASED) < 0.02  # each label is a region of its own here
 
 
+@pytest.mark.slow
 def test_with_absorbing_noise_a_confidence_is_drawn_as_an_erasure():
     """A label that is seen is certain at every level; what is drawn once and held is which ones are seen."""
     absorbing = Steps(absorbs=True)
@@ -91,6 +93,7 @@ def test_with_absorbing_noise_a_confidence_is_drawn_as_an_erasure():
     assert far(drawn(0.0, labels=[VOID, VOID], steps=absorbing), NOTHING) < 0.02
 
 
+@pytest.mark.slow
 def test_void_says_nothing():
     assert far(drawn(1.0), NOTHING) < 0.02
     assert far(drawn(0.0, labels=[VOID, VOID]), NOTHING) < 0.02

@@ -99,6 +99,7 @@ def test_it_stops_is_killed_and_goes_on_bit_for_bit(place, whole):
     np.testing.assert_array_equal(train(place, "killed"), whole)
 
 
+@pytest.mark.slow
 def test_it_runs_on_eight_devices(place, whole):
     cut = train(place, "eight", "--config.mesh.data=4", "--config.mesh.fsdp=2", JAX_NUM_CPU_DEVICES="8")
     np.testing.assert_allclose(cut, whole, atol=2e-5)
