@@ -14,12 +14,15 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import pytest  # noqa: E402
 
 FIRST = (
-    "test_readme.py",
+    "test_mutations.py",
     "test_cli.py",
-    "test_kills.py",
     "test_devices.py",
+    "test_model.py",
+    "test_kills.py",
+    "test_likelihood.py",
+    "test_categorical.py",
+    "test_docstrings.py",
     "test_pretrained.py",
-    "test_exact_world.py",
 )
 """The longest files: they start first, so that no worker is left with one of them at the end."""
 

@@ -79,6 +79,7 @@ def run(place) -> Path:
     return place / "run"
 
 
+@pytest.mark.slow
 def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, run, capsys):
     said = json.loads((run / "specs.json").read_text())["encoder"]
     encoder = load_encoder(place / "t5")
@@ -114,6 +115,7 @@ def test_a_run_trained_on_features_encodes_captions_by_the_same_encoder(place, r
         (place / "moved").rename(place / "t5")
 
 
+@pytest.mark.slow
 def test_a_run_without_averages_has_none_to_choose_from(run):
     with pytest.raises(
         ValueError, match=r"run keeps no averages to choose from: its config.optim.ema_profiles is \(\)$"
@@ -121,6 +123,7 @@ def test_a_run_without_averages_has_none_to_choose_from(run):
         gcdiff.load(run, ema=0.07)
 
 
+@pytest.mark.slow
 def test_held_out_captions_are_read_as_stored_or_encoded_by_the_encoder_that_is_named(place, run):
     model, named = gcdiff.load(run), gcdiff.load(run, encoder=place / "t5")
     batch = configs.examples(configs.splits(model.config), 4)

@@ -56,6 +56,7 @@ def test_a_parameter_that_is_missing_too_many_or_of_another_shape_is_named():
         network({**TINY, "num_resnet_blocks": [1, 2, 3]})
 
 
+@pytest.mark.slow
 def test_levels_of_each_modality_are_new_parts_that_start_at_zero():
     """Fine-tuning may tell the layout's level apart: at first the outputs are those of the released network."""
     module, params = convert(random_weights(SMALL), SMALL)

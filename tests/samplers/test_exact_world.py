@@ -60,7 +60,8 @@ def far(a, b):
 
 
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("process", ["absorbing", pytest.param("bits", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("process", ["absorbing", "bits"])
 def test_other_label_noise_draws_the_truth_in_the_end(process):
     """Of 20,000 pairs; what is left at 128 steps is the noise of so many draws."""
     sampler = Steps(absorbs=True).sampler()
@@ -87,7 +88,8 @@ SIMULATED = {
 
 
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("name", ["dpm++", *(pytest.param(n, marks=pytest.mark.slow) for n in [*SIMULATED][1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIMULATED)
 def test_the_weak_error_halves_while_labels_jump(name):
     """Deterministic image steps have no quadrature fine enough here, so E[image x label] is compared by simulation."""
 

@@ -85,6 +85,7 @@ def test_it_trains_and_is_loaded_as_what_it_declares(place, whole):
     assert "exported" in exported
 
 
+@pytest.mark.slow
 def test_it_stops_is_killed_and_goes_on_bit_for_bit(place, whole):
     assert "step 40/40" in run(
         place, "-m", "gcdiff", "train", "--config", "tint.py", "--workdir", "killed", "--config.train.steps=40"

@@ -62,6 +62,7 @@ def test_a_new_light_changes_weather_and_colours_alone(streets, real):
     assert (np.abs(relit[:, light:] - real[:, light:]).max(axis=1) > 0.02).all()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_scenes_moves_them_away(streets, real):
     """Against the real scenes themselves: every damage counts, and twice the damage counts more."""
 
