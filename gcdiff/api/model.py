@@ -85,6 +85,8 @@ class Model(Segments, Fills, Likelihoods):
             raise ValueError(f"num is {num}, expected at least 1")
         question = Question.of(text, steps, guidance, seed, progress)
         stage = None if upsample is None else self.stage(upsample)
+        if stage is None and size is not None and (size[0] < self.size[0] or size[1] < self.size[1]):
+            raise ValueError(f"size is {tuple(size)}, expected at least the model's size {self.size}")
         if stage is not None and path in ("image_only", "layout_only"):
             raise ValueError(f"path is {path!r}, expected one that ends in a pair: a stage is given both sides")
         if stage is not None and size is not None:

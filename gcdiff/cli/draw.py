@@ -9,7 +9,7 @@ from pathlib import Path
 import gcdiff
 from gcdiff.cli.bars import bar
 from gcdiff.cli.files import cache_compilations, leads
-from gcdiff.cli.places import check_older, check_output, remove_maps, say_unasked, say_unread
+from gcdiff.cli.places import check_older, check_output, remove_maps, say_masks, say_unasked, say_unread
 from gcdiff.cli.words import name_unseen_words
 
 
@@ -101,6 +101,7 @@ def synthesize(arguments) -> int:
     named = read_layouts(arguments.layouts, model.labels, (stage or model).size)
     check_older(arguments.out, named)
     say_unread(arguments.layouts, "layouts", LABEL_SUFFIXES)
+    say_masks(arguments.layouts, named.values(), model.labels)
     layouts = np.stack(list(named.values()))
     with _bar(arguments, model) as progress:
         images = model.synthesize(
@@ -148,6 +149,8 @@ def outpaint(arguments) -> int:
     for folder, part, suffixes in (*given, (arguments.known, None, LABEL_SUFFIXES)):
         if folder is not None:
             say_unread(folder, part, suffixes)
+    if arguments.layouts is not None:
+        say_masks(arguments.layouts, sides["layout"].values(), model.labels)
     for folder, names in unasked.items():
         say_unasked(folder, names)
     known = np.stack(list(masks.values()))

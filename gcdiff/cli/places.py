@@ -67,6 +67,20 @@ def say_unasked(folder: Path, names: Iterable[str]) -> None:
     _say(folder, sorted(names), "left out, as there are no masks of these names")
 
 
+def say_masks(folder: Path, layouts: Iterable, labels) -> None:
+    """Say, in one line on stderr, that all layouts int32 (H, W) of a folder hold class 0 and void alone, as black and
+    white masks of another class do."""
+    import numpy as np
+
+    from gcdiff.types import VOID
+
+    present = np.unique(np.concatenate([np.unique(layout) for layout in layouts]))
+    if present.tolist() == [VOID, 0] and labels.num_classes > 1 and leads():
+        said = f"{folder}: the layouts hold 0 and {labels.void_id} alone,"
+        said += f" which are {labels.names[0]} and void (unknown)"
+        print(f"{said}; where {labels.names[1]} was meant, write 1 for it", file=sys.stderr)
+
+
 def _say(folder: Path, names: list[str], why: str) -> None:
     if names and leads():
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -65,7 +65,7 @@ def add_parser(commands, formatter) -> None:
     sub.add_argument(
         "--layout-suffix",
         metavar="TEXT",
-        help="folder: what layouts are called beyond their images, as _mask (default: none)",
+        help="folder: what layouts are called beyond their images, as _mask, or --layout-suffix=-mask (default: none)",
     )
 
 

@@ -134,7 +134,8 @@ def read_jsonl(path: Path, fault: Callable[[str], None], wrong: set[str] | None 
 def read_lines(path: Path) -> tuple[str, ...]:
     """The captions of a text file, one per line; of a file that ends in .jsonl as `read_jsonl` has them, in its order.
 
-    Raises ValueError for an empty file, and for a line of a .jsonl file that is wrong.
+    Raises ValueError for an empty file, for JSON in a file of another ending, and for a line of a .jsonl file that is
+    wrong.
     """
     if path.suffix.lower() == ".jsonl":
 
@@ -148,6 +149,8 @@ def read_lines(path: Path) -> tuple[str, ...]:
     lines = tuple(line.strip() for line in _lines(path) if line.strip())
     if not lines:
         raise ValueError(f"{path}: empty, expected one caption per line")
+    if lines[0].startswith(("{", "[")):
+        raise ValueError(f"{path}: JSON, expected one caption per line, or a file with a name ending in .jsonl")
     return lines
 
 
@@ -170,7 +173,7 @@ def _caption_line(line: str) -> tuple[str, tuple[str, ...] | str]:
 def _lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, cut at newlines only (str.splitlines cuts at more); a byte order mark is dropped."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'a folder, expected a' if path.is_dir() else 'no such'} file")
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

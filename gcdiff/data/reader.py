@@ -50,6 +50,12 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
+def is_turned(path: Path) -> bool:
+    """Whether the EXIF orientation of an image file turns it, so that it is not shown as it is stored."""
+    with Image.open(path) as image:
+        return orientation(image) in _TURNED
+
+
 def image_files(folder: Path) -> dict[str, Path]:
     """The images (IMAGE_SUFFIXES) of a folder, or of `images` in it, by name without the ending, sorted.
 

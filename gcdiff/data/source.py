@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gcdiff.data.captions import ClassCaptions
-from gcdiff.data.reader import list_files, read_image, size_of
+from gcdiff.data.reader import is_turned, list_files, read_image, size_of
 from gcdiff.types import LabelSpec
 
 Fault = Callable[[str], None]
@@ -117,6 +117,8 @@ def read_sides(item: Item, read_layout: Callable[[tuple[Path, ...]], np.ndarray]
     if image is not None and layout is not None and image.shape[:2] != layout.shape:
         if not larger:
             expected = f"expected {size_of(image)} like its image {item.image}"
+            if image.shape[1::-1] == layout.shape and item.image is not None and is_turned(item.image):
+                expected += ", which its EXIF turns: turn the layout, too"
             raise ValueError(f"{item.layout[0]}: size {size_of(layout)}, {expected}")
         (height, width), (rows, columns) = image.shape[:2], layout.shape
         if height % rows or width % columns or height // rows != width // columns:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gcdiff.cli.places import check_older, check_output, remove_maps, say_unasked, say_unread
+from gcdiff.cli.places import check_older, check_output, remove_maps, say_masks, say_unasked, say_unread
+from gcdiff.types import LabelSpec
 
 
 def files(folder: Path, *names: str) -> Path:
@@ -61,3 +63,16 @@ def test_what_is_not_read_is_named(tmp_path, capsys):
         capsys.readouterr().err
         == f"{tmp_path}: 0, 1, 2, 3, 4 and 2 more: left out, as there are no masks of these names\n"
     )
+
+
+def test_black_and_white_masks_in_place_of_layouts_are_named(tmp_path, capsys):
+    palette = (0, 0, 0), (1, 1, 1)
+    labels, mask, void = LabelSpec(("skin", "lesion"), palette), np.array([[0, -1]]), np.array([[-1, -1]])
+    for others in ([mask], [void, mask]):
+        say_masks(tmp_path, others, labels)
+        said = f"{tmp_path}: the layouts hold 0 and 255 alone, which are skin and void (unknown);"
+        assert capsys.readouterr().err == f"{said} where lesion was meant, write 1 for it\n"
+    for others in ([void], [mask, mask + 1], [mask * 0]):
+        say_masks(tmp_path, others, labels)
+    say_masks(tmp_path, [mask], LabelSpec(("skin",), palette[:1]))
+    assert capsys.readouterr().err == ""

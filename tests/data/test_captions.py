@@ -69,10 +69,20 @@ def test_captions_of_a_jsonl_file_are_its_texts_and_not_its_lines(tmp_path):
     path.write_text('{"file_name": "0.png", "text": ["one", "two"]}\n\n{"file_name": "1.png", "text": ["three"]}\n')
     assert read_lines(path) == ("one", "two", "three")
     path.rename(tmp_path / "captions.txt")
-    assert len(read_lines(tmp_path / "captions.txt")) == 2
+    with pytest.raises(ValueError, match="captions.txt: JSON, expected one caption per line"):
+        read_lines(tmp_path / "captions.txt")
     path.write_text('{"file_name": "0.png"}\n')
     with pytest.raises(ValueError, match=f"^{path}: line 1: expected "):
         read_lines(path)
     path.write_text("\n")
     with pytest.raises(ValueError, match="empty, expected captions"):
         read_lines(path)
+
+
+def test_json_is_not_read_line_by_line_as_captions(tmp_path):
+    for text in ('[{"file_name": "a.png", "text": ["a sky"]}]', '{\n"a.png": "a sky"\n}'):
+        (tmp_path / "captions.json").write_text(text)
+        with pytest.raises(ValueError, match="captions.json: JSON, expected one caption per line"):
+            read_lines(tmp_path / "captions.json")
+    with pytest.raises(FileNotFoundError, match="a folder, expected a file"):
+        read_lines(tmp_path)

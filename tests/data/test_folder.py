@@ -141,7 +141,8 @@ def test_faults_of_a_folder(tmp_path):
     expected = f"{tmp_path}/layouts/x.png: size 3x2, expected 2x2 like its image {image}"
     assert message(source.read, item) == expected
     miniatures.jsonl(tmp_path / "captions.jsonl", {"z.png": ["of nothing"]})
-    assert message(keys, tmp_path) == f"{tmp_path}/captions.jsonl: z.png has neither image nor layout"
+    said = f"{tmp_path}/captions.jsonl: z.png has neither image nor layout, expected the name of a file in images/"
+    assert message(keys, tmp_path) == said
     miniatures.jsonl(tmp_path / "captions.jsonl", {"x.png": ["one"], "x.jpg": ["another"]})
     assert message(keys, tmp_path) == f"{tmp_path}/captions.jsonl: x.jpg has captions under another ending, too"
     (tmp_path / "captions.jsonl").unlink()

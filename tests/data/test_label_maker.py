@@ -193,3 +193,34 @@ def test_it_is_written_beside_the_data_or_where_the_output_goes(tmp_path, monkey
     path, _ = find_labels(root, tmp_path / "out", "", refuse)
     assert path == tmp_path / "out" / "labels.json" and not (root / "labels.json").exists()
     assert find_labels(root, tmp_path / "out", "", refuse) == (path, [])
+
+
+@pytest.mark.parametrize("first", ["name{0}r{0}g{0}b\n", "Class Name{0} R{0} G{0} B\n", ""])
+@pytest.mark.parametrize("separator", [",", ";", "\t", " , "])
+def test_a_csv_may_have_other_separators_and_headings(separator, first, tmp_path):
+    lines = (f"{separator.join(map(str, (f'class {i}', *color)))}\r\n" for i, color in enumerate(COLORS))
+    text = "\ufeff" + first.format(separator) + "".join(lines)
+    miniatures.text(layouts(tmp_path, [[0, 1, 2]]) / "class_dict.csv", text)
+    assert made(tmp_path) == {"names": ["class 0", "class 1", "class 2"], "colors": COLORS}
+
+
+def test_tables_that_are_not_utf8_or_repeat_a_name_are_named(tmp_path):
+    for name in ("class_dict.csv", "class_names.txt"):
+        path = layouts(tmp_path / name, [[0, 1]]) / name
+        path.write_bytes("é\nciel,0,0,0".encode("latin-1"))
+        assert message(made, tmp_path / name) == f"{path}: not UTF-8 (byte 0), expected a text file saved as UTF-8"
+    path.write_text("sky\nsky\n")
+    assert message(made, path.parent) == f"{path}: 'sky' for the second time, expected names that differ"
+
+
+def test_a_table_that_a_labels_json_hides_is_named(tmp_path):
+    path = layouts(tmp_path, [[0, 1]]) / "class_names.txt"
+    path.write_text("sky\nground\n")
+    find_labels(tmp_path, tmp_path, "", refuse)
+    labels, lines = find_labels(tmp_path, tmp_path, "", refuse)
+    assert lines == [f"{path} is not read: {labels} is"]
+
+
+def test_black_and_white_masks_through_a_jpeg_are_no_classes(tmp_path):
+    mask = np.repeat([[0, 0, 3, 12, 7, 245, 250, 255, 240, 0, 255, 1]], 3, axis=0)
+    assert "as of soft edges" in message(made, layouts(tmp_path, mask))

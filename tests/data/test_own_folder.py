@@ -1,6 +1,7 @@
 """Folders as people have them: other names of folders and files, no table of classes, and what the command says."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -294,3 +295,74 @@ def test_the_contact_sheet_has_a_legend(tmp_path, capsys):
     drawn = legend(many, 400)
     assert drawn.shape[1] == 400 and drawn.dtype == np.uint8
     assert set(many.palette) <= set(map(tuple, np.unique(drawn.reshape(-1, 3), axis=0).tolist()))
+
+
+@pytest.mark.parametrize(
+    ("image", "layout", "suffix", "lies"),
+    [("photos/{}.png", "gt/{}.png", "", "gt/, photos/"), ("train/images/{}.png", "train/labels/{}.png", "", "train/"),
+     ("pics/{}.png", "pics/{}_mask.png", "_mask", "pics/")],
+)  # fmt: skip
+def test_folders_of_unknown_names_are_named(image, layout, suffix, lies, tmp_path):
+    source = Folder(pairs(tmp_path, image, layout), layout_suffix=suffix)
+    assert message(source.splits, refuse).endswith(f"; {lies} not read: expected images/ and layouts/")
+
+
+def test_a_folder_within_a_split_and_a_link_to_no_file_are_named(tmp_path):
+    source = Folder(pairs(tmp_path / "deep", "images/train/x/{}.png", "layouts/train/x/{}.png"))
+    inner = tmp_path / "deep" / "images" / "train"
+    assert message(source.splits, refuse) == f"{inner / 'x'}: a folder, expected files alone in {inner}"
+    root = pairs(tmp_path / "linked")
+    (root / "images" / "a.png").unlink()
+    (root / "images" / "a.png").symlink_to(tmp_path / "nothing.png")
+    items = [item for items in Folder(root).splits(refuse).values() for item in items]
+    assert message(Folder(root).read, next(i for i in items if i.key == "a")).endswith("a.png: no such file")
+
+
+def test_a_layout_beside_an_image_that_is_turned_names_the_cause(tmp_path):
+    root, exif = pairs(tmp_path), Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((*LAYOUT.shape, 3), np.uint8)).save(root / "images" / "a.png", exif=exif)
+    source = Folder(root, heldout=0)
+    said = message(source.read, source.splits(refuse)["train"][0])
+    assert said.endswith("a.png, which its EXIF turns: turn the layout, too")
+    miniatures.save(root / "layouts" / "b.png", LAYOUT.T)
+    assert "EXIF" not in message(source.read, source.splits(refuse)["train"][1])
+
+
+def test_a_file_that_is_changed_is_read_again(tmp_path, capsys):
+    """Also one that was left out as bad, and not a file that is as it was."""
+    root, out = pairs(tmp_path / "in"), tmp_path / "out"
+    words = "--source", root, "--out", out, "--heldout", "0", "--skip-bad"
+    (root / "layouts" / "a.png").write_bytes(b"damaged")
+    assert run(capsys, *words)[0] == 0 and len(Prepared(out, "train")) == 2
+    miniatures.save(root / "layouts" / "a.png", LAYOUT * 0)
+    (shard,) = out.glob("*.array_record*")
+    _later(root / "layouts" / "a.png", shard)
+    assert run(capsys, *words)[0] == 0 and len(data := Prepared(out, "train")) == 3
+    assert (data[0].layout == 0).all()
+    os.utime(root / "layouts" / "a.png", (0, 0))
+    os.utime(shard, before := (1e9, 1e9))
+    for file in (*(root / "images").iterdir(), *(root / "layouts").iterdir()):
+        os.utime(file, before)
+    assert run(capsys, *words)[0] == 0 and shard.stat().st_mtime == 1e9  # nothing changed: not written again
+
+
+def _later(path, than):
+    time = than.stat().st_mtime + 1
+    os.utime(path, (time, time))
+
+
+def test_other_names_of_classes_are_said_in_a_few_words(tmp_path, capsys):
+    root, out = pairs(tmp_path / "in", table={"names": [f"class {i}" for i in range(2)]}), tmp_path / "out"
+    assert run(capsys, "--source", root, "--out", out)[0] == 0
+    miniatures.text(root / "labels.json", json.dumps(TABLE))
+    status, _, said = run(capsys, "--source", root, "--out", out)
+    assert status == 2 and "begun with labels: names ['class 0', 'class 1'], now it is ['sky', 'ground']: exp" in said
+
+
+def test_held_out_shares_and_captions_name_the_way_out(tmp_path):
+    root = pairs(tmp_path)
+    said = message(Folder(root, heldout=0.9).splits, refuse)
+    assert "3 examples, of which none is left" in said and "--heldout takes a smaller share, and 0 holds" in said
+    miniatures.text(root / "captions.jsonl", '{"file_name": "images/a.png", "text": ["a sky"]}')
+    assert message(Folder(root).splits, refuse).endswith("image nor layout, expected the name of a file in images/")

@@ -29,6 +29,7 @@ from gcdiff.data.builders.folder_files import (
     list_sides,
     pairs_or_refuse,
     refuse_missing_side,
+    say_no_files,
 )
 from gcdiff.data.captions import read_jsonl
 from gcdiff.data.label_maps import read_colored_layout
@@ -83,15 +84,15 @@ class Folder:
             elif key in images or key in layouts or key in bad:
                 captions[key] = texts
             else:
-                fault(f"{path}: {name} has neither image nor layout")
+                where = self._places[0].name
+                fault(f"{path}: {name} has neither image nor layout, expected the name of a file in {where}/")
         bad |= {key_of(name) for name in wrong}
         items = {
             key: Item(key, images.get(key), (layouts[key],) if key in layouts else (), captions.get(key, ()))
             for key in sorted((images.keys() | layouts.keys()) - bad)
         }
         if not items:
-            where = " or ".join(f"{place.name}/" for place in dict.fromkeys(self._places[:2]))
-            raise FileNotFoundError(f"{self._root}: expected files in {where}")
+            raise FileNotFoundError(say_no_files(self._root, self._places))
         splits = {split: members for split, members in self._split(items, bad, fault).items() if members}
         refuse_missing_side(self._root, self._places, images, layouts)
         pairs_or_refuse(self._root, images, layouts, PAIRED)
@@ -112,8 +113,9 @@ class Folder:
         complete = [key for key, item in items.items() if item.image and item.layout] or list(items)
         count = max(1, round(self._heldout * len(complete))) if self._heldout else 0
         if count >= len(items):
-            said = f"{self._root}: {len(items)} example, of which none is left beside the held-out ones"
-            raise ValueError(f"{said}; --heldout 0 holds none out")
+            said = f"{self._root}: {len(items)} example{'s' * (len(items) > 1)}, of which none is left beside the"
+            said += " held-out ones"
+            raise ValueError(f"{said}; --heldout takes a smaller share, and 0 holds none out")
         drawn = np.random.default_rng(self._seed).permutation(len(complete))[:count]
         heldout = {complete[i] for i in drawn}
         return {

@@ -169,11 +169,13 @@ def _entries(folder: Path, shared: bool) -> Iterable[tuple[str, Path]]:
         if entry.name.lower() not in SPLIT_OF or len(inner) < len(entries):
             raise ValueError(f"{entry}: a folder, expected files alone, or folders alone: {', '.join(SPLITS)}")
     for entry in entries:
-        if entry.is_file():
+        if not entry.is_dir():  # a file, or a link to none
             yield "", entry
             continue
         for file in sorted(entry.iterdir()):
             if not _is_hidden(file) and (not shared or file.suffix.lower() in IMAGE_SUFFIXES):
+                if file.is_dir():
+                    raise ValueError(f"{file}: a folder, expected files alone in {entry}")
                 yield SPLIT_OF[entry.name.lower()], file
 
 
@@ -185,6 +187,15 @@ def pairs_or_refuse(root: Path, images: Mapping[str, Path], layouts: Mapping[str
         said = f"{root}: {pairs} of {len(images)} images and {len(layouts)} layouts are pairs, expected"
         said += f" the same name before the ending, not {image.name} and {layout.name}"
         raise ValueError(said + way_to_pair(images, layouts))
+
+
+def say_no_files(root: Path, places: Places) -> str:
+    """The message about a root without images and layouts: what was looked for, and which folders are there."""
+    where = " or ".join(f"{place.name}/" if place != root else str(root) for place in dict.fromkeys(places[:2]))
+    folders = [f"{name}/" for name in places.not_read(root) if (root / name).is_dir()] if root.is_dir() else []
+    listed = f"{', '.join(folders[:5])}{', ...' if len(folders) > 5 else ''}"
+    said = f"; {listed} not read: expected {IMAGE_FOLDERS[0]}/ and {LAYOUT_FOLDERS[0]}/" if folders else ""
+    return f"{root}: expected files in {where}{said}"
 
 
 def refuse_missing_side(root: Path, places: Places, images: Mapping[str, Path], layouts: Mapping[str, Path]) -> None:

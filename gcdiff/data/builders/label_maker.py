@@ -1,6 +1,7 @@
 """A labels.json for a folder without one: from class_dict.csv, class_names.txt, or what its layouts hold.
 
-    class_dict.csv     a line for each class: name, red, green, blue; a first line with these words gives another order
+    class_dict.csv     a line for each class: name, red, green, blue, between commas, semicolons or tabs; a first line
+                       with these words gives another order
     class_names.txt    the name of a class on each line, in the order of the numbers in layouts
     neither            each number, or each colour, in a layout is a class
 
@@ -26,6 +27,8 @@ from gcdiff.data.source import Fault
 
 SHOWN = 20
 """How many classes are listed on the screen."""
+_HEADINGS = {"red": "r", "green": "g", "blue": "b", "class": "name", "class name": "name", "class names": "name"}
+"""The columns of a class_dict.csv by other words in its first line."""
 
 
 def find_labels(
@@ -39,7 +42,8 @@ def find_labels(
     """
     for place in (root, out):
         if (place / "labels.json").is_file():
-            return place / "labels.json", []
+            unread = [name for name in FOR_LABELS if (root / name).is_file()]
+            return place / "labels.json", [f"{root / name} is not read: {place / 'labels.json'} is" for name in unread]
     fields, origin, listed = make_fields(root, suffix, fault, progress)
     make_table(fields)
     content = json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
@@ -76,7 +80,9 @@ def make_fields(
     if census.palette:
         origin += " and their palette"
     if names.is_file():
-        given = [line.strip() for line in names.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        given = [line.strip() for line in _read(names).split("\n") if line.strip()]
+        if repeated := sorted({name for name in given if given.count(name) > 1}):
+            raise ValueError(f"{names}: {repeated[0]!r} for the second time, expected names that differ")
         fields, origin = _named(given, census, names), f"{names.name} and {origin}"
     else:
         fields = _unnamed(census)
@@ -145,22 +151,23 @@ def _numbers(census: LayoutSurvey) -> tuple[list[int], bool]:
 def _from_csv(path: Path) -> dict[str, Any]:
     """The names and colours of a class_dict.csv. Raises ValueError, naming the line."""
     columns, names, colors = {"name": 0, "r": 1, "g": 2, "b": 3}, [], []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            words = [word.strip() for word in row]
-            lower = [{"red": "r", "green": "g", "blue": "b", "class": "name"}.get(w.lower(), w.lower()) for w in words]
-            if not any(words):
-                continue
-            if not names and set(columns) <= set(lower):
-                columns = {column: lower.index(column) for column in columns}
-                continue
-            try:
-                colors.append([int(words[columns[c]]) for c in "rgb"])
-                names.append(words[columns["name"]])
-            except (ValueError, IndexError):
-                raise ValueError(
-                    f"{path}: line {number} is {','.join(row)!r}, expected name, red, green, blue"
-                ) from None
+    lines = _read(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    separator = max(",;\t", key=first.count)
+    for number, row in enumerate(csv.reader(lines, delimiter=separator), start=1):
+        words = [word.strip() for word in row]
+        lower = [_HEADINGS.get(word.lower().replace("_", " "), word.lower()) for word in words]
+        if not any(words):
+            continue
+        if not names and set(columns) <= set(lower):
+            columns = {column: lower.index(column) for column in columns}
+            continue
+        try:
+            colors.append([int(words[columns[c]]) for c in "rgb"])
+            names.append(words[columns["name"]])
+        except (ValueError, IndexError):
+            said = f"{path}: line {number} is {separator.join(row)!r}"
+            raise ValueError(f"{said}, expected name, red, green, blue") from None
     if not names:
         raise ValueError(f"{path}: empty, expected lines of name, red, green, blue")
     try:
@@ -168,6 +175,14 @@ def _from_csv(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return fields
+
+
+def _read(path: Path) -> str:
+    """The text of a file. Raises ValueError, naming it, where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 (byte {error.start}), expected a text file saved as UTF-8") from None
 
 
 def _write(folder: Path, content: str) -> Path:

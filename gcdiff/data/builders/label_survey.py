@@ -116,8 +116,11 @@ def _refuse_pictures(folder: Path, counts: Counter) -> None:
     if len(counts) > MOST:
         said = f"more than {MOST} {'colours' if isinstance(next(iter(counts)), tuple) else 'numbers'} in layouts"
         raise ValueError(f"{folder}: {said}, as in photographs, or in label files that were resized or lossy")
+    low, high = ([n for n in counts if isinstance(n, int) and a <= n < b] for a, b in ((1, 32), (224, 255)))
     extremes = counts[0] + counts[255] if 0 in counts and 255 in counts else 0
     others = sorted(set(counts) - {0, 255}) if extremes else []
-    if len(others) > 2 and others[-1] - others[0] >= 2 * len(others) and extremes > 0.8 * counts.total():
+    near = sum(counts[n] for n in (*low, *high)) if min(len(low), len(high)) > 2 else 0  # as JPEG leaves them
+    spread = len(others) > 2 and others[-1] - others[0] >= 2 * len(others)
+    if spread and extremes + near > 0.8 * counts.total():
         said = f"black and white masks with {len(others)} values between 0 and 255, as of soft edges"
         raise ValueError(f'{folder}: {said}; expected two values, or a labels.json with "ids"')

@@ -113,6 +113,7 @@ def _write(source, out, options, shards, logged, header, skip_bad, progress) -> 
     """Write the missing shards, each logged when it is finished; at the end the log is rewritten in order."""
     entries: dict[str, Entry] = {}
     kept = {f: logged[f] for _, f, jobs in shards if f in logged and logged[f].holds(out, len(jobs), skip_bad)}
+    kept = {f: kept[f] for _, f, jobs in shards if f in kept and not _changed(out / f, jobs)}
     done = sum(len(jobs) for _, file, jobs in shards if file in kept)
     if logged:
         write_log(out, header, logged.values())  # drops a line that a kill cut short
@@ -146,6 +147,13 @@ def _write(source, out, options, shards, logged, header, skip_bad, progress) -> 
         pool.shutdown(cancel_futures=True)
     write_log(out, header, entries.values())
     return entries
+
+
+def _changed(shard: Path, jobs: list[Job]) -> bool:
+    """Whether a file of an example was written after the shard: the example is then made again."""
+    written = shard.stat().st_mtime
+    files = (f for job in jobs for f in (job.item.image, *job.item.layout) if f is not None)
+    return any(f.stat().st_mtime > written for f in files if f.is_file())
 
 
 def _shards(name: str, plan: Plan, per_shard: int) -> list[tuple[str, str, list[Job]]]:

@@ -19,6 +19,8 @@ from gcdiff.data.prepare.tally import Tally
 from gcdiff.data.prepared import LOG_FILE, METADATA, Shard
 from gcdiff.types import LabelSpec
 
+LONGEST = 200
+"""The most letters of two tables that a message shows whole."""
 AHEAD = 16
 """The number of examples that are read ahead of the one that is written."""
 TABLE = "labels.json"
@@ -159,7 +161,12 @@ def _compare(folder: Path, logged: Mapping[str, Any], now: Mapping[str, Any]) ->
     """Raise ValueError for the first field that differs; the listing comes last, as options change it too."""
     differing = [field for field in {**now, **logged} if logged.get(field) != now.get(field)]
     for field in sorted(differing, key="listing".__eq__):
-        message = f"{folder} was begun with {field} {logged.get(field)!r}, now it is {now.get(field)!r}"
+        before, after = logged.get(field), now.get(field)
+        tables = isinstance(before, dict) and isinstance(after, dict)
+        if tables and len(f"{before}{after}") > LONGEST:  # the first entry that differs
+            entry = next(name for name in {**after, **before} if before.get(name) != after.get(name))
+            field, before, after = f"{field}: {entry}", before.get(entry), after.get(entry)
+        message = f"{folder} was begun with {field} {before!r}, now it is {after!r}"
         if field == "listing":
             message = f"{folder} was begun when the source listed other examples"
         raise ValueError(f"{message}: expected the same, or another folder")
