@@ -366,3 +366,13 @@ def test_held_out_shares_and_captions_name_the_way_out(tmp_path):
     assert "3 examples, of which none is left" in said and "--heldout takes a smaller share, and 0 holds" in said
     miniatures.text(root / "captions.jsonl", '{"file_name": "images/a.png", "text": ["a sky"]}')
     assert message(Folder(root).splits, refuse).endswith("image nor layout, expected the name of a file in images/")
+
+
+def test_files_of_both_sides_without_a_partner_are_named(tmp_path, capsys):
+    root = pairs(tmp_path / "in", names=("a", "b"))
+    for side, name in (("images", "IMG_1"), ("layouts", "img_1")):
+        miniatures.save(root / side / f"{name}.png", LAYOUT)
+    said = "1 images and 1 layouts have no partner, as IMG_1.png and img_1.png; they differ in upper and lower case."
+    assert said in run(capsys, "--source", root, "--out", tmp_path / "out")[1]
+    (root / "layouts" / "img_1.png").unlink()
+    assert "partner" not in run(capsys, "--source", root, "--out", tmp_path / "more")[1]

@@ -30,6 +30,7 @@ from gcdiff.data.builders.folder_files import (
     pairs_or_refuse,
     refuse_missing_side,
     say_no_files,
+    say_unpaired,
 )
 from gcdiff.data.captions import read_jsonl
 from gcdiff.data.label_maps import read_colored_layout
@@ -68,7 +69,7 @@ class Folder:
         self._places = find_places(self._root, layout_suffix)
         others = self._places.not_read(self._root)
         unread = f"Not read: {', '.join(others)}; expected {', '.join(READ)}." if others else ""
-        self.note = " ".join(part for part in (self._places.note, unread) if part)
+        self.note = self._note = " ".join(part for part in (self._places.note, unread) if part)
         self.options = {"heldout": heldout, **self._table.options()}
 
     def splits(self, fault: Fault) -> dict[str, list[Item]]:
@@ -96,6 +97,7 @@ class Folder:
         splits = {split: members for split, members in self._split(items, bad, fault).items() if members}
         refuse_missing_side(self._root, self._places, images, layouts)
         pairs_or_refuse(self._root, images, layouts, PAIRED)
+        self.note = " ".join(part for part in (self._note, say_unpaired(images, layouts)) if part)
         return splits
 
     def read(self, item: Item) -> Sides:

@@ -189,6 +189,15 @@ def pairs_or_refuse(root: Path, images: Mapping[str, Path], layouts: Mapping[str
         raise ValueError(said + way_to_pair(images, layouts))
 
 
+def say_unpaired(images: Mapping[str, Path], layouts: Mapping[str, Path]) -> str:
+    """A sentence about files of both sides that have no partner; "" where one side has none."""
+    alone = images.keys() - layouts.keys(), layouts.keys() - images.keys()
+    if not all(alone):
+        return ""
+    names = f"{images[min(alone[0])].name} and {layouts[min(alone[1])].name}"
+    return f"{len(alone[0])} images and {len(alone[1])} layouts have no partner, as {names}{way_to_pair(*alone)}."
+
+
 def say_no_files(root: Path, places: Places) -> str:
     """The message about a root without images and layouts: what was looked for, and which folders are there."""
     where = " or ".join(f"{place.name}/" if place != root else str(root) for place in dict.fromkeys(places[:2]))

@@ -162,8 +162,8 @@ def _compare(folder: Path, logged: Mapping[str, Any], now: Mapping[str, Any]) ->
     differing = [field for field in {**now, **logged} if logged.get(field) != now.get(field)]
     for field in sorted(differing, key="listing".__eq__):
         before, after = logged.get(field), now.get(field)
-        tables = isinstance(before, dict) and isinstance(after, dict)
-        if tables and len(f"{before}{after}") > LONGEST:  # the first entry that differs
+        long = len(f"{before}{after}") > LONGEST
+        if long and isinstance(before, dict) and isinstance(after, dict):  # the first entry that differs
             entry = next(name for name in {**after, **before} if before.get(name) != after.get(name))
             field, before, after = f"{field}: {entry}", before.get(entry), after.get(entry)
         message = f"{folder} was begun with {field} {before!r}, now it is {after!r}"
