@@ -221,6 +221,17 @@ def test_an_answer_stops_at_the_next_piece_with_what_is_there(model):
     jax.tree.map(np.testing.assert_array_equal, every_answer(model)["sample"](), plain["sample"])
 
 
+def test_an_answer_that_is_stopped_at_the_end_of_a_round_has_that_round_as_drawn(model):
+    """By a head that estimates the clean image, which at level 0 has another estimate than the image itself."""
+    config = model.config.copy_and_resolve_references()
+    config.process.output = "x0"
+    model = random_model(config, model.specs)
+    whole = model.sample(TEXT, num=5, steps=3)
+    for stop, there in ((3, 4), (6, 5)):  # after the last step of the first round of four, and of all
+        stopped = model.sample(TEXT, num=5, steps=3, progress=lambda progress, stop=stop: progress.done < stop)
+        jax.tree.map(lambda a, b, n=there: np.testing.assert_array_equal(a, b[:n]), stopped, whole)
+
+
 def test_unseen_words_are_named_once_per_call(model):
     with pytest.warns(UserWarning, match="words this model has never seen: purple, zebra") as caught:
         model.sample("a street with a purple zebra", num=5)

@@ -62,15 +62,15 @@ class Verdict(NamedTuple):
 def read_faults(directory: Path = FAULTS) -> list[Fault]:
     """The faults of all files in a directory. Raises ValueError for a field that is missing or unknown, and for a name
     that two faults have."""
-    found: dict[str, Fault] = {}
+    by_name: dict[str, Fault] = {}
     for path in sorted(directory.glob("*.toml")):
         for name, fields in tomllib.loads(path.read_text()).items():
             if set(fields) != set(Fault._fields[1:]):
                 raise ValueError(f"{path.name}: fault {name!r} has {sorted(fields)}, expected {Fault._fields[1:]}")
-            if name in found:
+            if name in by_name:
                 raise ValueError(f"{path.name}: there are two faults {name!r}")
-            found[name] = Fault(name, **{**fields, "tests": tuple(fields["tests"])})
-    return list(found.values())
+            by_name[name] = Fault(name, **{**fields, "tests": tuple(fields["tests"])})
+    return list(by_name.values())
 
 
 def complaint(fault: Fault, root: Path = ROOT) -> str:
