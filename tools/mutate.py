@@ -79,8 +79,15 @@ def complaint(fault: Fault, root: Path = ROOT) -> str:
     count = path.read_text().count(fault.old) if path.is_file() else 0
     if count != 1:
         return f"{fault.file} holds {fault.old!r} {count} times, expected once"
-    absent = [test for test in fault.tests if not (root / test.split("::")[0]).exists()]
+    absent = [test for test in fault.tests if not _is_there(test, root)]
     return f"there is no {absent[0]}" if absent else "it names no test" if not fault.tests else ""
+
+
+def _is_there(test: str, root: Path) -> bool:
+    """Whether the file of a test is there, and holds the function that its node id names."""
+    file, _, function = test.partition("::")
+    path = root / file
+    return path.is_file() and (not function or f"def {function.partition('[')[0]}(" in path.read_text())
 
 
 def put_in(fault: Fault, place: Path) -> None:
