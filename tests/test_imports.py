@@ -31,7 +31,7 @@ SIDES = ("models", "text", "data")
 STAGE = {part: number for number, parts in enumerate(STAGES) for part in parts}
 FIRST_ABOVE_SIDES = STAGE["codecs"]
 CONFIG_READERS = ("config", "cli")
-FIELDS = set(default())
+FIELDS = set(default()) - {"name"}  # the configs of other things have names, too
 
 
 def name_of(path: Path) -> str:
@@ -103,8 +103,8 @@ def test_only_the_config_reader_knows_config_dicts(name):
 
 
 def config_fields(source: str) -> list[str]:
-    """Where a source reads a section or another field of a config: `config.FIELD`, `<anything>.config.FIELD`, by item or
-    getattr, also by a name that was given to the config before."""
+    """Where a source reads a section of a config, or a field beside the sections: `config.FIELD`,
+    `<anything>.config.FIELD`, by item or getattr, also by a name that was given to the config before."""
     tree = ast.parse(source)
     names = {"config"}
 
