@@ -16,6 +16,7 @@ from gcdiff.api.runner import chunk_for
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
 from gcdiff.likelihood import Stopped
+from gcdiff.text.pretrained import PretrainedCaptions
 from gcdiff.types import VOID, Pair
 
 
@@ -59,6 +60,26 @@ def test_chunks_of_4_8_and_16_agree_bit_for_bit(model):
     fours = answers(4)
     for chunk in (8, 16):
         jax.tree.map(np.testing.assert_array_equal, answers(chunk), fours)
+
+
+def test_a_model_made_of_a_model_keeps_every_other_field(model):
+    """Its encoder and its conditions, and of its parts all but those that config.sample sets."""
+    captions = PretrainedCaptions("an/encoder", None, 8, 32, elsewhere="another/encoder")
+    text = dataclasses.replace(model.built.conditions.text, captions=captions)
+    conditions = dataclasses.replace(model.built.conditions, text=text)
+    whole = dataclasses.replace(
+        model, built=model.built._replace(conditions=conditions), conditions={"brightness": 0.5}
+    )
+    for other in (whole.sampling(steps=5), whole.sampling(chunk=4, layout_step="psi").given(), whole.given()):
+        assert other.encoder == "another/encoder" and other.conditions == {"brightness": 0.5}
+        assert other.specs is whole.specs and other.params is whole.params
+        assert other.built.conditions.text is text
+        for name in set(whole.built._fields) - {"sampler", "settings", "conditions", "defaults"}:
+            assert getattr(other.built, name) is getattr(whole.built, name), name
+        for name in ("process", "apply_fn", "clip", "mesh"):
+            assert getattr(other.built.sampler, name) is getattr(whole.built.sampler, name), name
+        for name, section in whole.config.items():
+            assert name == "sample" or other.config[name] == section, name
 
 
 def test_seeds_texts_and_scales_matter(model):
