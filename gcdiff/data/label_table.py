@@ -42,8 +42,8 @@ SHOWN = 12
 @dataclasses.dataclass(frozen=True)
 class Table:
     """The content of a labels.json: the classes, the colour of void in label files (None: no colour is void), the
-    licence, whether it gives the colours of the classes, and its `ids`: the class or VOID by number (None: it has none),
-    with the class of every other number (NO_CLASS: other numbers are wrong)."""
+    licence, whether it gives the colours of the classes, and its `ids`: the class or VOID by number (None: it has
+    none), with the class of every other number (NO_CLASS: other numbers are wrong)."""
 
     labels: LabelSpec
     void_color: tuple[int, int, int] | None
