@@ -7,8 +7,9 @@ has the same captions, example ids and seed. Its measures, with 95 % intervals o
 
     agreement   mIoU of the oracle's labels of the image with the pair's own layout
     f1          micro F1 of the caption's optional classes against those the image shows
-    frechet     Frechet distance in `gcdiff.evaluation.street_parameters` to other held-out scenes, the
-                same for all rows; `real` is the captions' own scenes, the floor at this number of scenes
+    frechet     Fréchet distance of the scenes' parameters (`gcdiff.worlds.streets.scores.PARAMETERS`) to those of other
+                held-out scenes, the same for all rows; `real` is the captions' own scenes, the floor at this number of
+                scenes
 
 A pair of steps is written IMAGE[:ETA]/LAYOUT[:RATE][+decide][+correct:RATE]: steps of `gcdiff.samplers.steps`, DDIM's
 noise, the rate of `psi`, whether the last label is the most probable one instead of a draw, the rate of the corrector.

@@ -69,7 +69,7 @@ class Branch(NamedTuple):
 
 
 def _unknown(side: str) -> Callable[[Pair, Condition], tuple[Pair, Condition]]:
-    """That modality at level 1. Raises ValueError where there is none."""
+    """The function that puts a modality at level 1. It raises ValueError where there is none."""
 
     def without(levels: Pair, condition: Condition) -> tuple[Pair, Condition]:
         if (level := getattr(levels, side)) is None:

@@ -64,8 +64,8 @@ class LevelShares:
 
 
 class Asked(NamedTuple):
-    """A question, the levels (image, layout) at which it asks the network, and the shares of training examples that are
-    at such levels: with their text, and with the text dropped."""
+    """A question, the levels (image, layout) at which it calls the network, and the shares of training examples at
+    such levels: with their text, and with the text dropped."""
 
     question: str
     levels: str

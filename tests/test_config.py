@@ -273,14 +273,14 @@ def test_a_config_is_fitted_to_the_captions_there_are(tmp_path):
     """Without captions there is no text; the captions' length is made room for, up to one that is a mistake rather."""
     config, said = load_file(str(ROOT / "configs" / "folder.py")), []
     for captions in ((), ("!",)):
-        found, specs = fitted(config, Captioned(captions, ()), said.append)
-        assert (found.text.encoder, specs.vocabulary, specs.examples) == ("none", None, 2)
-        check(found)
+        fitted_config, specs = fitted(config, Captioned(captions, ()), said.append)
+        assert (fitted_config.text.encoder, specs.vocabulary, specs.examples) == ("none", None, 2)
+        check(fitted_config)
     assert said == 2 * ["captioned: no captions, so it is trained without text (config.text.encoder=none)"]
-    found, specs = fitted(config, Captioned(("red sky",), ()), said.append)
-    assert found.to_dict() == config.to_dict() and specs.vocabulary.words == ("red", "sky") and len(said) == 2
-    found, specs = fitted(config, Captioned(("\u5929" * 41,)), said.append)
-    assert found.text.length == specs.vocabulary.length == 48 and config.text.length == 32
+    fitted_config, specs = fitted(config, Captioned(("red sky",), ()), said.append)
+    assert fitted_config.to_dict() == config.to_dict() and specs.vocabulary.words == ("red", "sky") and len(said) == 2
+    fitted_config, specs = fitted(config, Captioned(("\u5929" * 41,)), said.append)
+    assert fitted_config.text.length == specs.vocabulary.length == 48 and config.text.length == 32
     assert said[2] == "captioned: captions have up to 41 words, so config.text.length is 48"
     said = refusal(fitted, config, Captioned(("sky " * 300,)))
     assert said.endswith("is 32: expected shorter captions, or --config.text.length=300")

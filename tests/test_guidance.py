@@ -103,15 +103,15 @@ def guided_laws(keep, scale):
 def test_guided_labels_are_the_law_that_the_page_names(keep):
     """p(y_i, others' noisy labels given text)^s p(...)^(1-s), y_i clean: not the sharpened law of all noisy labels,
     from which noised predictions differ at every keep but 0 and 1."""
-    found = guided_laws(keep, 2.5).reshape(3, 3, 2, 3)
+    laws = guided_laws(keep, 2.5).reshape(3, 3, 2, 3)
     for i, keeps in enumerate(((1, keep), (keep, 1))):
         with_text, without = (noised(law, keeps) for law in LAWS)
         law = np.moveaxis(with_text**2.5 * without**-1.5, i, -1)  # (the other's noisy label, y_i)
         law = np.broadcast_to(np.expand_dims(law / law.sum(axis=-1, keepdims=True), i), (3, 3, 3))
-        np.testing.assert_allclose(found[..., i, :], law, atol=1e-5)
+        np.testing.assert_allclose(laws[..., i, :], law, atol=1e-5)
     both = noised(LAWS[0], (keep, keep)) ** 2.5 * noised(LAWS[1], (keep, keep)) ** -1.5
     conditional = (both / both.sum(axis=0)).T  # of the first noisy label, given the second
-    distance = np.abs(keep * found[0, :, 0] + (1 - keep) / 3 - conditional).sum(axis=-1).max() / 2
+    distance = np.abs(keep * laws[0, :, 0] + (1 - keep) / 3 - conditional).sum(axis=-1).max() / 2
     assert distance < 1e-5 if keep in (0.0, 1.0) else distance > 0.02
 
 

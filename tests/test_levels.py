@@ -75,8 +75,8 @@ def test_known_regions_are_in_either_modality_alone_and_in_both_alike_or_not():
     in_image, in_layout = image.any(axis=(1, 2)), layout.any(axis=(1, 2))
     alike = (image == layout).all(axis=(1, 2))
     both = in_image & in_layout
-    for found in (in_image & ~in_layout, in_layout & ~in_image, both & alike, both & ~alike):
-        assert 0.18 < found.mean() / 0.6 < 0.32
+    for kind in (in_image & ~in_layout, in_layout & ~in_image, both & alike, both & ~alike):
+        assert 0.18 < kind.mean() / 0.6 < 0.32
     assert 0.5 < (in_image | in_layout).mean() < 0.65
 
 

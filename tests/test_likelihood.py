@@ -133,10 +133,10 @@ def test_the_first_jump_of_a_curve_that_stops_short_of_level_1_costs_what_the_st
     left_out = float(np.log1p(np.exp(float(process.image.log_snr(last)))))
     share = np.float32([0.5 * left_out / float(jax.nn.softplus(process.image.log_snr(0.2)))])
     assert float(LEVELS(process, share, np.float32(0.2)).image[0]) == 1.0
-    clean, found = (Pair(np.full((1, 1, 1, 1), x, np.float32), None) for x in (0.5, -0.3))
+    clean, actual = (Pair(np.full((1, 1, 1, 1), x, np.float32), None) for x in (0.5, -0.3))
     zero, end, one = (Pair(np.full((1, 1, 1), x, np.float32), None) for x in (0.0, last, 1.0))
-    rate = float(rates(process, found, clean, clean, zero, one).image[0])
-    step = float(steps(process, found, clean, clean, end, one).image[0])
+    rate = float(rates(process, actual, clean, clean, zero, one).image[0])
+    step = float(steps(process, actual, clean, clean, end, one).image[0])
     assert left_out > 0.01 and rate * left_out == pytest.approx(step, rel=1e-5)
 
 
@@ -499,7 +499,7 @@ def test_void_pixels_change_nothing():
     assert total(bad["layout_only"]).value > 5 * total(good["layout_only"]).value  # where it is labelled it is read
 
 
-def test_a_network_is_told_that_void_pixels_are_unknown():
+def test_a_network_reads_that_void_pixels_are_unknown():
     levels = []
 
     def predict(noisy, t, condition):
@@ -576,8 +576,8 @@ def test_a_gap_is_what_a_path_has_above_the_reference():
     sides = rng.exponential(size=(len(LEGS), 2, 5, 3))  # (leg, side, example, draw)
     sizes, moves = Pair(np.full(5, 12.0), np.full(5, 4.0)), dict(zip(LEGS, sides, strict=True))
     bounds = {}
-    for leg, found in moves.items():
-        parts = (Parts(0 * n, n, 0 * n) if at == "t" else None for n, at in zip(found, LEGS[leg], strict=True))
+    for leg, nats_of_leg in moves.items():
+        parts = (Parts(0 * n, n, 0 * n) if at == "t" else None for n, at in zip(nats_of_leg, LEGS[leg], strict=True))
         bounds[leg] = Bound(Pair(*parts), sizes)
     nats = {
         "diagonal": moves["joint"].sum(0),
@@ -585,10 +585,10 @@ def test_a_gap_is_what_a_path_has_above_the_reference():
         "image_first": moves["image_only"][0] + moves["layout_given_image"][1],
     }
     for path, reference in itertools.permutations(nats, 2):
-        found = gap(bounds, path, reference)
-        np.testing.assert_allclose(found.value, (nats[path] - nats[reference]).mean() / np.log(2))
+        actual = gap(bounds, path, reference)
+        np.testing.assert_allclose(actual.value, (nats[path] - nats[reference]).mean() / np.log(2))
         of_each = (nats[path] - nats[reference]).mean(axis=1) / np.log(2)
-        np.testing.assert_allclose(found.error, of_each.std(ddof=1) / np.sqrt(5))
+        np.testing.assert_allclose(actual.error, of_each.std(ddof=1) / np.sqrt(5))
         np.testing.assert_allclose(total(along(bounds, path)).value, nats[path].mean() / np.log(2))
 
 
@@ -614,11 +614,13 @@ def test_the_last_step_of_an_image_decodes_with_the_spread_that_noise_leaves():
     t, greys = np.array([0.05, 0.4, 0.9], np.float32), np.array([0, 100, 255], np.float32) / 127.5 - 1
     process = JointProcess(GaussianProcess(SCHEDULE, "x0"), None)
     clean, predicted = (Pair(np.asarray(v, np.float32)[:, None, None, None]) for v in (greys, greys * 0.9 + 0.02))
-    found = STEPS(process, predicted, clean, clean, Pair(np.zeros((3, 1, 1), np.float32)), Pair(t[:, None, None])).image
+    actual = STEPS(
+        process, predicted, clean, clean, Pair(np.zeros((3, 1, 1), np.float32)), Pair(t[:, None, None])
+    ).image
     std = (4 + np.exp(np.asarray(SCHEDULE.log_snr(t), np.float64))) ** -0.5
     low, high = (greys + half for half in (np.array([-np.inf, -1, -1]) / 255, np.array([1, 1, np.inf]) / 255))
     mean = predicted.image[:, 0, 0, 0]
-    np.testing.assert_allclose(found, -np.log(norm.cdf((high - mean) / std) - norm.cdf((low - mean) / std)), rtol=1e-3)
+    np.testing.assert_allclose(actual, -np.log(norm.cdf((high - mean) / std) - norm.cdf((low - mean) / std)), rtol=1e-3)
 
 
 def test_what_cannot_be_asked_is_refused():

@@ -16,6 +16,7 @@ from gcdiff.api.runner import chunk_for
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
 from gcdiff.likelihood import Stopped
+from gcdiff.text.pretrained import PretrainedCaptions
 from gcdiff.types import VOID, Pair
 
 
@@ -59,6 +60,26 @@ def test_chunks_of_4_8_and_16_agree_bit_for_bit(model):
     fours = answers(4)
     for chunk in (8, 16):
         jax.tree.map(np.testing.assert_array_equal, answers(chunk), fours)
+
+
+def test_a_model_made_of_a_model_keeps_every_other_field(model):
+    """Its encoder and its conditions, and of its parts all but those that config.sample sets."""
+    captions = PretrainedCaptions("an/encoder", None, 8, 32, elsewhere="another/encoder")
+    text = dataclasses.replace(model.built.conditions.text, captions=captions)
+    conditions = dataclasses.replace(model.built.conditions, text=text)
+    whole = dataclasses.replace(
+        model, built=model.built._replace(conditions=conditions), conditions={"brightness": 0.5}
+    )
+    for other in (whole.sampling(steps=5), whole.sampling(chunk=4, layout_step="psi").given(), whole.given()):
+        assert other.encoder == "another/encoder" and other.conditions == {"brightness": 0.5}
+        assert other.specs is whole.specs and other.params is whole.params
+        assert other.built.conditions.text is text
+        for name in set(whole.built._fields) - {"sampler", "settings", "conditions", "defaults"}:
+            assert getattr(other.built, name) is getattr(whole.built, name), name
+        for name in ("process", "apply_fn", "clip", "mesh"):
+            assert getattr(other.built.sampler, name) is getattr(whole.built.sampler, name), name
+        for name, section in whole.config.items():
+            assert name == "sample" or other.config[name] == section, name
 
 
 def test_seeds_texts_and_scales_matter(model):
@@ -219,6 +240,17 @@ def test_an_answer_stops_at_the_next_piece_with_what_is_there(model):
                 np.testing.assert_array_equal(there[finished:], shown)
                 assert len(there) == drawn
     jax.tree.map(np.testing.assert_array_equal, every_answer(model)["sample"](), plain["sample"])
+
+
+def test_an_answer_that_is_stopped_at_the_end_of_a_round_has_that_round_as_drawn(model):
+    """By a head that estimates the clean image, which at level 0 has another estimate than the image itself."""
+    config = model.config.copy_and_resolve_references()
+    config.process.output = "x0"
+    model = random_model(config, model.specs)
+    whole = model.sample(TEXT, num=5, steps=3)
+    for stop, there in ((3, 4), (6, 5)):  # after the last step of the first round of four, and of all
+        stopped = model.sample(TEXT, num=5, steps=3, progress=lambda progress, stop=stop: progress.done < stop)
+        jax.tree.map(lambda a, b, n=there: np.testing.assert_array_equal(a, b[:n]), stopped, whole)
 
 
 def test_unseen_words_are_named_once_per_call(model):

@@ -30,6 +30,12 @@ def test_every_fault_can_be_put_in():
     assert len(faults) >= 60 and all(fault.old != fault.new for fault in faults)
 
 
+def test_a_fault_that_names_a_test_which_is_not_there_is_refused():
+    fault = mutate.read_faults()[0]._replace(tests=("tests/test_mutations.py::test_no_such",))
+    assert mutate.complaint(fault) == "there is no tests/test_mutations.py::test_no_such"
+    assert mutate.complaint(fault._replace(tests=("tests/test_mutations.py",))) == ""
+
+
 PACKAGE = """
 def double(x):
     return 2 * x

@@ -43,9 +43,9 @@ SLURM = {
     ],
 )  # fmt: skip
 def test_a_command_that_uses_devices_may_be_one_of_several_processes(command):
-    told = "--coordinator here:1 --num-processes 2 --process-id 1"
-    found = make_parser().parse_args(f"{command} {told}".split())
-    assert (found.coordinator, found.num_processes, found.process_id) == ("here:1", 2, 1)
+    options = "--coordinator here:1 --num-processes 2 --process-id 1"
+    parsed = make_parser().parse_args(f"{command} {options}".split())
+    assert (parsed.coordinator, parsed.num_processes, parsed.process_id) == ("here:1", 2, 1)
 
 
 def words(line: str, port: str) -> list[str]:
@@ -84,8 +84,8 @@ def test_the_command_lines_for_several_processes(tmp_path, monkeypatch):
     assert runs == {"runs/two", "runs/pod", "runs/seeds/seed-0", "runs/seeds/seed-1"}
     losses = {}
     for run in runs:
-        found = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
-        losses[run] = [line["train/loss"] for line in found if "train/loss" in line]
+        lines = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        losses[run] = [line["train/loss"] for line in lines if "train/loss" in line]
         assert len(losses[run]) == 4 and (tmp_path / run / "checkpoints" / "4").is_dir()
     assert losses["runs/pod"] == losses["runs/seeds/seed-0"] != losses["runs/seeds/seed-1"]
     assert max(abs(a - b) for a, b in zip(losses["runs/two"], losses["runs/pod"], strict=True)) < 1e-4

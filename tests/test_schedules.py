@@ -103,9 +103,9 @@ def test_a_keep_has_its_level_or_none(schedule):
     """A keep beyond the end of the curve is refused, and never answered with the curve's end."""
     lowest, highest = (float(schedule.keep(t)) for t in (1 - 1e-7, 1e-9))
     asked = np.array([0.0, 1e-6, *np.linspace(lowest + 1e-4, highest, 20), 1.0])
-    found = np.asarray(schedule.keep(schedule.level(asked)))
-    np.testing.assert_allclose(found, asked, atol=1e-3)
-    np.testing.assert_allclose(1 - found, 1 - asked, rtol=0.011, atol=1e-6)
+    given = np.asarray(schedule.keep(schedule.level(asked)))
+    np.testing.assert_allclose(given, asked, atol=1e-3)
+    np.testing.assert_allclose(1 - given, 1 - asked, rtol=0.011, atol=1e-6)
     for keep in (highest + 0.5 * (1 - highest), lowest / 2):
         if 1e-3 < keep < 1 - 1e-5:
             with pytest.raises(ValueError, match=f"keep is {keep:g}, which no level of the schedule"):

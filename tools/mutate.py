@@ -62,15 +62,15 @@ class Verdict(NamedTuple):
 def read_faults(directory: Path = FAULTS) -> list[Fault]:
     """The faults of all files in a directory. Raises ValueError for a field that is missing or unknown, and for a name
     that two faults have."""
-    found: dict[str, Fault] = {}
+    by_name: dict[str, Fault] = {}
     for path in sorted(directory.glob("*.toml")):
         for name, fields in tomllib.loads(path.read_text()).items():
             if set(fields) != set(Fault._fields[1:]):
                 raise ValueError(f"{path.name}: fault {name!r} has {sorted(fields)}, expected {Fault._fields[1:]}")
-            if name in found:
+            if name in by_name:
                 raise ValueError(f"{path.name}: there are two faults {name!r}")
-            found[name] = Fault(name, **{**fields, "tests": tuple(fields["tests"])})
-    return list(found.values())
+            by_name[name] = Fault(name, **{**fields, "tests": tuple(fields["tests"])})
+    return list(by_name.values())
 
 
 def complaint(fault: Fault, root: Path = ROOT) -> str:
@@ -79,8 +79,15 @@ def complaint(fault: Fault, root: Path = ROOT) -> str:
     count = path.read_text().count(fault.old) if path.is_file() else 0
     if count != 1:
         return f"{fault.file} holds {fault.old!r} {count} times, expected once"
-    absent = [test for test in fault.tests if not (root / test.split("::")[0]).exists()]
+    absent = [test for test in fault.tests if not _is_there(test, root)]
     return f"there is no {absent[0]}" if absent else "it names no test" if not fault.tests else ""
+
+
+def _is_there(test: str, root: Path) -> bool:
+    """Whether the file of a test is there, and holds the function that its node id names."""
+    file, _, function = test.partition("::")
+    path = root / file
+    return path.is_file() and (not function or f"def {function.partition('[')[0]}(" in path.read_text())
 
 
 def put_in(fault: Fault, place: Path) -> None:

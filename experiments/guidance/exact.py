@@ -24,15 +24,15 @@ ROWS = ("unguided", "clean", "one-step", "sharpened")
 def leave_one_out(law, states, classes, keep):
     """p(y_i = k | the other pixels' noisy labels): (states, n, K) of the law of clean labels (states,)."""
     n, noise = states.shape[1], keep * np.eye(classes) + (1 - keep) / classes
-    found = np.zeros((*states.shape, classes))
+    numbers = np.zeros((*states.shape, classes))
     for i in range(n):
         joint = law.reshape((classes,) * n)
         for j in set(range(n)) - {i}:
             joint = np.moveaxis(np.tensordot(joint, noise, axes=(j, 0)), -1, j)
         joint = np.moveaxis(joint, i, -1)
         joint = joint / joint.sum(axis=-1, keepdims=True)
-        found[:, i] = joint[tuple(np.delete(states, i, axis=1).T)]
-    return found
+        numbers[:, i] = joint[tuple(np.delete(states, i, axis=1).T)]
+    return numbers
 
 
 def one_step(clean, states, keep_s, keep_t):
@@ -67,12 +67,12 @@ def world(seed: int, n: int, classes: int, scale: float) -> dict[str, tuple[floa
             law = law @ np.prod([moves[:, i][:, states[:, i]] for i in range(n)], axis=0)
         return law
 
-    found = {}
+    numbers = {}
     for row in ROWS:
         law = target if row == "sharpened" else sample(row)
         entropy = -(law * np.log(np.maximum(law, 1e-300))).sum()
-        found[row] = (0.5 * np.abs(law - target).sum(), (law * said / (TEXTS * any_text)).sum(), entropy)
-    return found
+        numbers[row] = (0.5 * np.abs(law - target).sum(), (law * said / (TEXTS * any_text)).sum(), entropy)
+    return numbers
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
         rows = {row: np.array([w[row] for w in worlds]) for row in ROWS}
         more = rows["one-step"][:, 0] - rows["clean"][:, 0]
         half = student.ppf(0.975, WORLDS - 1) * more.std(ddof=1) / WORLDS**0.5
-        means = {row: [round(float(v), 3) for v in found.mean(axis=0)] for row, found in rows.items()}
+        means = {row: [round(float(v), 3) for v in numbers.mean(axis=0)] for row, numbers in rows.items()}
         interval = [round(float(more.mean() + side * half), 3) for side in (-1, 1)]
         results.append(
             {"labels": n, "classes": classes, "scale": scale, "means": means, "one_step_further_by": interval}

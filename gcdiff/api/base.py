@@ -199,12 +199,12 @@ class Base:
 
     def _walk(self, walk: Callable, grid: np.ndarray, question: Question) -> Pair:
         """Pairs at the end of a walk. Of an answer that was stopped: finished rounds as they are, and the clean
-        estimates of the round that was being drawn. Examples of later rounds are left out."""
+        estimates of a round that was being drawn. Examples of later rounds are left out."""
         self._warn_of_unseen(question.text)
         floor, watch = self.built.defaults.label_floor, question.watch
         question, grid, runner = question.above(floor), paths.above(grid, floor), self._runner()
         sampler, settings = runner.sampler(runner.guidance(question))
-        params, traced = self.params["network"], as_arrays(settings)
+        params, traced, end = self.params["network"], as_arrays(settings), np.float32(grid[-1]).tolist()
 
         def answer(part: Round) -> Pair:
             rows = np.minimum(np.arange(part.first, part.first + len(part.given.keys)), len(question) - 1)
@@ -223,7 +223,7 @@ class Base:
 
             steps = walk(sampler, params, grid, part.given, part.condition, settings, self._pace(watch))
             for walked in steps:
-                if walked.count and not watch.step(walked.count, shown, part.first):
+                if walked.count and not watch.step(walked.count, shown, part.first) and walked.row.tolist() != end:
                     return preview()
             image, layout = parallel.to_host(walked.carry.state)
             return Pair(self.built.codec.decode(image), np.asarray(self.built.process.layout.decode(layout)))

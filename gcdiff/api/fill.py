@@ -160,7 +160,7 @@ class Fills(Stage):
     def _outpaint(
         self, canvas: tuple[Pair, Pair], question: Question, resamples: int | None, lowres: Pair | None = None
     ) -> Pair:
-        """What is not known of a checked canvas; a stage is given the low-resolution canvas too."""
+        """The unknown pixels of a checked canvas, drawn; a stage is given the low-resolution canvas too."""
         if resamples is not None:
             self._trained("RePaint", "joint")
         elif not self._by_levels("outpainting", "joint", "known"):

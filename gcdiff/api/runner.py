@@ -20,7 +20,7 @@ from gcdiff.types import Condition, Pair, pair_map
 STAGE = 2**31 + 1
 """Folded into an example's key where a stage draws: its numbers are not those of the base. No step has this number."""
 LEAST_CHUNK = 4
-"""The smallest chunk that is chosen for a small question: chunks from there on draw the same, bit for bit."""
+"""The smallest chunk that is chosen for a small question: on CPUs its multiples draw the same, bit for bit."""
 
 
 class Round(NamedTuple):

@@ -158,7 +158,7 @@ DATASETS = {"camvid": _camvid, "prepared": _prepared}
 
 
 def _made_anew(config: ConfigDict, captions: ClassCaptions | None) -> ClassCaptions | None:
-    """What makes captions anew after a crop: None where stored features are read, as new captions have none."""
+    """The maker of new captions after a crop: None where stored features are read, as new captions have none."""
     return None if config.data.embeddings else captions
 
 

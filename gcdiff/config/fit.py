@@ -20,7 +20,7 @@ MULTIPLE = 8
 def fitted(
     config: ConfigDict, train: Dataset, say: Callable[[str], None] = lambda line: None
 ) -> tuple[ConfigDict, Specs]:
-    """The config with which a run is trained on a data set, and the specs of this; `say` hears, in a line, what
+    """The config with which a run is trained on a data set, and the specs of this; `say` is called with a line on what
     differs from `config`.
 
     Where text.encoder is learned and no caption has a word, there is no text: text.encoder is none, without guidance by

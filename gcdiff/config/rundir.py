@@ -65,7 +65,7 @@ def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> Non
 
 
 def _way_out(workdir: Path) -> str:
-    """What to do where a run cannot go on."""
+    """The advice, for a message, where a run cannot go on."""
     return f"choose another --workdir, with --init {workdir} to begin with its weights"
 
 

@@ -29,7 +29,7 @@ _INDEX = "an index PNG (8-bit grey or palette)"
 
 
 class LabelFile(NamedTuple):
-    """What a label file holds: numbers uint8 or int32 (H, W), colours uint8 (H, W, 3) or both readings of one file;
+    """The content of a label file: numbers uint8 or int32 (H, W), colours uint8 (H, W, 3) or both readings of one file;
     the colours of a palette uint8 (256, 3), with how many are given; the format, and whether a pixel has one bit."""
 
     numbers: np.ndarray | None
@@ -215,7 +215,7 @@ def _bits(path: Path, image: Image.Image) -> int:
 
 
 def _loss(path: Path, image: Image.Image) -> str:
-    """What about a file loses information, for a message; "" for nothing."""
+    """The cause of lost information in a file, for a message; "" where nothing is lost."""
     if image.format in ("JPEG", "MPO", "JPEG2000"):
         return f"a {'JPEG' if image.format == 'MPO' else image.format} inside"
     if image.format not in LOSSLESS:

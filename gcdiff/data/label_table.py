@@ -41,9 +41,9 @@ SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a labels.json says: the classes, the colour of void in label files (None: no colour is void), the licence,
-    whether it gives the colours of the classes, and its `ids`: the class or VOID by number (None: it has none), with
-    the class of every other number (NO_CLASS: other numbers are wrong)."""
+    """The content of a labels.json: the classes, the colour of void in label files (None: no colour is void), the
+    licence, whether it gives the colours of the classes, and its `ids`: the class or VOID by number (None: it has
+    none), with the class of every other number (NO_CLASS: other numbers are wrong)."""
 
     labels: LabelSpec
     void_color: tuple[int, int, int] | None
@@ -78,7 +78,7 @@ class Table:
         return known if self.void_color is None else known | {self.void_color: void_label(self.labels)}
 
     def options(self) -> dict[str, Any]:
-        """What must be equal for a preparation to go on, as JSON."""
+        """The settings that must be equal for a preparation to go on, as JSON."""
         fields = {"labels": self.labels.to_dict(), "void_color": self.void_color}
         ids = self.ids and {str(number): label for number, label in sorted(self.ids.items())}
         return fields | {"ids": ids} | ({} if self.other == NO_CLASS else {"other": self.other})
@@ -120,7 +120,7 @@ def open_table(labels: str | Path) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """What a labels.json says. Raises FileNotFoundError or ValueError, naming the file."""
+    """Read a labels.json. Raises FileNotFoundError or ValueError, naming the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, expected a table that names the classes")
     try:

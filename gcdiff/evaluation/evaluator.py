@@ -30,7 +30,7 @@ ASKS = {
 
 
 class Plan(NamedTuple):
-    """What an evaluation measures, and on how many examples.
+    """The metrics of an evaluation, and on how many examples they are measured.
 
     metrics: names in METRICS. drawn: how many pairs are drawn; bounded: of how many examples there are bounds. sweeps:
     the values of each sampling setting ("guidance", "steps"). swept: how many pairs are drawn for each value.

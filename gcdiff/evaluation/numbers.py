@@ -45,7 +45,7 @@ class Featured(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """What the real side and the model's side are both measured with.
+    """The readers, features and settings that measure both the real side and the model's.
 
     names: of the classes. rest: held-out examples of which nothing is drawn. captioned: whether the data have captions
     and the model takes them. features: None without an extractor; reference: those of the training examples. clip:

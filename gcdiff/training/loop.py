@@ -220,7 +220,7 @@ class _Run:
         return parallel.shard_batch(batch, self.mesh)
 
     def vote(self, share: float) -> jax.Array:
-        """What this process contributes to the common decision: the share that is done, whether it has had a signal."""
+        """This process's part in the common decision: the share that is done, whether it has had a signal."""
         rows = len(self.mesh.local_devices)
         return parallel.shard_batch(np.full((rows, 2), (share, bool(self.stop)), np.float32), self.mesh)
 

@@ -238,8 +238,8 @@ def test_the_command_line_goes_on_with_a_stage(runs, capsys):
 def test_a_stage_is_measured_behind_its_base(runs, capsys):
     base, stage = ["--workdir", str(runs / "base")], ["--workdir", str(runs / "stage")]
     assert cli.main(["evaluate", *base, "--upsample", str(runs / "stage"), "--num", "2"]) == 0
-    found = json.loads((runs / "stage" / "evaluation.json").read_text())
-    assert found["examples"] == 2 and 0 <= found["segmentation"]["miou"]["value"] <= 1
+    scores = json.loads((runs / "stage" / "evaluation.json").read_text())
+    assert scores["examples"] == 2 and 0 <= scores["segmentation"]["miou"]["value"] <= 1
     for arguments, message in (
         (["evaluate", *stage], "answers behind a base alone: expected the base's --workdir, with --upsample"),
         (["evaluate", *stage, "--likelihood"], "a super-resolution stage has no likelihood"),

@@ -42,18 +42,18 @@ def test_the_middle_of_a_window_weighs_more_than_its_border():
         for i in range(len(images)):
             yield np.full((8, 16, 1), float(i), np.float32)
 
-    found = average(by_window, np.zeros((8, 24, 3), np.uint8), (8, 16), 1)[0, :, 0]
-    assert found[0] == 0 and found[-1] == 1
-    assert (np.diff(found[8:16]) > 0).all()
+    averaged = average(by_window, np.zeros((8, 24, 3), np.uint8), (8, 16), 1)[0, :, 0]
+    assert averaged[0] == 0 and averaged[-1] == 1
+    assert (np.diff(averaged[8:16]) > 0).all()
 
 
 def test_a_small_image_is_enlarged_first():
     size, places = cover((4, 100), (8, 16))
     assert size == (8, 200) and len(places) > 1
-    found = average(
+    averaged = average(
         lambda images: iter([np.ones((8, 16, 1), np.float32)] * len(images)), np.zeros((4, 30, 3), np.uint8), (8, 16), 1
     )
-    assert found.shape == (4, 30, 1)
+    assert averaged.shape == (4, 30, 1)
 
 
 def test_what_cannot_be_covered_is_refused():

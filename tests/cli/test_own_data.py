@@ -67,7 +67,7 @@ def test_a_newcomers_chain(num, options, captions, split, tmp_path, capsys):
 
     run("prepare", "folder", "--source", source, "--out", out / "data", "--size", 20, 20, *options, *SUFFIX)
     spec = json.loads((out / "data" / "prepared.json").read_text())
-    assert {name: found["examples"] for name, found in spec["splits"].items()} == split
+    assert {name: entry["examples"] for name, entry in spec["splits"].items()} == split
     said = run(*train(tmp_path))
     config = json.loads((out / "run" / "config.json").read_text())
     assert ("trained without text" in said) == (config["text"]["encoder"] == "none") == (not captions)

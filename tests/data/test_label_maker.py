@@ -43,14 +43,18 @@ def read(root):
     """The layouts of a folder by the labels.json that is made for it."""
     path, lines = find_labels(root, root / "out", "", refuse)
     source = Folder(root, labels=path)
-    items = sorted((item.key, item) for found in source.splits(refuse).values() for item in found)
+    items = sorted((item.key, item) for split in source.splits(refuse).values() for item in split)
     return source, [source.read(item).layout.tolist() for _, item in items], lines
 
 
 def test_numbers_become_classes_and_are_shown(tmp_path):
     root = layouts(tmp_path, [[0, 1, 2, 1]], [[0, 1, 255, 1]])
-    source, found, lines = read(root)
-    assert source.labels.names == ("class 0", "class 1", "class 2") and found == [[[0, 1, 2, 1]], [[0, 1, VOID, 1]]]
+    source, arrays_read, lines = read(root)
+    assert source.labels.names == ("class 0", "class 1", "class 2")
+    assert arrays_read == [
+        [[0, 1, 2, 1]],
+        [[0, 1, VOID, 1]],
+    ]
     written = json.loads((root / "labels.json").read_text())
     assert written == {"names": ["class 0", "class 1", "class 2"]}
     said = f"{root} has no labels.json: made from the numbers in 2 layouts, and written to {root}/labels.json; correct"
@@ -80,9 +84,9 @@ def test_numbers_become_classes_and_are_shown(tmp_path):
 def test_numbers_with_gaps_and_masks_get_ids(tmp_path, arrays, ids):
     root = layouts(tmp_path, *arrays, *arrays)
     assert made(root)["ids"] == ids
-    _, found, _ = read(root)
+    _, arrays_read, _ = read(root)
     names = [name for name in ids.values() if name != "void"]
-    for layout, array in zip(found, (*arrays, *arrays), strict=True):
+    for layout, array in zip(arrays_read, (*arrays, *arrays), strict=True):
         classes = [ids[str(value)] for value in array[0]]
         assert layout[0] == [VOID if name == "void" else names.index(name) for name in classes]
 
@@ -113,8 +117,8 @@ def test_a_palette_gives_the_colours(tmp_path):
 
 def test_colours_become_classes(tmp_path):
     root = layouts(tmp_path, [[COLORS[0], COLORS[1]]], [[COLORS[2], COLORS[0]]])
-    source, found, lines = read(root)
-    assert source.labels.palette == ((0, 0, 255), (0, 255, 0), (255, 0, 0)) and found == [[[0, 2]], [[1, 0]]]
+    source, arrays_read, lines = read(root)
+    assert source.labels.palette == ((0, 0, 255), (0, 255, 0), (255, 0, 0)) and arrays_read == [[[0, 2]], [[1, 0]]]
     assert "  colour (0, 0, 255): class 0, 50 % of the pixels" in lines
     root = layouts(tmp_path / "gif", [[0, 2], [2, 0]], [[1, 2], [2, 1]], palette=COLORS, ending="gif")
     assert read(root)[1] == [[[0, 1], [1, 0]], [[2, 1], [1, 2]]]

@@ -40,7 +40,7 @@ def pairs(root, image="images/{}.png", layout="layouts/{}.png", names=("a", "b",
     return root
 
 
-def found(root, fault=refuse, **options):
+def pairs_of(root, fault=refuse, **options):
     """The names of the pairs of a folder, by split, and of what has one side alone."""
     source = Folder(root, **options)
     items = {split: items for split, items in source.splits(fault).items()}
@@ -64,7 +64,7 @@ def run(capsys, *words):
 @pytest.mark.parametrize("layouts", ["layouts", "masks", "labels", "annotations", "SegmentationClass", "Masks"])
 def test_folders_of_the_usual_names(tmp_path, images, layouts):
     root = pairs(tmp_path, f"{images}/{{}}.png", f"{layouts}/{{}}.png")
-    by_split, single = found(root)
+    by_split, single = pairs_of(root)
     assert sorted(sum(by_split.values(), [])) == ["a", "b", "c"] and not single
     said = (
         "" if (images, layouts) == ("images", "layouts") else f"Images are read from {images}, layouts from {layouts}."
@@ -90,7 +90,7 @@ def test_splits_in_folders_of_other_names(tmp_path):
     for split in ("training", "validation"):
         pairs(tmp_path, f"images/{split}/{{}}.png", f"annotations/{split}/{{}}.png")
     miniatures.jsonl(tmp_path / "captions.jsonl", {"validation/a.png": ["of val"], "train/b.png": ["of train"]})
-    keys, single = found(tmp_path)
+    keys, single = pairs_of(tmp_path)
     assert keys == {s: [f"{s}/a", f"{s}/b", f"{s}/c"] for s in ("train", "val")} and not single
     assert Folder(tmp_path).splits(refuse)["val"][0].captions == ("of val",)
 
@@ -107,13 +107,13 @@ def test_splits_in_folders_of_other_names(tmp_path):
 def test_layouts_by_a_suffix(tmp_path, image, layout):
     root = pairs(tmp_path, image, layout)
     for suffix in ("_mask", "_mask.png"):
-        by_split, single = found(root, layout_suffix=suffix)
+        by_split, single = pairs_of(root, layout_suffix=suffix)
         assert sorted(sum(by_split.values(), [])) == ["a", "b", "c"] and not single
     assert "whose names end in _mask." in Folder(root, layout_suffix="_mask").note
     folder = "layouts" if layout.startswith("layouts") else "masks"
     if layout.split("/")[0] in ("layouts", "masks"):
         (root / folder / "a_mask.png").rename(root / folder / "a.png")
-        assert message(found, root, layout_suffix="_mask").startswith(
+        assert message(pairs_of, root, layout_suffix="_mask").startswith(
             f"{root}/{folder}/a.png: expected a name ending in"
         )
 
@@ -127,7 +127,7 @@ def test_names_that_differ_in_their_unicode_form_alone(tmp_path):
     (root / "layouts" / f"{name}.png").rename(root / "layouts" / f"{other}.png")
     miniatures.jsonl(root / "captions.jsonl", {f"{other}.png": ["a place"]})
     (root / "splits.json").write_text(json.dumps({"train": [other], "val": ["x"]}))
-    assert found(root) == ({"train": [name], "val": ["x"]}, [])
+    assert pairs_of(root) == ({"train": [name], "val": ["x"]}, [])
     assert Folder(root).splits(refuse)["train"][0].captions == ("a place",)
     assert (
         set(files_by_name(root, "images", (".png",))) == set(files_by_name(root, "layouts", (".png",))) == {name, "x"}
@@ -140,25 +140,27 @@ def test_names_that_never_pair_name_the_way(tmp_path):
         ("layouts/{}0.png", "; --layout-suffix 0 pairs them"),
     ):
         root = pairs(tmp_path / way[-12:-11], layout=layout, names=("img1", "img2"))
-        assert message(found, root).endswith(way)
+        assert message(pairs_of, root).endswith(way)
     root = pairs(tmp_path / "case", layout="layouts/X{}.png", names=("a", "b"))
     (root / "images" / "a.png").rename(root / "images" / "xA.png")
     (root / "images" / "b.png").rename(root / "images" / "xB.png")
-    assert message(found, root).endswith("not xA.png and Xa.png; they differ in upper and lower case")
+    assert message(pairs_of, root).endswith("not xA.png and Xa.png; they differ in upper and lower case")
 
 
 def test_a_side_that_lies_in_a_folder_of_another_name_is_not_missing(tmp_path):
     root = pairs(tmp_path / "a", layout="gt/{}.png")
-    assert message(found, root).startswith(
+    assert message(pairs_of, root).startswith(
         f"{root}: there are no layouts, but gt/ holds pictures and is not read; expected"
     )
     (root / "labels.json").unlink()
     assert "gt/ holds pictures and is not read" in message(make_fields, root, "", refuse)
     root = pairs(tmp_path / "b", image="photos/{}.png")
-    assert message(found, root).startswith(f"{root}: there are no images, but photos/ holds pictures and is not read")
+    assert message(pairs_of, root).startswith(
+        f"{root}: there are no images, but photos/ holds pictures and is not read"
+    )
     root = pairs(tmp_path / "c", image="images/{}.png", layout="images/{}_gt.png")
     said = f"{root}/images: no layout, expected names ending in _mask before the ending"
-    assert message(found, root, layout_suffix="_mask") == said
+    assert message(pairs_of, root, layout_suffix="_mask") == said
 
 
 def test_the_tables_of_the_documentation_are_tables():
@@ -179,7 +181,7 @@ def test_examples_whose_files_are_wrong_are_left_out_and_not_halved(tmp_path):
     miniatures.save(root / "images" / "c.jpg", np.zeros((*LAYOUT.shape, 3), np.uint8))
     lines = [{"file_name": "d.png", "text": "a string"}, {"file_name": "e.png", "text": ["one"]}]
     miniatures.text(root / "captions.jsonl", *map(json.dumps, [*lines, {"file_name": "e.jpg", "text": ["other"]}]))
-    by_split, single = found(root, faults.append)
+    by_split, single = pairs_of(root, faults.append)
     assert sorted(sum(by_split.values(), [])) == ["f", "g", "h"] and not single
     assert [fault.partition(": ")[0].removeprefix(f"{root}/") for fault in faults] == [
         "images/c.png", "layouts/a.jpg", "layouts/b.svg", "captions.jsonl", "captions.jsonl",

@@ -136,7 +136,7 @@ def test_data_that_hold_nothing_out_say_so(tmp_path):
         assert splits(tmp_path / "out", (6, 8)).heldout.split == "train"
 
 
-def test_a_network_of_one_level_is_not_told_what_is_missing(tmp_path):
+def test_a_network_of_one_level_does_not_read_what_is_missing(tmp_path):
     miniatures.folder(tmp_path / "source", num=24, size=(8, 8))
     prepare(Folder(tmp_path / "source"), tmp_path / "out")
     c = config.default()

@@ -141,9 +141,9 @@ def test_captions_that_are_wrong(faces, line, said):
     miniatures.text(root / "c.jsonl", '{"file_name": "3.jpg", "text": ["one"]}', line)
     source = MMCelebAHQ(root, root / "c.jsonl")
     assert first_fault(source).startswith(f"{root}/c.jsonl: {said}")
-    found = [item.key for items in source.splits(lambda fault: None).values() for item in items]
+    read_keys = [item.key for items in source.splits(lambda fault: None).values() for item in items]
     for number in ("3", "2001"):  # with --skip-bad an example whose line is wrong is left out
-        assert (number in found) is (f'"file_name": "{number}.jpg", "text"' not in line)
+        assert (number in read_keys) is (f'"file_name": "{number}.jpg", "text"' not in line)
 
 
 def test_faults_of_faces(faces):

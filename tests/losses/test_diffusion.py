@@ -146,7 +146,7 @@ def test_known_labels_carry_no_loss_at_any_level():
     assert np.all(layout_loss(process, LOGITS, LABEL, SEEN, LEVELS, ~NONE) == 0)
 
 
-def test_channels_weigh_as_they_are_told():
+def test_channels_have_the_weights_that_are_given():
     process, weights = GaussianProcess(SCHEDULE, "v"), np.array([2.0, 0.0, 0.5], np.float32)
     apart = [
         image_loss(process, OUTPUT[..., [c]], CLEAN[..., [c]], NOISY[..., [c]], LEVELS, NONE, "p2") for c in range(3)

@@ -64,10 +64,10 @@ def exact(classes):
     safe_s, safe_t = np.where(live, keep_s, 0.5), np.where(live, keep_t, 0.25)
     log_p, clean = log_softmax(logits), np.arange(classes) == y0[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = law(log_p, y_t, safe_s, safe_t)
+        actual = law(log_p, y_t, safe_s, safe_t)
         log_q = law(np.where(clean, 0.0, -np.inf), y_t, safe_s, safe_t)
         q = np.exp(log_q)
-        divergence = np.where(q > 0, q * (log_q - found), 0.0).sum(axis=-1)
+        divergence = np.where(q > 0, q * (log_q - actual), 0.0).sum(axis=-1)
         # d log(posterior)_k / d logit_j = share_k ([j = k] - p_j) minus its mean under the posterior.
         log_u = np.logaddexp(
             np.log(np.float64(safe_s))[:, None] + log_p, np.log1p(-np.float64(safe_s))[:, None] - np.log(classes)
@@ -77,17 +77,17 @@ def exact(classes):
 
     def slope(weight):
         """The gradient of -sum_k weight_k log(posterior)_k in the logits."""
-        pull = share * (np.exp(found) - weight)
+        pull = share * (np.exp(actual) - weight)
         return pull - p * pull.sum(axis=-1, keepdims=True)
 
-    entropy = -np.where(clean, found, 0.0).sum(axis=-1)
-    return live, found, (divergence, slope(q)), (entropy, slope(clean))
+    entropy = -np.where(clean, actual, 0.0).sum(axis=-1)
+    return live, actual, (divergence, slope(q)), (entropy, slope(clean))
 
 
-def close(found, wanted, rtol=1e-4, atol=1e-5):
+def close(actual, wanted, rtol=1e-4, atol=1e-5):
     """Equal, with what is beyond 1e20 taken for infinite."""
-    found, wanted = (np.clip(np.asarray(v, np.float64), -1e20, 1e20) for v in (found, wanted))
-    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol)
+    actual, wanted = (np.clip(np.asarray(v, np.float64), -1e20, 1e20) for v in (actual, wanted))
+    np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)
 
 
 def value_and_slope(function, logits, *rest):
@@ -110,9 +110,9 @@ def test_the_losses_are_the_enumerated_ones(classes):
         (categorical.cross_entropy, entropy, (y0, y_t, keep_t, keep_s)),
     )
     for loss, (value, slope), rest in losses:
-        found, gradient = value_and_slope(loss, logits, *rest)
-        assert np.asarray(found).min() > -1e-6, loss.__name__
-        close(found, np.where(live, value, 0.0))
+        actual, gradient = value_and_slope(loss, logits, *rest)
+        assert np.asarray(actual).min() > -1e-6, loss.__name__
+        close(actual, np.where(live, value, 0.0))
         close(gradient, np.where(live[:, None], slope, 0.0))
 
 
@@ -120,8 +120,8 @@ def test_a_certain_prediction_that_is_right_costs_nothing():
     """y_0 is the top class, y_t is so far below that its probability leaves float32, and s is clean."""
     gaps = np.linspace(60.0, 110.0, 201, dtype=np.float32)
     logits = np.stack([np.zeros_like(gaps), -gaps], axis=-1)
-    found = jax.jit(categorical.posterior_kl)(logits, np.zeros(201, int), np.ones(201, int), 1.0, 0.3)
-    np.testing.assert_allclose(found, 0, atol=1e-6)
+    actual = jax.jit(categorical.posterior_kl)(logits, np.zeros(201, int), np.ones(201, int), 1.0, 0.3)
+    np.testing.assert_allclose(actual, 0, atol=1e-6)
 
 
 @sizes
@@ -129,11 +129,11 @@ def test_the_laws_are_the_enumerated_ones(classes):
     live, wanted, *_ = exact(classes)
     logits, _, y_t, keep_s, keep_t = problem(classes)
     own = np.arange(classes) == y_t[:, None]
-    found, gradient = value_and_slope(categorical.posterior, logits, y_t, keep_s, keep_t)
-    close(found, np.where(live[:, None], wanted, np.where(own, 0.0, LOG_ZERO)), atol=1e-4)
+    actual, gradient = value_and_slope(categorical.posterior, logits, y_t, keep_s, keep_t)
+    close(actual, np.where(live[:, None], wanted, np.where(own, 0.0, LOG_ZERO)), atol=1e-4)
     assert np.isfinite(gradient).all()
     clean = keep_s == 1
-    close(jax.jit(categorical.loo_to_posterior)(logits[clean], y_t[clean], keep_t[clean]), found[clean])
+    close(jax.jit(categorical.loo_to_posterior)(logits[clean], y_t[clean], keep_t[clean]), actual[clean])
 
 
 @sizes
@@ -187,22 +187,22 @@ def test_absorbing_noise_agrees_with_float64(classes):
     entropy = np.where(hidden, -log_p[np.arange(len(y0)), y0], 0.0)
     slope = np.where(hidden[:, None], np.exp(log_p) - (np.arange(classes) == y0[:, None]), 0.0)
 
-    found, gradient = value_and_slope(lambda x: process.loss(x, y0, yt, t), logits)
-    close(found, entropy)
+    actual, gradient = value_and_slope(lambda x: process.loss(x, y0, yt, t), logits)
+    close(actual, entropy)
     close(gradient, slope)
-    found, gradient = value_and_slope(lambda x: process.kl(x, y0, yt, s, t), logits)
+    actual, gradient = value_and_slope(lambda x: process.kl(x, y0, yt, s, t), logits)
     with np.errstate(invalid="ignore"):
-        close(found, np.where(reveal > 0, reveal * entropy, 0.0))
+        close(actual, np.where(reveal > 0, reveal * entropy, 0.0))
         rate = np.where(t > 0, entropy / np.asarray(jax.nn.sigmoid(-process.log_snr(np.where(t > 0, t, 1.0)))), 0.0)
     close(gradient, reveal[:, None] * slope)
     close(jax.jit(process.kl_rate)(logits, y0, yt, t), rate)
     with np.errstate(divide="ignore"):
         moved = np.concatenate([log_p + np.log(reveal)[:, None], np.log(1 - reveal)[:, None]], axis=-1)
     one = np.where(np.arange(classes + 1) == yt[:, None], 0.0, LOG_ZERO)
-    found, gradient = value_and_slope(lambda x: process.posterior(x, yt, s, t), logits)
+    actual, gradient = value_and_slope(lambda x: process.posterior(x, yt, s, t), logits)
     certain = (reveal > 1 - 1e-6)[:, None] & (np.arange(classes + 1) == classes)  # log(1 - reveal) has no digits left
     wanted = np.where(hidden[:, None], moved, one)
-    close(np.where(certain, 0.0, found), np.where(certain, 0.0, wanted))
+    close(np.where(certain, 0.0, actual), np.where(certain, 0.0, wanted))
     assert np.isfinite(gradient).all()
     close(jax.jit(process.loo_to_posterior)(logits, yt, t), np.where(hidden[:, None], log_p, one[:, :-1]))
 
@@ -225,8 +225,8 @@ def test_gaussian_steps_agree_with_float64():
     with np.errstate(over="ignore", invalid="ignore"):
         fresh = -np.expm1(np.float64(l_t) - l_s)
         mean = np.sqrt(a_t / a_s) * (v_s / v_t) * x_t + np.sqrt(a_s) * fresh * x0
-    found, variance = jax.jit(gaussian.posterior)(x0, x_t, l_s, l_t)
-    close(found, mean)
+    actual, variance = jax.jit(gaussian.posterior)(x0, x_t, l_s, l_t)
+    close(actual, mean)
     close(variance, v_s * fresh)
     close(jax.jit(gaussian.ddim)(x0, x_t, l_s, l_t), np.sqrt(v_s / v_t) * x_t + (
         np.sqrt(a_s) - np.sqrt(v_s / v_t) * np.sqrt(a_t)) * x0)  # fmt: skip

@@ -37,10 +37,10 @@ def test_the_noise_of_one_side_says_nothing_of_the_other():
         assert abs(np.corrcoef(np.ravel(pair.image), np.ravel(pair.layout))[0, 1]) < 0.06
 
 
-def test_a_network_is_told_the_log_snr_of_each_side():
-    told = PROCESS.denoiser(lambda variables, noisy, log_snr, condition: (variables, log_snr), {"w": 1})
+def test_a_network_reads_the_log_snr_of_each_side():
+    denoise = PROCESS.denoiser(lambda variables, noisy, log_snr, condition: (variables, log_snr), {"w": 1})
     levels = Pair(np.full((1, 1, 1), 0.2, np.float32), np.array([[[0.0, 0.6, 1.0]]], np.float32))
-    variables, log_snr = told(CLEAN, levels, Condition())
+    variables, log_snr = denoise(CLEAN, levels, Condition())
     assert variables == {"params": {"w": 1}}
     np.testing.assert_array_equal(log_snr.image, IMAGE.log_snr(levels.image))
     np.testing.assert_array_equal(log_snr.layout, LAYOUT.log_snr(levels.layout))

@@ -124,11 +124,11 @@ def test_labels_that_are_fed_are_taken_as_they_are():
     np.testing.assert_allclose(shares(fed[~there]), 1 / K, atol=0.03)
 
 
-def test_what_is_told_of_a_state_is_the_posterior():
+def test_probabilities_and_previews_of_a_state_are_the_posterior():
     """Probabilities and the preview hear of the noisy label, by Bayes' rule; the image estimate is the network's."""
-    told, row = given(layout=1), jnp.array([0.5, 0.4])
-    state = SAMPLER.begin(told, row).state
-    arguments = None, state, told, row, Condition(), as_arrays(Settings())
+    half_known, row = given(layout=1), jnp.array([0.5, 0.4])
+    state = SAMPLER.begin(half_known, row).state
+    arguments = None, state, half_known, row, Condition(), as_arrays(Settings())
     keep, seen = float(LAYOUT.keep(0.4)), np.asarray(state.layout)
     own = np.array([0, 0.25, 0.75]) * (keep * np.eye(K)[seen] + (1 - keep) / K)
     np.testing.assert_allclose(SAMPLER.probabilities(*arguments), own / own.sum(-1, keepdims=True), atol=1e-5)

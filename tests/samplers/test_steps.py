@@ -189,7 +189,7 @@ def test_every_step_has_noise_of_its_own():
     """What two ancestral steps add to an image, less what the posterior says of it, has nothing in common."""
     num, levels = 4000, np.array([0.9, 0.6, 0.3], np.float32)
     process = JointProcess(GaussianProcess(Schedule("cosine"), "x0"), None)
-    sampler = Sampler(process, lambda variables, noisy, *told: Pair(0.0 * noisy.image), "ancestral")
+    sampler = Sampler(process, lambda variables, noisy, *rest: Pair(0.0 * noisy.image), "ancestral")
     given = given_values(
         example_keys(0, np.arange(num)), Pair(np.zeros((num, 1, 1, 1), np.float32)), Pair(np.zeros((num, 1, 1), bool))
     )

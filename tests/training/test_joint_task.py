@@ -96,18 +96,18 @@ def test_colours_vary_where_the_whole_image_is_given_and_carries_no_loss(balance
     np.testing.assert_array_equal(varied, whole)
 
 
-def test_each_loss_has_its_weight_and_is_told_without_it(balanced):
+def test_each_loss_has_its_weight_and_is_logged_without_it(balanced):
     task, draw = balanced
     drawn = draw(task.heldout, jax.random.key(1))
     params = {"network": {}, "balance": balance.init()}
     for weights in ((2.0, 3.0), (0.5, 0.0)):
         loss = LossConfig(*weights, image_weight=task.loss.image_weight)
         weighed = dataclasses.replace(task, network=Zero(), loss=loss)
-        found, parts = jax.jit(weighed.loss_of)(params, drawn)
+        total, parts = jax.jit(weighed.loss_of)(params, drawn)
         each = jax.jit(weighed.losses)(params, drawn)
         np.testing.assert_allclose([parts["image"], parts["layout"]], [side.mean() for side in each], rtol=1e-5)
-        np.testing.assert_allclose(found, weights[0] * parts["image"] + weights[1] * parts["layout"], rtol=1e-5)
-        assert parts["loss"] == found and parts["image"] > 0 and parts["layout"] > 0
+        np.testing.assert_allclose(total, weights[0] * parts["image"] + weights[1] * parts["layout"], rtol=1e-5)
+        assert parts["loss"] == total and parts["image"] > 0 and parts["layout"] > 0
 
 
 def test_balanced_losses_start_as_they_are_and_charge_what_they_count(balanced):

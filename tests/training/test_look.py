@@ -37,14 +37,14 @@ def test_losses_are_at_the_levels_of_their_range_and_a_gap_is_what_held_out_ones
     monkeypatch.setattr(look, "_losses_at", losses)
     monkeypatch.setattr(look, "segment", segment)
     task = SimpleNamespace(mesh=None, chunk=4, segments=True, heldout=batch(6, 1.0), seen=batch(3, 0.0), labels=LABELS)
-    found = look.numbers(task, None)
+    actual = look.numbers(task, None)
     for low, high in look.RANGES:
         for side, extra in (("image", 1), ("layout", 2)):
-            each = found[f"losses/{side}_{low:g}_{high:g}"] - extra
+            each = actual[f"losses/{side}_{low:g}_{high:g}"] - extra
             np.testing.assert_allclose(each, low + (high - low) * (np.arange(6) + 0.5) / 6, atol=1e-6)
-            assert found[f"{side}_{low:g}_{high:g}"] == pytest.approx(each.mean() + extra)
-    assert [found["image_gap"], found["layout_gap"]] == pytest.approx([1, 2])
-    assert found["segmentation_miou"] == 0.25 and found["segmentation_gap"] == 0.75
+            assert actual[f"{side}_{low:g}_{high:g}"] == pytest.approx(each.mean() + extra)
+    assert [actual["image_gap"], actual["layout_gap"]] == pytest.approx([1, 2])
+    assert actual["segmentation_miou"] == 0.25 and actual["segmentation_gap"] == 0.75
 
 
 def test_a_segmentation_sees_the_image_and_hears_no_caption():
@@ -59,5 +59,5 @@ def test_a_segmentation_sees_the_image_and_hears_no_caption():
     conditions = SimpleNamespace(sampling=lambda *a: Condition(text), of_examples=lambda batch: {})
     task = SimpleNamespace(mesh=None, chunk=4, sampler=Sampler(process, says), conditions=conditions)
     examples = batch(6, 0.5)._replace(image=np.sign(np.arange(24).reshape(6, 2, 2, 1) % 3 - 0.5).repeat(3, -1))
-    found = look.segment(task, {"network": {}}, examples)
-    np.testing.assert_array_equal(found, examples.image[..., 0] > 0)
+    actual = look.segment(task, {"network": {}}, examples)
+    np.testing.assert_array_equal(actual, examples.image[..., 0] > 0)

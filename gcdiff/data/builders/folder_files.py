@@ -96,7 +96,7 @@ def key_of(name: str) -> str:
 
 
 def way_to_pair(images: Iterable[str], layouts: Iterable[str]) -> str:
-    """What would pair names that differ, for a message: a suffix that all layouts have beside their images."""
+    """The way to pair names that differ, for a message: a suffix that all layouts have beside their images."""
     images, layouts = set(images), list(layouts)[:100]
     endings = Counter(
         layout[end:] for layout in layouts for end in range(1, len(layout)) if layout[:end] in images

@@ -62,9 +62,9 @@ def make_fields(
 ) -> tuple[dict[str, Any], str, list[str]]:
     """The fields of a labels.json for a folder, what they are made of, and a line for each class."""
     places = find_places(root, suffix)
-    images, found_layouts = (side.files for side in list_sides(places, fault))
-    if not (layouts := list(found_layouts.values())):
-        refuse_missing_side(root, places, images, found_layouts)
+    images, layout_files = (side.files for side in list_sides(places, fault))
+    if not (layouts := list(layout_files.values())):
+        refuse_missing_side(root, places, images, layout_files)
         raise FileNotFoundError(f"{root}/labels.json: no such file, expected a table that names the classes")
     table, names = (root / name for name in FOR_LABELS)
     if table.is_file():

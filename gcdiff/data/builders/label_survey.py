@@ -31,7 +31,7 @@ class LayoutSurvey(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """What one layout holds: its file, pixels by number and by colour, the colours of its numbers; one bit or more."""
+    """The content of one layout: file, pixels by number and by colour, colours of its numbers, whether of one bit."""
 
     path: Path
     numbers: dict[int, int]
@@ -41,8 +41,8 @@ class _Content(NamedTuple):
 
 
 def survey(layouts: Sequence[Path], fault: Fault, progress: Report) -> LayoutSurvey:
-    """What layouts hold. Raises ValueError where that is no set of classes: numbers here and colours there, palettes
-    that contradict each other, more values than classes, or soft edges."""
+    """Count the numbers and colours of layouts. Raises ValueError where they are no set of classes: numbers here and
+    colours there, palettes that contradict each other, more values than classes, or soft edges."""
     numbers, colors, palette, white = Counter(), Counter(), {}, 0
     first: dict[str, Path] = {}
     plain = False
@@ -73,7 +73,7 @@ def survey(layouts: Sequence[Path], fault: Fault, progress: Report) -> LayoutSur
 
 
 def _content(path: Path) -> _Content | str:
-    """What a layout holds, or the message about one that is not readable."""
+    """The content of a layout, or the message about one that is not readable."""
     try:
         file = read_label_file(path)
     except (ValueError, OSError) as error:
@@ -88,7 +88,7 @@ def _content(path: Path) -> _Content | str:
 
 
 def _palette_content(path: Path, file: LabelFile) -> _Content:
-    """What a file with a palette holds: numbers with colours; in a GIF greys or colours alone."""
+    """The content of a file with a palette: numbers with colours; in a GIF greys or colours alone."""
     counts = _counts(file.numbers)
     colors = {n: _color(file.palette[n]) if n < len(file.palette) else (0, 0, 0) for n in counts}
     if file.format != "GIF":

@@ -30,7 +30,7 @@ def write_embeddings(
     one alone writes.
 
     `encode` gives the `Text` of some captions, padded as it likes, by `products` of that dtype; each is encoded once.
-    `progress` hears of the captions that are done, of how many, and of the shards. Raises ValueError for a directory
+    `progress` is called with the captions that are done, their total, and the shards. Raises ValueError for a directory
     that holds something else or was begun with another encoder, other products or other captions, and what `encode`
     raises.
     """

@@ -43,7 +43,7 @@ _ROUNDS = 8
 
 
 def layout_attributes(layout: np.ndarray) -> Attributes:
-    """What a layout int (H, W) shows; void counts as background."""
+    """The attributes that a layout int (H, W) shows; void counts as background."""
     unit = (layout.shape[0] / SIDE) ** 2
     areas, nuclei = [], []
     for cell in connected((layout != BACKGROUND) & (layout != VOID), MIN_CELL * unit, corners=True):
@@ -56,7 +56,7 @@ def layout_attributes(layout: np.ndarray) -> Attributes:
 
 
 def image_attributes(images: np.ndarray) -> tuple[ParsedCaption, ...]:
-    """What each of images uint8 (N, H, W, 3) shows; size and stain are None where there are no cells."""
+    """The attributes that each of images uint8 (N, H, W, 3) shows; size and stain are None where there are no cells."""
     return attributes_of(*read_twice(images))
 
 

@@ -25,7 +25,7 @@ VOCABULARY = tuple(sorted({*_COUNT_OF, *_STAIN_OF, *SIZES, *_OTHERS}))
 
 
 class ParsedCaption(NamedTuple):
-    """What a caption says: a count of COUNTS, a size of SIZES, a stain of STAINS, whether a cell divides.
+    """The content of a caption: a count of COUNTS, a size of SIZES, a stain of STAINS, whether a cell divides.
 
     None where it does not say. A sentence with a number of cells that mentions no division denies it.
     """
@@ -56,7 +56,7 @@ def report(attributes: Attributes, stain: str) -> str:
 
 
 def parse_caption(caption: str) -> ParsedCaption:
-    """What a caption of either form says. Raises ValueError for no words and for unknown words."""
+    """Parse a caption of either form. Raises ValueError for no words and for unknown words."""
     words = known_words(caption, VOCABULARY, "caption of cells", "a micrograph of ...")
     # Of two numbers, as in 'many cells of which one is dividing', the first is that of the cells.
     count = next((_COUNT_OF[word] for word in words if word in _COUNT_OF), None)

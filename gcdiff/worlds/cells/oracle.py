@@ -36,7 +36,7 @@ _WIDE, _STEPS, _CHUNK = (0.10, 0.08, 0.06), 8, 16
 
 
 class Reading(NamedTuple):
-    """What the oracle reads in N images.
+    """The oracle's reading of N images.
 
     labels: int32 (N, H, W), UNSURE included; probabilities: equation (4), float32 (N, H, W, 4), what is missing to 1
     is an outlier's; stain: int (N,), an index into STAINS; bias: b, float (N, H, W); noise: float (N,).

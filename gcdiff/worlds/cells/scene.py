@@ -33,7 +33,7 @@ _TRIES, _RESTARTS = 20, 60
 
 
 class Attributes(NamedTuple):
-    """What a layout shows: a count of COUNTS, a size of SIZES (None where there are no cells), whether one divides."""
+    """The attributes of a layout: a count of COUNTS, a size of SIZES (None without cells), whether one divides."""
 
     count: str
     size: str | None
@@ -64,7 +64,7 @@ _Cell = list[_Lobe]
 
 
 def count_name(cells: int) -> str:
-    """What a number of cells is called: none, one, few (2 or 3), many."""
+    """The word for a number of cells: none, one, few (2 or 3), many."""
     return COUNTS[sum(cells >= fewest for fewest in FEWEST) - 1]
 
 

@@ -35,7 +35,7 @@ HALF_SHARE = np.where(_ABSENT, 0, SURFACE_SHARE * (1 + _SIDED))
 
 
 class Reading(NamedTuple):
-    """What the oracle reads in N images.
+    """The oracle's reading of N images.
 
     probabilities: float32 (N, H, W, K + 1), the classes and, last, being none of them; they sum to 1.
     labels: int32 (N, H, W), UNSURE included. surfaces: int32 (N, H, W). attributes: bool (N, 13), as ATTRIBUTES.

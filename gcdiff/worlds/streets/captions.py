@@ -52,7 +52,7 @@ VOCABULARY = tuple(
 
 
 class ParsedCaption(NamedTuple):
-    """What a caption says: the classes it names, its weather, how many cars of which colour.
+    """The content of a caption: the classes it names, its weather, how many cars of which colour.
 
     The paper's form says nothing about weather and colours: both are None. The attribute form says both; a street
     without cars has no entry. It does not name the classes that every street has.
@@ -82,7 +82,7 @@ def attribute_caption(things: Sequence[Thing], weather: str, rng: np.random.Gene
 
 
 def parse_caption(caption: str) -> ParsedCaption:
-    """What a caption of either form says. Raises ValueError for no words, unknown words, uncounted colours."""
+    """Parse a caption of either form. Raises ValueError for no words, unknown words, uncounted colours."""
     words = known_words(caption, VOCABULARY, "street caption", "a foggy street with ...")
     classes = frozenset(_CLASS_OF[word] for word in words if word in _CLASS_OF)
     weather = next((_WEATHER_OF[word] for word in words if word in _WEATHER_OF), None)

@@ -40,7 +40,7 @@ _CLASS_SUM = np.eye(LABELS.num_classes, dtype=np.float32)[SURFACE_CLASS]  # (sur
 
 
 class Reading(NamedTuple):
-    """What the oracle reads in N images: labels and surfaces int32 (N, H, W), UNSURE included, and N weathers."""
+    """The oracle's reading of N images: labels and surfaces int32 (N, H, W), UNSURE included, and N weathers."""
 
     labels: np.ndarray
     surfaces: np.ndarray
