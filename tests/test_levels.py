@@ -92,6 +92,11 @@ def test_a_piece_of_a_layout_has_one_level_of_its_own():
     np.testing.assert_allclose(np.quantile(own, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.08)
 
 
+def test_a_share_of_the_segmentations_is_asked_in_one_call():
+    image, layout = (level[:, 0, 0] for level in drawn_with(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2, *[0.0] * 4).levels)
+    assert np.all(image == 0) and (layout == 1).mean() == pytest.approx(0.2, abs=0.05)
+
+
 def test_independent_levels_say_nothing_of_each_other():
     image, layout = (level[:, 0, 0] for level in drawn_with(*[0.0] * 5, 1.0, *[0.0] * 5).levels)
     assert abs(np.corrcoef(image, layout)[0, 1]) < 0.1
