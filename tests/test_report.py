@@ -142,6 +142,7 @@ def test_a_page_without_anything_is_a_page():
     assert root.tag == "html" and root.find("body") is not None and not list(root.iter("img"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_a_browser_shows_its_pictures(html, tmp_path):
     count = """<script>addEventListener("load", () => {

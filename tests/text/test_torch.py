@@ -15,6 +15,7 @@ from gcdiff.weights.huggingface import find
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare with")
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
 FORMS = [(kind, shards) for kind in ("float32", "bfloat16", "float16") for shards in (False, True)]
 
 
