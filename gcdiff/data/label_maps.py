@@ -166,6 +166,8 @@ def _from_palette(path: Path, form: str, numbers: np.ndarray, palette: np.ndarra
     by_color = _classes_of_colors(colors, table) if gif or table.colored else none
     by_color[used >= len(palette)] = NO_CLASS
     grey = grey_of(colors)
+    if not gif and (used.max() >= len(palette) or len(np.unique(colors, axis=0)) < len(used)):
+        grey = None  # a palette that is too short, or that does not distinguish the numbers
     by_grey = none if grey is None else classes_of(grey, table.values)
     _check_palette(path, table.labels, used, colors, by_number, by_color)
     for classes in (by_color, by_grey) if gif else (by_number, by_color, by_grey):

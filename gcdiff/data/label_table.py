@@ -124,13 +124,24 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, expected a table that names the classes")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+        fields = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     try:
         return make_table(fields)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object. Raises ValueError for one that is there twice, of which Python keeps the last."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"has {next(n for n in names if names.count(n) > 1)!r} twice in one table, expected it once")
+    return fields
 
 
 def make_table(fields: Any) -> Table:

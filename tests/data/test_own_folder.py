@@ -378,3 +378,25 @@ def test_files_of_both_sides_without_a_partner_are_named(tmp_path, capsys):
     assert said in run(capsys, "--source", root, "--out", tmp_path / "out")[1]
     (root / "layouts" / "img_1.png").unlink()
     assert "partner" not in run(capsys, "--source", root, "--out", tmp_path / "more")[1]
+
+
+@pytest.mark.parametrize("given", [0, 1, 2, 256])
+def test_palettes_that_say_nothing_leave_the_numbers(given, tmp_path):
+    """A palette of no or one entry, as `Image.fromarray(labels, mode="P")` leaves it, and one that is all black."""
+    root = pairs(tmp_path)
+    picture = Image.fromarray(LAYOUT, mode="P")
+    if given:
+        picture.putpalette([0, 0, 0] * given)
+    for path in (root / "layouts").iterdir():
+        picture.save(path)
+    assert sum(map(len, found(root)[0].values())) == 3
+    (root / "labels.json").unlink()
+    make_table(fields := make_fields(root, "", refuse)[0])
+    miniatures.text(root / "labels.json", json.dumps(fields))
+    assert sum(map(len, found(root)[0].values())) == 3
+
+
+def test_a_table_that_says_a_number_twice_is_refused(tmp_path):
+    root = pairs(tmp_path, table=None)
+    miniatures.text(root / "labels.json", '{"names": ["a", "b"], "ids": {"0": "a", "1": "b", "0": "b"}}')
+    assert message(Folder, root).endswith("labels.json: has '0' twice in one table, expected it once")
