@@ -86,10 +86,11 @@ def test_of_two_folders_one_must_be_meant(tmp_path):
     assert Folder(root).note.startswith("Not read: annotations, labels, masks; expected")
 
 
-def test_splits_in_folders_of_other_names(tmp_path):
-    for split in ("training", "validation"):
+@pytest.mark.parametrize("validation", ["validation", "valid"])
+def test_splits_in_folders_of_other_names(validation, tmp_path):
+    for split in ("training", validation):
         pairs(tmp_path, f"images/{split}/{{}}.png", f"annotations/{split}/{{}}.png")
-    miniatures.jsonl(tmp_path / "captions.jsonl", {"validation/a.png": ["of val"], "train/b.png": ["of train"]})
+    miniatures.jsonl(tmp_path / "captions.jsonl", {f"{validation}/a.png": ["of val"], "train/b.png": ["of train"]})
     keys, single = pairs_of(tmp_path)
     assert keys == {s: [f"{s}/a", f"{s}/b", f"{s}/c"] for s in ("train", "val")} and not single
     assert Folder(tmp_path).splits(refuse)["val"][0].captions == ("of val",)
@@ -389,11 +390,11 @@ def test_palettes_that_say_nothing_leave_the_numbers(given, tmp_path):
         picture.putpalette([0, 0, 0] * given)
     for path in (root / "layouts").iterdir():
         picture.save(path)
-    assert sum(map(len, found(root)[0].values())) == 3
+    assert sum(map(len, pairs_of(root)[0].values())) == 3
     (root / "labels.json").unlink()
     make_table(fields := make_fields(root, "", refuse)[0])
     miniatures.text(root / "labels.json", json.dumps(fields))
-    assert sum(map(len, found(root)[0].values())) == 3
+    assert sum(map(len, pairs_of(root)[0].values())) == 3
 
 
 def test_a_table_that_says_a_number_twice_is_refused(tmp_path):

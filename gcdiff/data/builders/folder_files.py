@@ -14,7 +14,12 @@ IMAGE_FOLDERS = ("images", "img", "JPEGImages")
 LAYOUT_FOLDERS = ("layouts", "masks", "labels", "annotations", "SegmentationClass")
 """The folders of images and of layouts, in any case of the letters; the first of each is read where it exists."""
 SPLITS = ("train", "val", "test", "heldout")
-SPLIT_OF = {split: split for split in SPLITS} | {"training": "train", "validation": "val", "testing": "test"}
+SPLIT_OF = {split: split for split in SPLITS} | {
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "testing": "test",
+}
 """The split by the name of its folder."""
 BESIDE = ("captions.jsonl", "labels.json", "splits.json")
 """The files that are read beside the folders."""
