@@ -142,6 +142,7 @@ def test_the_length_of_the_average_is_chosen_afterwards(run, tmp_path):
     assert cli.main(command) == 0 and json.loads(out.read_text())["ema"] == 0.07
 
 
+@pytest.mark.slow
 def test_another_runs_weights_are_taken_by_name(run, config, tmp_path, capsys):
     workdir = tmp_path / "second"
     command = ["train", "--config", str(config), "--workdir", str(workdir), "--init", str(run)]

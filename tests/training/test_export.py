@@ -222,6 +222,7 @@ def test_an_export_of_another_length_and_of_an_export(run, exported, tmp_path, c
         gcdiff.load(exported, ema=0.07)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_an_export_as_from_its_run(run, exported, monkeypatch):
     fresh = jax.tree.map(jnp.zeros_like, gcdiff.load(run).params)
     monkeypatch.setattr(configs.parts, "initial_params", lambda *_: fresh)

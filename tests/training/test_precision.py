@@ -56,6 +56,7 @@ def task():
     return configs.build_task(c, configs.build_specs(c, data.train), data)
 
 
+@pytest.mark.slow
 def test_training_keeps_and_measures_in_float32(task):
     optim = Optim(ema_profiles=(0.05, 0.1))
     state = jax.eval_shape(functools.partial(create_state, task, optim, 0))
@@ -115,6 +116,7 @@ def test_sampling_is_in_float32(task):
     assert floats(jax.eval_shape(walk, params)) == {"float32"}
 
 
+@pytest.mark.slow
 def test_the_outputs_are_those_of_float32_within_two_percent():
     rng = np.random.default_rng(0)
     noisy = Pair(rng.normal(size=(*SHAPE, 3)).astype(np.float32), rng.integers(0, K, SHAPE).astype(np.int32))
