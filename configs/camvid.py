@@ -28,7 +28,7 @@ def get_config():
     )
     c.loss.update(image=2.0, image_weight="capped", layout_weight="one")
     c.levels.update(joint=0.2, image_given_layout=0.2, layout=0.05, layout_given_image=0.4, image=0.05)
-    c.levels.update(independent=0.1, one_sided=0.0, one_call=0.6)
+    c.levels.update(independent=0.1, start=0.0, one_sided=0.0, one_call=0.6)
     c.text.drop = 0.1
     c.optim.update(learning_rate=1e-3, weight_decay=0.05)
     c.train.update(minutes=52.0, steps=100_000, batch_size=16, evaluate_every=2000, sample_every=4000)

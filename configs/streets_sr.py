@@ -28,7 +28,7 @@ def get_config():
     )
     c.loss.update(image=2.0, image_weight="capped")
     c.levels.update(joint=0.4, image_given_layout=0.15, layout=0.15, layout_given_image=0.1, image=0.05)
-    c.levels.update(independent=0.15, one_call=1 / 3, one_sided=0.0, known=0.25, lowres_max=0.6)
+    c.levels.update(independent=0.15, one_call=1 / 3, start=0.0, one_sided=0.0, known=0.25, lowres_max=0.6)
     c.text.drop = 0.1
     c.optim.learning_rate = 1e-3
     c.train.update(minutes=20.0, steps=100_000, batch_size=16, evaluate_every=500, sample_every=0, checkpoint_every=500)
