@@ -95,6 +95,7 @@ def test_an_example_depends_on_the_seed_and_its_number_alone(made, run):
         model.sample(size=(16, 48), first_id=3)
 
 
+@pytest.mark.slow
 def test_what_is_stopped_goes_on_to_the_same_files(made, run, tmp_path, monkeypatch, capsys):
     """By Ctrl-C between the files of an example; and, killed, with the last line cut short and a file half written."""
     whole, save, left = contents(made), places.Place._save, 8

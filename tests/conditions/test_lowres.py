@@ -114,6 +114,7 @@ def tiny(**data):
     return c
 
 
+@pytest.mark.slow
 def test_a_stage_trains_and_hears_what_it_is_given():
     c = tiny()
     c.text.encoder = "none"

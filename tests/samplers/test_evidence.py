@@ -68,6 +68,7 @@ def test_the_statements_differ():
     assert min(far(a, b) for i, a in enumerate(laws) for b in laws[:i]) > 0.04
 
 
+@pytest.mark.slow
 def test_confidence_is_drawn_once_and_held():
     assert far(drawn(LEVEL), DIAL) < 0.02
 

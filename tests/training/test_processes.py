@@ -68,12 +68,14 @@ def finished(tmp_path_factory):
     return folder, [out.splitlines() for out, _ in outputs]
 
 
+@pytest.mark.slow
 def test_both_stop_at_the_same_step_though_one_alone_was_told(finished):
     _, said = finished
     stops = [[line for line in lines if line.startswith("stopped at step")] for lines in said]
     assert len(stops[0]) == 1 and stops[0] == stops[1]
 
 
+@pytest.mark.slow
 def test_the_resumed_run_equals_the_uninterrupted_one(finished):
     """Parameters and optimiser are compared within the processes, numbers here."""
     folder, said = finished
@@ -82,6 +84,7 @@ def test_the_resumed_run_equals_the_uninterrupted_one(finished):
     assert [json.loads(one[-1])[: 12 - stopped] for one in said] == [list(range(stopped, 12))] * 2
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes_and_one_process_goes_on(finished, tmp_path):
     folder, _ = finished
     assert len([line for line in lines(folder / "whole") if line["step"] == 12]) == 2

@@ -72,6 +72,7 @@ def whole(place) -> np.ndarray:
     return train(place, "whole")
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_loaded_as_what_it_declares(place, whole):
     assert whole.shape == (2, 10, 3) and np.any(whole[0] != whole[1])
     names = ("sky", "road")  # the sky is lighter than the road
