@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.builders import camvid
 from gcdiff.data.builders.camvid import CAPTIONS, CamVid
@@ -25,13 +26,6 @@ def root(tmp_path):
             write(tmp_path / split / f"{i}.png", rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8))
             write(tmp_path / f"{split}annot" / f"{i}.png", rng.integers(0, 12, SIZE).astype(np.uint8))
     return tmp_path
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_the_pairs_of_two_splits(root):

@@ -7,19 +7,13 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.builders.folder import Folder
 from gcdiff.data.source import refuse
 from gcdiff.types import VOID
 
 TABLE = {"names": ["a", "b"]}
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def keys(root, **options):

@@ -6,6 +6,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.builders.folder import Folder
 from gcdiff.data.builders.label_maker import find_labels, make_fields
@@ -13,13 +14,6 @@ from gcdiff.data.source import refuse
 from gcdiff.types import VOID
 
 COLORS = [[0, 0, 255], [255, 0, 0], [0, 255, 0]]
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def layouts(root, *arrays, palette=None, ending="png", side="layouts"):

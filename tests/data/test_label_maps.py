@@ -10,6 +10,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.label_maps import read_colored_layout, read_layout
 from gcdiff.data.label_table import SHIPPED, make_table, open_table
@@ -19,13 +20,6 @@ from gcdiff.types import VOID, LabelSpec
 LAYOUT = np.array([[0, 1, 2, 2], [1, 0, 2, VOID]], np.int32)
 NAMES = {"names": ["sky", "ground", "thing"]}
 COLORS = [[0, 0, 255], [255, 0, 0], [0, 255, 0]]
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def read(path, picture, fields, **options):

@@ -9,6 +9,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff import cli
 from gcdiff.data.builders.folder import Folder
@@ -22,13 +23,6 @@ from gcdiff.types import VOID, LabelSpec
 
 TABLE = {"names": ["sky", "ground"]}
 LAYOUT = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def pairs(root, image="images/{}.png", layout="layouts/{}.png", names=("a", "b", "c"), table=TABLE, values=LAYOUT):

@@ -7,6 +7,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.builders.camvid import CamVidSource
 from gcdiff.data.builders.cityscapes import Cityscapes
@@ -27,13 +28,6 @@ SOURCES = {
     "camvid": (miniatures.camvid, CamVidSource),
     "folder": (miniatures.folder, Folder),
 }
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def contents(folder):

@@ -11,6 +11,7 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+from refusals import message
 
 from gcdiff import cli, config
 from gcdiff.data import pipeline
@@ -24,13 +25,6 @@ from gcdiff.data.prepared import Prepared
 from gcdiff.types import VOID
 
 CAMVID = os.environ.get("GCDIFF_CAMVID", "")
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture

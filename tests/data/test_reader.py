@@ -1,8 +1,8 @@
 """Folders of images, layouts and masks: what is read, and one line for every bad file."""
 
 import numpy as np
-import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.cli.places import say_unread
 from gcdiff.data.label_maps import read_layouts
@@ -13,13 +13,6 @@ from gcdiff.types import VOID, LabelSpec
 def write(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def spec(num: int, void: str = "missing") -> LabelSpec:

@@ -7,6 +7,7 @@ import miniatures
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import message
 
 from gcdiff.data.builders.camvid import CamVidSource
 from gcdiff.data.builders.cityscapes import Cityscapes
@@ -14,13 +15,6 @@ from gcdiff.data.builders.coco_stuff import CocoStuff
 from gcdiff.data.builders.mm_celeba_hq import MMCelebAHQ
 from gcdiff.data.labels import CELEBA, CITYSCAPES, COCO_STUFF, NUM_COCO_THINGS
 from gcdiff.data.source import refuse
-
-
-def message(function, *args, **kwargs) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def listed(source):
