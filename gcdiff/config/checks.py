@@ -8,6 +8,7 @@ from gcdiff.codecs import CODECS
 from gcdiff.config.data import dataset_names
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
 from gcdiff.grids import LAYOUT_OPERATORS
+from gcdiff.models.table import NETWORKS, fields_of
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
 from gcdiff.schedules import CURVES, Schedule
@@ -23,6 +24,7 @@ CHOICES = {
     "sample.layout_step": tuple(LAYOUT_STEPS),
     "network.dtype": ("float32", "bfloat16"),
     "data.codec": tuple(CODECS),
+    "network.kind": tuple(NETWORKS),
     "network.level_inputs": ("both", "image"),
     "data.lowres_layout": tuple(LAYOUT_OPERATORS),
 }
@@ -32,6 +34,8 @@ SMALLEST = {
     "sample.psi": 0,
     "sample.corrector": 0,
     "network.stem": 1,
+    "network.depth": 1,
+    "network.patch": 1,
     "network.tied_features": 1,
     "train.batch_size": 1,
     "train.steps": 1,
@@ -101,17 +105,33 @@ def check_joint(config: ConfigDict) -> None:
     network = config.network
     if network.tied and config.process.layout == "bits":
         raise ValueError("config.network.tied is True, expected False for process.layout=bits: bits are no classes")
+    _check_lowres(config)
+    stride = _checked_stride(network)
+    if any(side % stride for side in config.data.size):
+        raise ValueError(
+            f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}"
+        )
+
+
+def _checked_stride(network: ConfigDict) -> int:
+    """The number that sizes must be divisible by. Raises ValueError for fields that a network of its kind lacks."""
+    own = fields_of(network.kind)
+    for name, value in network.items():
+        if name not in (*own, "kind", "dtype") and value != FIELDS[f"network.{name}"]:
+            has = ", ".join(sorted(set(own) & set(network)))
+            raise ValueError(
+                f"config.network.{name} is {value!r}, which network.kind={network.kind} does not have: it has {has}"
+            )
+    if network.kind == "transformer":
+        if network.dim % (8 * network.heads):
+            raise ValueError(f"config.network.dim is {network.dim}, expected a multiple of 8 network.heads")
+        return network.patch
     for name in ("blocks", "attention", "cross_attention"):
         if len(network[name]) != len(network.mults):
             raise ValueError(
                 f"config.network.{name} has {len(network[name])} levels, network.mults {len(network.mults)}"
             )
-    _check_lowres(config)
-    stride = network.stem * 2 ** (len(network.mults) - 1)
-    if any(side % stride for side in config.data.size):
-        raise ValueError(
-            f"config.data.size {tuple(config.data.size)} is not divisible by the network's stride {stride}"
-        )
+    return network.stem * 2 ** (len(network.mults) - 1)
 
 
 def _check_lowres(config: ConfigDict) -> None:

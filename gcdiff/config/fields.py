@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from gcdiff.levels import LevelShares
-from gcdiff.models.unet import JointUNet
+from gcdiff.models.table import NETWORKS, fields_of
 from gcdiff.training.joint_task import LossConfig
 from gcdiff.training.optim import Optim
 from gcdiff.training.settings import MeshSizes, TrainConfig
@@ -30,7 +30,7 @@ GREATEST = 3.4028234e38
 
 def default() -> ConfigDict:
     """The default config with all fields, locked; an experiment changes some of them."""
-    network = {f.name: f.default for f in dataclasses.fields(JointUNet) if f.name not in NOT_CHOSEN}
+    network = {k: v for kind in NETWORKS for k, v in fields_of(kind).items() if k not in NOT_CHOSEN}
     train = {name: value for name, value in _defaults(TrainConfig).items() if name not in ("optim", "mesh")}
     config = {
         "name": "",
@@ -62,7 +62,7 @@ def default() -> ConfigDict:
             "lowres_schedule": "",  # of the noise on a low-resolution pair; empty for the image's with its shift
             "output": "v",  # what the image head predicts: eps, x0, v, preconditioned
         },
-        "network": {**network, "dtype": "float32"},
+        "network": {"kind": "unet", **network, "dtype": "float32"},
         "text": {
             "encoder": "learned",
             "length": 32,

@@ -21,7 +21,7 @@ from gcdiff.conditions.text import TextInput
 from gcdiff.config.data import Specs
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
-from gcdiff.models.unet import JointUNet
+from gcdiff.models.table import NETWORKS, fields_of
 from gcdiff.processes.gaussian import GaussianProcess
 from gcdiff.processes.joint import LAYOUT_PROCESSES, JointProcess
 from gcdiff.samplers.sample import Sampler, Settings
@@ -62,7 +62,7 @@ class Built(NamedTuple):
 
     codec: Codec
     process: JointProcess
-    network: JointUNet
+    network: Any
     conditions: Conditions
     levels: LevelShares
     sampler: Sampler
@@ -89,8 +89,9 @@ def build(
     schedule = Schedule(c.process.layout_schedule, c.process.layout_shift)
     layout = LAYOUT_PROCESSES[c.process.layout](specs.labels.num_classes, schedule)
     process = JointProcess(image, layout)
-    fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items()}
-    network = JointUNet(
+    own = fields_of(c.network.kind)
+    fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in c.network.items() if k in own}
+    network = NETWORKS[c.network.kind](
         **{**fields, "dtype": jnp.dtype(c.network.dtype)},
         image_channels=channels,
         num_classes=layout.head_size,

@@ -1,0 +1,17 @@
+from gcdiff.config import default
+
+
+def get_config():
+    c = default()
+    c.name = "streets"
+    c.data.update(name="streets", size=(32, 64), num=1_000_000, heldout=64)
+    c.process.output = "preconditioned"
+    c.network.update(kind="transformer", dim=256, depth=4, heads=4, feed_forward=2.0, patch=4, embedding=1)
+    c.loss.update(image=2.0, image_weight="none")
+    c.levels.update(joint=0.4, image_given_layout=0.15, layout=0.15, layout_given_image=0.1, image=0.05)
+    c.levels.update(independent=0.15, one_call=1 / 3, start=0.0, one_sided=0.0, known=0.25)
+    c.text.drop = 0.1
+    c.optim.learning_rate = 1e-3
+    c.train.update(steps=1100, batch_size=8, evaluate_every=200, sample_every=0, checkpoint_every=500)
+    c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(1.0, 4.0))
+    return c

@@ -1,0 +1,126 @@
+"""Train a model by a changed recipe at a fixed cost, and measure what it draws.
+
+    python experiments/recipe/study.py NAME [--world streets] [--pairs 256] [--config.FIELD=VALUE ...]
+
+trains configs/WORLD.py with the given changes in runs/recipe/NAME (a run that is there goes on, or is measured alone)
+and writes a row to runs/recipe/NAME/row.json. All rows draw the same captions of held-out scenes with the same seed.
+Measures, each as [value, low, high] with its 95 % interval:
+
+    agreement      mIoU of the oracle's labels of drawn images with the pairs' own layouts
+    synthesis      the same for images drawn for given layouts
+    segmentation   mIoU of one-call segmentation
+    f1             micro F1 of what captions name
+    frechet        Fréchet distance of the scenes' parameters that the oracle reads to those of 2,048 other scenes; that
+                   of as many real scenes as were drawn stands in `frechet_real`
+    colors, weather   streets alone: the share of captions that name some of which all are as asked
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import gcdiff
+from gcdiff import cli
+from gcdiff.cli.files import cache_compilations
+from gcdiff.evaluation.moments import frechet, grouped_moments
+from gcdiff.evaluation.segmentation import confusion, mean_iou, score
+from gcdiff.pictures import colorize, enlarge
+from gcdiff.worlds.oracles import OracleFeatures, label_agreement, oracle_segmenter
+from gcdiff.worlds.streets.scores import caption_scores
+from gcdiff.worlds.table import WORLDS
+
+ROOT = Path(__file__).parents[2]
+SEED, REFERENCE_SEED, REFERENCE, COLORED = 7, 8, 2048, 256
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--world", default="streets")
+    parser.add_argument("--config-file", type=Path)
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--again", action="store_true", help="measure a row that is there once more")
+    parser.add_argument("--sample", default="", help="changes of config.sample as FIELD=VALUE,..., and a row of its own")
+    arguments, overrides = parser.parse_known_args()
+    workdir = ROOT / "runs" / "recipe" / arguments.name
+    file = arguments.config_file or ROOT / "configs" / f"{arguments.world}.py"
+    status = cli.main(["train", "--config", str(file), "--workdir", str(workdir), *overrides])
+    if status:
+        return status
+    row_file = workdir / (f"row{'-' + arguments.sample if arguments.sample else ''}.json")
+    if row_file.exists() and not arguments.again:
+        return 0
+    cache_compilations(workdir)
+    model = gcdiff.load(workdir)
+    if arguments.sample:
+        changes = dict(change.split("=") for change in arguments.sample.split(";"))
+        model = model.sampling(**{name: eval(value) for name, value in changes.items()})
+    row, sheet = measure(model, arguments.world, arguments.pairs)
+    row["training"] = training(workdir)
+    row_file.write_text(json.dumps(row, indent=1) + "\n")
+    Image.fromarray(sheet).save(row_file.with_suffix(".png"))
+    short = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
+    print(arguments.name, arguments.sample, json.dumps(short), flush=True)
+    return 0
+
+
+def training(workdir: Path) -> dict:
+    """The last numbers of a run's log."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    last: dict = {}
+    for row in rows:
+        last |= row
+    return {k: v for k, v in last.items() if k in ("step", "seconds") or k.startswith("eval/") and np.isscalar(v)}
+
+
+def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
+    """The row of a model, and a sheet of its first pairs with their captions' own scenes below."""
+    world, num = WORLDS[world_name].dataset(), max(pairs, 64)
+    scenes = world("heldout", max(4 * num, 2048), seed=SEED)
+    some = [scenes[i] for i in range(num)]
+    images, layouts = np.stack([s.image for s in some]), np.stack([s.layout for s in some])
+    captions = [s.captions[i % len(s.captions)] for i, s in enumerate(some)]
+    oracle, features = oracle_segmenter(world_name), OracleFeatures(world_name)
+    classes, started = model.labels.num_classes, time.time()
+    drawn = model.sample(captions, num, seed=SEED)
+    seconds = time.time() - started
+    row: dict = {"pairs": num, "seconds_a_pair": round(seconds / num, 4)}
+    row["agreement"] = numbers(label_agreement(oracle(drawn.image), drawn.layout, classes))
+    few = slice(0, min(num, 128))
+    synthesized = model.synthesize(layouts[few], captions[few], seed=SEED)
+    row["synthesis"] = numbers(label_agreement(oracle(synthesized), layouts[few], classes))
+    segmented = model.segment(images)
+    matrices = np.stack([confusion(*pair, classes) for pair in zip(layouts, segmented, strict=True)])
+    row["segmentation"] = numbers(score(matrices, mean_iou))
+    others = [world("heldout", REFERENCE, seed=REFERENCE_SEED)[i] for i in range(REFERENCE)]
+    groups = np.arange(REFERENCE)
+    reference = grouped_moments(features(np.stack([s.image for s in others]), np.stack([s.layout for s in others])), groups)
+    for name, pair in (("frechet", drawn), ("frechet_real", gcdiff.Pair(images, layouts))):
+        row[name] = numbers(frechet(grouped_moments(features(*pair), groups[:num]), reference, standardised=True))
+    if world_name == "streets":
+        asked = caption_scores(drawn.image, captions)
+        row["f1"], row["weather"], row["recall"] = map(numbers, (asked.f1, asked.weather, asked.recall))
+        colored = [s.captions[1] for s in map(scenes.__getitem__, range(num, len(scenes)))]
+        colored = [c for c in colored if any(f" {color} " in c for color in ("red", "blue", "white", "black"))]
+        colored = colored[: min(COLORED, num)]
+        cars = model.sample(colored, len(colored), seed=SEED + 1)
+        row["colors"] = numbers(caption_scores(cars.image, colored).car_color)
+        row["cars"] = len(colored)
+    count = slice(0, 16)
+    rows = [drawn.image[count], colorize(drawn.layout[count], model.labels), synthesized[count], images[count]]
+    big = [np.concatenate([np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for r in rows]) for i in (0, 8)]
+    return row, np.concatenate(big)
+
+
+def numbers(value) -> list[float]:
+    return [round(float(x), 4) for x in (value.value, value.low, value.high)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,278 @@
+"""The joint transformer: the noisy image and the noisy layout of a patch are one token, read and written together.
+
+A diffusion transformer (Peebles and Xie 2023) with joint inputs and two heads, in place of the convolutions of
+`gcdiff.models.unet`: nearly all of its work is in large matrix products, which CPUs, GPUs and TPUs do best. Inputs are
+those of the U-Net: a learned embedding per class, level maps channel by channel, "unknown" as one input.
+
+* Norms are adaptive, by one projection for all blocks of the levels in the token's own patch, of the global embedding
+  and of the pooled text, with offsets per block (Chen et al. 2024, PixArt's adaLN-single, here per token); gates start
+  small.
+* Attention reads a learned null key, all tokens, and the words of the text. Half of a head's features turn with the
+  token's row and column (rotary positions, Su et al. 2021, in 2-D: Heo et al. 2024); words have no place, and speak to
+  the other half. Queries and keys are normalised (Dehghani et al. 2023).
+* A token knows where it is in the frame by Fourier features of its coordinates in [0, 1]: any size divisible by the
+  patch is taken.
+* Feed-forwards are gated (Shazeer 2020, SwiGLU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gcdiff.models.attention import Attending, Context
+from gcdiff.models.conditioning import levels_and_text
+from gcdiff.models.inputs import lowres_channels, pair_channels
+from gcdiff.models.layers import LayerNorm, TiedLogits, shuffle, unshuffle
+from gcdiff.models.level_features import level_features
+from gcdiff.types import Condition, Pair
+
+POSITION_BANDS = 6
+ROTARY_BASE = 100.0
+GATE = 0.2
+
+
+class JointTransformer(nn.Module):
+    """(noisy Pair, Pair of log-SNRs (B,1,1) or (B,h,w), condition) -> Pair(image output, logits).
+
+    Shapes, `state_classes`, `tied` and `lowres` are as in `gcdiff.models.unet.JointUNet`. Heights and widths are
+    divisible by `patch`.
+
+      dim            width of the tokens
+      depth          number of blocks
+      heads          of attention; their width is dim / heads, divisible by 8
+      feed_forward   width of the gated feed-forwards over dim
+      patch          side of a token's patch, in pixels of the image
+      embedding      width of the global embedding over dim
+      remat          whether the blocks are computed again in the backward pass instead of being kept
+
+    Raises ValueError for a size that is not divisible, for conditions this network has no input for, and for tied
+    logits of a float layout.
+    """
+
+    image_channels: int = 3
+    num_classes: int = 2
+    state_classes: int | None = None
+    inputs: Sequence[str] = ("image", "layout")
+    outputs: Sequence[str] = ("image", "layout")
+    layout_factor: int = 1
+    dim: int = 64
+    depth: int = 6
+    heads: int = 4
+    feed_forward: float = 2.0
+    patch: int = 4
+    label_features: int = 8
+    tied: bool = False
+    tied_features: int = 32
+    hide_unknown_image: bool = True
+    lowres: bool = False
+    text_features: int = 128
+    dropout: float = 0.0
+    remat: Sequence[bool] = (False,)
+    embedding: int = 4
+    control: Any = None
+    dtype: Any = jnp.float32
+
+    # What `pair_channels` and `levels_and_text` ask of a network, which this one has no choice of.
+    level_inputs = "both"
+    learned_levels = False
+    level_tokens = 0
+    text_latents = 0
+
+    @nn.compact
+    def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
+        if (condition.lowres is not None) != self.lowres:
+            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
+        width = self.tied_features if self.tied else self.label_features
+        rows = self.num_classes if self.state_classes is None else self.state_classes
+        table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
+        pixels, maps = pair_channels(self, noisy, log_snr, table)
+        assert maps is not None, "level_inputs is both"
+        if condition.lowres is not None:
+            lowres = lowres_channels(self, condition.lowres, width, pixels.shape[1:3])
+            pixels = jnp.concatenate([pixels, lowres], axis=-1)
+        height, wide = pixels.shape[1:3]
+        if height % self.patch or wide % self.patch:
+            raise ValueError(f"image size {height}x{wide} is not divisible by the network's stride {self.patch}")
+        embedding, context = levels_and_text(self, log_snr, condition)
+
+        grid = height // self.patch, wide // self.patch
+        x = self._dense(self.dim, "stem")(unshuffle(pixels, self.patch))
+        x = x + self._zero(self.dim, "stem_maps")(unshuffle(maps, self.patch))
+        x = x + self._dense(self.dim, "positions", use_bias=False)(positions(grid))
+        levels = nn.silu(self._adapted(log_snr, embedding, grid))
+        adapted = self._zero(6 * self.dim, "block_levels")(levels)
+        rotation = rotations(grid, self.dim // self.heads // 2)
+        block = nn.remat(Block) if self.remat[0] else Block
+        for i in range(self.depth):
+            fields = self.heads, self.dim // self.heads, self.control, self.dtype, self.feed_forward, self.dropout
+            x = block(*fields, name=f"block{i}")(x, adapted, rotation, context, condition.areas, embedding)
+            features = condition.inject.get(self.patch)
+            if features is not None:
+                x = x + self._zero(self.dim, f"block{i}_inject")(features)
+        shift, scale = jnp.split(self._zero(2 * self.dim, "final_levels")(levels), 2, axis=-1)
+        x = _modulated(LayerNorm(name="final_norm")(x), shift, scale)
+        return self._heads(x, table)
+
+    def _dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
+        return nn.Dense(features, use_bias=use_bias, dtype=self.dtype, name=name)
+
+    def _zero(self, features: int, name: str) -> nn.Dense:
+        """A dense layer whose weights start at zero."""
+        zero = nn.initializers.zeros
+        return nn.Dense(features, use_bias=False, kernel_init=zero, dtype=self.dtype, name=name)
+
+    def _adapted(self, log_snr: Pair, embedding: Array, grid: tuple[int, int]) -> Array:
+        """What the norms adapt to: the global embedding plus the levels of each patch, (B, h', w', D) or (B, 1, 1, D)."""
+        width = embedding.shape[-1]
+        maps = [log_snr[i] for i, side in enumerate(Pair._fields) if side in self.inputs]
+        features = [_per_patch(m, grid) for m in maps]
+        features = jnp.concatenate([jnp.broadcast_to(f, (*_largest(features), f.shape[-1])) for f in features], axis=-1)
+        return embedding[:, None, None] + self._dense(width, "patch_levels")(features)
+
+    def _heads(self, x: Array, table: nn.Embed) -> Pair:
+        """Apply the heads, a dense layer each, to the tokens; in float32."""
+        x = x.astype(jnp.float32)
+        zero = nn.initializers.zeros
+
+        def head(name: str, features: int, factor: int, bias: bool = True) -> Array:
+            side = self.patch * factor
+            y = nn.Dense(side**2 * features, use_bias=bias, kernel_init=zero, name=name)(x)
+            return shuffle(y, side)
+
+        image = logits = None
+        if "image" in self.outputs:
+            image = head("head_image", self.image_channels, 1)
+        if "layout" in self.outputs and self.tied:
+            features = head("head_features", self.tied_features, self.layout_factor, bias=False)
+            logits = TiedLogits(name="head_classes")(features, table.embedding[: self.num_classes])
+        elif "layout" in self.outputs:
+            logits = head("head_layout", self.num_classes, self.layout_factor)
+        return Pair(image, logits)
+
+
+class Block(nn.Module):
+    """Attention and a gated feed-forward, both residual, with norms and gates that adapt to the token's levels.
+
+    x (B, h, w, C), adapted (B, h or 1, w or 1, 6 C): shifts, scales and gates of both parts -> (B, h, w, C).
+    """
+
+    heads: int
+    head_dim: int
+    control: Any
+    dtype: Any
+    feed_forward: float
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Array, adapted: Array, rotation: Array, context: Context | None, areas, embedding) -> Array:
+        features = x.shape[-1]
+        offsets = self.param("levels", _started, (6 * features,)).astype(self.dtype)
+        shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(adapted + offsets, 6, axis=-1)
+        attend = RotaryAttention(self.heads, self.head_dim, self.control, self.dtype, name="attention")
+        h = _modulated(LayerNorm(dtype=self.dtype, name="norm1")(x), shift1, scale1)
+        x = x + gate1 * attend(h, rotation, context, areas, embedding)
+        h = _modulated(LayerNorm(dtype=self.dtype, name="norm2")(x), shift2, scale2)
+        inner = int(self.feed_forward * features)
+        a, b = jnp.split(nn.Dense(2 * inner, use_bias=False, dtype=self.dtype, name="up")(h), 2, axis=-1)
+        h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.silu(a) * b)
+        return x + gate2 * nn.Dense(features, use_bias=False, dtype=self.dtype, name="down")(h)
+
+
+class RotaryAttention(Attending):
+    """From the tokens of x to [a learned null key, the tokens, the context]; (B, h, w, C) -> (B, h, w, C).
+
+    The first half of a head's features turns with the token's place; of the null key and the context it is zero.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Array, rotation: Array, context: Context | None, areas: Mapping[int, Array], embedding: Array
+    ) -> Array:
+        b, h, w, c = x.shape
+        tokens = x.reshape(b, h * w, c)
+
+        def project(name: str, y: Array, times: int) -> Array:
+            y = nn.Dense(times * self.heads * self.head_dim, use_bias=False, dtype=self.dtype, name=name)(y)
+            return self.split(y, times, self.heads)
+
+        q, k, v = project("qkv", tokens, 3)
+        q, k = LayerNorm(dtype=self.dtype, name="norm_q")(q), LayerNorm(dtype=self.dtype, name="norm_k")(k)
+        pairs = [self._null(b), jnp.stack([_rotated(k, rotation), v])]
+        if context is not None:
+            said = nn.LayerNorm(use_bias=False, dtype=jnp.float32, name="norm_context")(context.tokens)
+            words, v = project("kv", said.astype(self.dtype), 2)
+            words = LayerNorm(dtype=self.dtype, name="norm_words")(words)
+            pairs.append(jnp.stack([_placeless(words), v]))
+        y = self.weigh(_rotated(q, rotation), pairs, context, x, areas, embedding)
+        return nn.Dense(c, use_bias=False, dtype=self.dtype, name="out")(y)
+
+    def _null(self, batch: int) -> Array:
+        shape = 2, self.heads, self.head_dim
+        k, v = self.param("null", nn.initializers.normal(0.02), shape).astype(self.dtype)
+        null = jnp.stack([_placeless(k), v])
+        return jnp.broadcast_to(null[:, None, None], (2, batch, 1, self.heads, self.head_dim))
+
+
+def _started(key: Array, shape: tuple[int, ...]) -> Array:
+    """Offsets of shifts, scales and gates, (6 C,): gates start at GATE, the others at zero."""
+    return jnp.zeros((6, shape[0] // 6)).at[jnp.array([2, 5])].set(GATE).reshape(-1)
+
+
+def _modulated(x: Array, shift: Array, scale: Array) -> Array:
+    return x * (1 + scale) + shift
+
+
+def _per_patch(log_snr: Array, grid: tuple[int, int]) -> Array:
+    """The level features of a map (B, H, W) or (B, 1, 1), averaged over each patch: (B, h', w', F) or (B, 1, 1, F)."""
+    b, height, width = log_snr.shape
+    if (height, width) == (1, 1):
+        return level_features(log_snr)[:, None, None]
+    cells = log_snr.reshape(b, grid[0], height // grid[0], grid[1], width // grid[1]).transpose(0, 1, 3, 2, 4)
+    flat = cells.reshape(-1, height // grid[0], width // grid[1])
+    return level_features(flat).reshape(b, *grid, -1)
+
+
+def _largest(features: list[Array]) -> tuple[int, ...]:
+    """The largest batch and grid of maps of features."""
+    return tuple(max(f.shape[i] for f in features) for i in range(3))
+
+
+def positions(grid: tuple[int, int], bands: int = POSITION_BANDS) -> Array:
+    """Fourier features of a token's place in the frame, rows and columns in [0, 1]: (h, w, 4 * bands)."""
+    places = [(jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in grid]
+    waves = jnp.pi * 2.0 ** jnp.arange(-1, bands - 1)
+    parts = []
+    for axis, place in enumerate(places):
+        angles = place[:, None] * waves
+        both = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        parts.append(jnp.broadcast_to(both[:, None] if axis == 0 else both[None], (*grid, 2 * bands)))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def rotations(grid: tuple[int, int], features: int) -> Array:
+    """The angles by which `features` / 2 pairs turn with row and column of a token, half of them each: (h w, pairs)."""
+    pairs = features // 2
+    speeds = ROTARY_BASE ** -(jnp.arange(pairs // 2) / max(pairs // 2, 1))
+    rows, columns = (jnp.arange(n, dtype=jnp.float32)[:, None] * speeds for n in grid)
+    shape = (*grid, pairs // 2)
+    both = [jnp.broadcast_to(rows[:, None], shape), jnp.broadcast_to(columns[None], shape)]
+    return jnp.concatenate(both, axis=-1).reshape(grid[0] * grid[1], -1)
+
+
+def _rotated(x: Array, angles: Array) -> Array:
+    """Turn the first half of the features of x (B, N, heads, F) by angles (N, F / 4)."""
+    pairs = angles.shape[-1]
+    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    cos, sin = (f(angles)[:, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos, rest], axis=-1)
+
+
+def _placeless(k: Array) -> Array:
+    """Keys (..., F) whose first half, which turns with places, is zero."""
+    half = k.shape[-1] // 2
+    return jnp.concatenate([jnp.zeros_like(k[..., :half]), k[..., half:]], axis=-1)
