@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--config-file", type=Path)
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--again", action="store_true", help="measure a row that is there once more")
-    parser.add_argument("--sample", default="", help="changes of config.sample as FIELD=VALUE,..., and a row of its own")
+    parser.add_argument("--sample", default="", help="changes of config.sample, FIELD=VALUE;...: a row of its own")
     arguments, overrides = parser.parse_known_args()
     workdir = ROOT / "runs" / "recipe" / arguments.name
     file = arguments.config_file or ROOT / "configs" / f"{arguments.world}.py"
@@ -100,7 +100,8 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     row["segmentation"] = numbers(score(matrices, mean_iou))
     others = [world("heldout", REFERENCE, seed=REFERENCE_SEED)[i] for i in range(REFERENCE)]
     groups = np.arange(REFERENCE)
-    reference = grouped_moments(features(np.stack([s.image for s in others]), np.stack([s.layout for s in others])), groups)
+    real = np.stack([s.image for s in others]), np.stack([s.layout for s in others])
+    reference = grouped_moments(features(*real), groups)
     for name, pair in (("frechet", drawn), ("frechet_real", gcdiff.Pair(images, layouts))):
         row[name] = numbers(frechet(grouped_moments(features(*pair), groups[:num]), reference, standardised=True))
     if world_name == "streets":
@@ -114,8 +115,8 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
         row["cars"] = len(colored)
     count = slice(0, 16)
     rows = [drawn.image[count], colorize(drawn.layout[count], model.labels), synthesized[count], images[count]]
-    big = [np.concatenate([np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for r in rows]) for i in (0, 8)]
-    return row, np.concatenate(big)
+    lines = [np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for i in (0, 8) for r in rows]
+    return row, np.concatenate(lines)
 
 
 def numbers(value) -> list[float]:

@@ -127,7 +127,7 @@ class JointTransformer(nn.Module):
         return nn.Dense(features, use_bias=False, kernel_init=zero, dtype=self.dtype, name=name)
 
     def _adapted(self, log_snr: Pair, embedding: Array, grid: tuple[int, int]) -> Array:
-        """What the norms adapt to: the global embedding plus the levels of each patch, (B, h', w', D) or (B, 1, 1, D)."""
+        """The global embedding plus the levels of each patch, to which the norms adapt: (B, h', w' or 1, 1, D)."""
         width = embedding.shape[-1]
         maps = [log_snr[i] for i, side in enumerate(Pair._fields) if side in self.inputs]
         features = [_per_patch(m, grid) for m in maps]

@@ -1,7 +1,8 @@
-"""The optimiser: AdamW with warm-up, decay and clipping, and the moving average of the parameters.
+"""The optimiser: AdamW or Muon with warm-up, decay and clipping, and the moving average of the parameters.
 
     g    <- g * min(1, clip / |g|),     |g| over each clip group
     u    =  Adam(g; b1, b2) + weight_decay * p                    (decay on matrices and kernels alone)
+    u    =  muon_rate .2 sqrt(max(m, n)) O + weight_decay * p     (kind "muon", for the hidden matrices, m x n)
     p    <- p - rate lr(step, progress) * u
     ema  <- d ema + (1 - d) p,     d = min(ema_decay, (1 + step) / (10 + step))
 
@@ -11,7 +12,12 @@ rate 0 are frozen, and nothing of the above is computed or kept for them.
 `step` counts finished updates, 0 at the first. `progress` in [0, 1] is the share of training that is done; it is
 given by the loop, so that a run limited by time decays to its end as one limited by steps does.
 
+O is the momentum of the gradient with its singular values brought near 1 by Newton-Schulz steps. The factor gives an
+entry the size that Adam's has (Liu et al. 2025); a kernel of a convolution counts as the matrix from its inputs to its
+features. What is no hidden matrix goes by Adam: embeddings, heads, stems, norms and biases.
+
 AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+Muon: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
 """
 
 from __future__ import annotations
@@ -19,22 +25,31 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array
+from optax.contrib import MuonDimensionNumbers
 
+from gcdiff.training import manifest
 from gcdiff.training.averages import MOST_SIGMA_REL
 from gcdiff.training.groups import Group, clip_by_group, groups_of, read_groups
 
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "stable")
+OPTIMISERS = ("adamw", "muon")
+BY_ADAM = ("network/head_*", "network/stem*", "*/embedding", "network/labels/*")
+"""The names of matrices that Adam moves though the optimiser is Muon: the first and the last layers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """Settings of the optimiser. `warmup` is in steps, `final` is a share of `learning_rate`.
+    """Settings of the optimiser: adamw or muon. `warmup` is in steps, `final` is a share of `learning_rate`, and
+    `muon_rate` a factor on it for the matrices that Muon moves. With the schedule stable the rate stays until the last
+    share `decay` of training, and falls linearly from there (Hägele et al. 2024): the stable part can be trained on.
 
     `ema_profiles` are the relative standard deviations of averages that are kept beside the usual one, so that one of
     any length can be made after training (`gcdiff.training.averages`); (0.05, 0.1) serve for 0.03 to 0.2.
@@ -45,10 +60,13 @@ class Optim:
         Optim(groups=(("text/*", 0.0, "all"), ("network/head_*", 10.0, "heads")))
     """
 
+    kind: str = "adamw"
     learning_rate: float = 3e-4
+    muon_rate: float = 1.0
     warmup: int = 100
     schedule: str = "cosine"
     final: float = 0.05
+    decay: float = 0.3
     weight_decay: float = 0.01
     b1: float = 0.9
     b2: float = 0.99
@@ -60,13 +78,15 @@ class Optim:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"optim.schedule is {self.schedule!r}, expected one of {', '.join(SCHEDULES)}")
-        for name in ("learning_rate", "warmup", "final", "weight_decay", "clip"):
+        if self.kind not in OPTIMISERS:
+            raise ValueError(f"optim.kind is {self.kind!r}, expected one of {', '.join(OPTIMISERS)}")
+        for name in ("learning_rate", "muon_rate", "warmup", "final", "decay", "weight_decay", "clip"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"optim.{name} is {getattr(self, name)}, expected a finite number")
         for name in ("b1", "b2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}, expected 0 <= {name} < 1")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "muon_rate", "decay", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"optim.{name} is {getattr(self, name)}, expected more than 0")
         profiles = self.ema_profiles
@@ -83,6 +103,7 @@ def learning_rate(optim: Optim, step: Array, progress: Array) -> Array:
         "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
         "linear": 1.0 - progress,
         "constant": jnp.ones_like(progress),
+        "stable": jnp.minimum(1.0, (1.0 - progress) / optim.decay),
     }[optim.schedule]
     return optim.learning_rate * warm * (optim.final + (1.0 - optim.final) * left)
 
@@ -104,9 +125,37 @@ def transformation(optim: Optim) -> optax.GradientTransformation:
     """The transformation from gradients to the direction u above, not yet scaled by the learning rate."""
     return optax.chain(
         clip_by_group(optim.clip, optim.groups),
-        optax.scale_by_adam(optim.b1, optim.b2),
+        _moments(optim),
         optax.add_decayed_weights(optim.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
     )
+
+
+def _moments(optim: Optim) -> optax.GradientTransformation:
+    """The part with moments: Adam's, or Muon's for hidden matrices and Adam's for the rest."""
+    adam = optax.scale_by_adam(optim.b1, optim.b2)
+    if optim.kind == "adamw":
+        return adam
+    muon = optax.chain(
+        optax.contrib.scale_by_muon(weight_dimension_numbers=lambda params: jax.tree.map(_matrix, params)),
+        optax.stateless(lambda updates, _: jax.tree.map(lambda u: optim.muon_rate * _muon_size(u) * u, updates)),
+    )
+    return optax.partition({"muon": muon, "adam": adam}, _labels)
+
+
+def _labels(params: Any) -> Any:
+    """Which optimiser moves each array of a tree."""
+    named = manifest.named(params).items()
+    labels = ["muon" if p.ndim in (2, 4) and not any(fnmatchcase(n, b) for b in BY_ADAM) else "adam" for n, p in named]
+    return jax.tree.unflatten(jax.tree.structure(params), labels)
+
+
+def _matrix(p: Any) -> MuonDimensionNumbers:
+    """The axes of a kernel (..., inputs, features) that are one as a matrix: all but the last."""
+    return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+
+def _muon_size(u: Any) -> float:
+    return 0.2 * math.sqrt(max(math.prod(u.shape[:-1]), u.shape[-1]))
 
 
 def ema_decay(optim: Optim, step: Array) -> Array:

@@ -36,14 +36,63 @@ def step_once(optim, batch, state=None):
     return state, train_step(task, optim, 0, state, jnp.float32(batch), jnp.float32(0))
 
 
-@pytest.mark.parametrize("schedule, middle, end", [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1)])
+@pytest.mark.parametrize(
+    "schedule, middle, end",
+    [("cosine", 0.55, 0.1), ("linear", 0.55, 0.1), ("constant", 1, 1), ("stable", 0.8875, 0.1)],
+)
 def test_learning_rate(schedule, middle, end):
-    optim = Optim(learning_rate=2e-3, warmup=10, schedule=schedule, final=0.1)
+    optim = Optim(learning_rate=2e-3, warmup=10, schedule=schedule, final=0.1, decay=4 / 7)
     np.testing.assert_allclose([rate(optim, s, 0) for s in (0, 4, 9, 500)], [2e-4, 1e-3, 2e-3, 2e-3], rtol=1e-6)
     shares = [rate(optim, 500, p) / 2e-3 for p in (0.5, 1, 7)]
     np.testing.assert_allclose(shares, [middle, end, end], rtol=1e-5)
     rates = [rate(optim, 500, p) for p in np.linspace(0, 1, 21)]
     assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+
+
+def test_a_stable_rate_stays_until_it_decays():
+    optim = Optim(learning_rate=1.0, warmup=0, schedule="stable", final=0.0, decay=0.25)
+    np.testing.assert_allclose([rate(optim, 9, p) for p in (0, 0.75, 0.875, 1)], [1, 1, 0.5, 0], atol=1e-6)
+
+
+class Product:
+    """Half the squared distance of x A B from the batch's values; `head_` and biases are no hidden matrices."""
+
+    def init(self, key):
+        a, b = (
+            0.3 * jax.random.normal(k, shape)
+            for k, shape in zip(jax.random.split(key), ((8, 24), (24, 6)), strict=False)
+        )
+        return {"network": {"hidden": {"kernel": a, "bias": jnp.zeros(24)}, "head_image": {"kernel": b}}}
+
+    def draw(self, batch, key):
+        return batch
+
+    def loss_of(self, params, y):
+        net = params["network"]
+        h = jnp.eye(8) @ net["hidden"]["kernel"] + net["hidden"]["bias"]
+        return 0.5 * jnp.sum((h @ net["head_image"]["kernel"] - y) ** 2), {}
+
+
+def test_muon_moves_hidden_matrices_alike_in_all_directions_and_the_rest_by_adam():
+    y, after = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32), {}
+    for kind in ("adamw", "muon"):
+        optim = Optim(kind=kind, learning_rate=0.1, muon_rate=2.0, warmup=0, weight_decay=0.0)
+        state = jax.jit(functools.partial(create_state, Product(), optim, 0))()
+        step = jax.jit(functools.partial(train_step, Product(), optim, 0))
+        new, _ = step(state, y, jnp.float32(0))
+        after[kind] = jax.tree.map(lambda a, b: np.asarray(a - b), new.params, state.params)["network"]
+        losses = []
+        for _ in range(60):
+            state, metrics = step(state, y, jnp.float32(0))
+            losses.append(float(metrics["loss"]))
+        assert losses[-1] < 0.2 * losses[0]
+    for part in (("hidden", "bias"), ("head_image", "kernel")):
+        adam, muon = (after[kind][part[0]][part[1]] for kind in ("adamw", "muon"))
+        np.testing.assert_allclose(adam, muon, rtol=1e-4, atol=1e-7)
+    moved = np.linalg.svd(after["muon"]["hidden"]["kernel"])[1]
+    # The gradient has rank 6; a step is 0.1 (rate) x 2 (muon_rate) x 0.2 sqrt(24) long in each of those directions.
+    assert np.all((moved[:6] / (0.04 * np.sqrt(24)) > 0.5) & (moved[:6] / (0.04 * np.sqrt(24)) < 1.3))
+    assert moved[6:].max() < 1e-3
 
 
 def test_average():
@@ -92,8 +141,14 @@ def test_no_buffer_is_shared_at_the_start():
 
 
 def test_bad_settings_name_the_field():
-    with pytest.raises(ValueError, match="^optim.schedule is 'cosin', expected one of cosine, linear, constant$"):
+    with pytest.raises(
+        ValueError, match="^optim.schedule is 'cosin', expected one of cosine, linear, constant, stable$"
+    ):
         Optim(schedule="cosin")
+    with pytest.raises(ValueError, match="^optim.kind is 'sgd', expected one of adamw, muon$"):
+        Optim(kind="sgd")
+    with pytest.raises(ValueError, match="^optim.decay is 0, expected more than 0"):
+        Optim(decay=0)
     with pytest.raises(ValueError, match="^optim.b2 is 1.5"):
         Optim(b2=1.5)
 

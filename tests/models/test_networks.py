@@ -1,4 +1,4 @@
-"""Laws of a real JointUNet (dim 16, all weights non-zero)."""
+"""Laws of small networks of both kinds, with all weights non-zero."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from gcdiff.models.attention import identity_control
+from gcdiff.models.transformer import JointTransformer
 from gcdiff.models.unet import JointUNet
 from gcdiff.processes.categorical import UniformProcess
 from gcdiff.types import Condition, LowRes, Pair, Text
 
 B, H, W, K = 4, 16, 32, 5
 RNG = np.random.default_rng(0)
-NET = JointUNet(num_classes=K, dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
+UNET = JointUNet(num_classes=K, dim=16, stem=2, mults=(1, 2), blocks=(1, 1), heads=2, head_dim=8, final_dim=8)
+NETS = {"unet": UNET, "transformer": JointTransformer(num_classes=K, dim=32, depth=2, heads=2, patch=4, embedding=1)}
+both = pytest.mark.parametrize("kind", NETS)
 NOISY = Pair(RNG.normal(size=(B, H, W, 3)).astype(np.float32), RNG.integers(0, K, (B, H, W)).astype(np.int32))
 MAPS = Pair(*RNG.uniform(-9, 9, (2, B, H, W)).astype(np.float32))
 CONDITION = Condition(
@@ -30,9 +33,17 @@ def random_params(net, condition=CONDITION):
     return jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.2).astype(np.float32), shapes)
 
 
-PARAMS = random_params(NET)
-# Of one level without attention, for what does not depend on them: it compiles in half the time.
-PLAIN = NET.clone(mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,))
+# Of one level without attention, or of one block, for what does not depend on them: it compiles in half the time.
+PLAIN = {
+    "unet": UNET.clone(mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,)),
+    "transformer": NETS["transformer"].clone(depth=1),
+}
+STRIDE = {"unet": 2, "transformer": 4}
+
+
+@functools.lru_cache
+def params_of(kind):
+    return random_params(NETS[kind])
 
 
 @functools.lru_cache
@@ -44,29 +55,32 @@ def apply(net, params, noisy, log_snr, condition):
     return compiled(net)({"params": params}, noisy, log_snr, condition)
 
 
-def test_outputs_have_the_right_shapes_and_heads_start_at_zero():
-    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+@both
+def test_outputs_have_the_right_shapes_and_heads_start_at_zero(kind):
+    out = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
     assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, H, W, K)
 
     @jax.jit
     def fresh_heads():
-        params = NET.init(jax.random.key(0), NOISY, MAPS, CONDITION)["params"]
+        params = NETS[kind].init(jax.random.key(0), NOISY, MAPS, CONDITION)["params"]
         return {name: params[name] for name in ("head_image", "head_layout")}
 
-    start = apply(NET, PARAMS | fresh_heads(), NOISY, MAPS, CONDITION)
+    start = apply(NETS[kind], params_of(kind) | fresh_heads(), NOISY, MAPS, CONDITION)
     assert not np.any(start.image) and not np.any(start.layout)
 
 
-def test_constant_level_maps_equal_scalar_levels():
+@both
+def test_constant_level_maps_equal_scalar_levels(kind):
     scalars = Pair(np.linspace(-3, 4, B, dtype=np.float32)[:, None, None], np.full((B, 1, 1), 0.7, np.float32))
     maps = Pair(*(np.broadcast_to(s, (B, H, W)) for s in scalars))
-    a, b = (apply(NET, PARAMS, NOISY, snr, CONDITION) for snr in (scalars, maps))
+    a, b = (apply(NETS[kind], params_of(kind), NOISY, snr, CONDITION) for snr in (scalars, maps))
     np.testing.assert_allclose(a.image, b.image, atol=2e-4)
     np.testing.assert_allclose(a.layout, b.layout, atol=2e-4)
 
 
-def test_every_input_is_heard():
-    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+@both
+def test_every_input_is_heard(kind):
+    base = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
     other_text = CONDITION.replace(text=CONDITION.text._replace(tokens=CONDITION.text.tokens + 1))
     for noisy, maps, condition in (
         (NOISY._replace(image=NOISY.image + 0.1), MAPS, CONDITION),
@@ -75,68 +89,77 @@ def test_every_input_is_heard():
         (NOISY, MAPS._replace(layout=MAPS.layout + 1), CONDITION),
         (NOISY, MAPS, other_text),
     ):
-        out = apply(NET, PARAMS, noisy, maps, condition)
+        out = apply(NETS[kind], params_of(kind), noisy, maps, condition)
         assert np.abs(out.image - base.image)[0].max() > 1e-3 and np.abs(out.layout - base.layout)[0].max() > 1e-3
 
 
-def test_masked_and_dropped_text_changes_nothing():
-    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+@both
+def test_masked_and_dropped_text_changes_nothing(kind):
+    base = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
     tokens = np.where(CONDITION.text.mask[..., None], CONDITION.text.tokens, 9.0)
-    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION.replace(text=CONDITION.text._replace(tokens=tokens)))
+    out = apply(
+        NETS[kind], params_of(kind), NOISY, MAPS, CONDITION.replace(text=CONDITION.text._replace(tokens=tokens))
+    )
     np.testing.assert_array_equal(base.image, out.image)
 
 
-def test_unknown_is_one_input():
+@both
+def test_unknown_is_one_input(kind):
     unknown = Pair(np.full((B, H, W), -np.inf, np.float32), np.full((B, H, W), -np.inf, np.float32))
     other = Pair(NOISY.image * 2 + 1, (NOISY.layout + 2) % K)
-    a, b = (apply(NET, PARAMS, noisy, unknown, CONDITION) for noisy in (NOISY, other))
+    a, b = (apply(NETS[kind], params_of(kind), noisy, unknown, CONDITION) for noisy in (NOISY, other))
     np.testing.assert_array_equal(a.image, b.image)
     np.testing.assert_array_equal(a.layout, b.layout)
 
 
-def test_an_identity_control_changes_nothing_and_maps_can_be_asked_for():
-    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
-    controlled = compiled(NET.clone(control=identity_control), "attention")
-    out, sown = controlled({"params": PARAMS}, NOISY, MAPS, CONDITION)
+@both
+def test_an_identity_control_changes_nothing_and_maps_can_be_asked_for(kind):
+    base = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
+    controlled = compiled(NETS[kind].clone(control=identity_control), "attention")
+    out, sown = controlled({"params": params_of(kind)}, NOISY, MAPS, CONDITION)
     np.testing.assert_allclose(base.image, out.image, atol=2e-4)
     np.testing.assert_allclose(base.layout, out.layout, atol=2e-4)
     weights = jax.tree.leaves(sown)
-    assert len(weights) == 4
+    assert len(weights) == {"unet": 4, "transformer": 2}[kind]
     assert all(np.allclose(w.sum(-1), 1, atol=1e-5) for w in weights)
 
 
-def test_a_control_sees_the_regions_and_can_forbid_keys():
+@both
+def test_a_control_sees_the_regions_and_can_forbid_keys(kind):
     def forbid(scores, grid, region, areas, embedding):
         assert grid[0] * grid[1] == scores.shape[2] and region.shape == (B, scores.shape[3])
         null = jnp.arange(scores.shape[3]) == 0
         return jnp.broadcast_to(null.astype(jnp.float32), scores.shape)
 
-    base = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
-    out = apply(NET.clone(control=forbid), PARAMS, NOISY, MAPS, CONDITION)
+    base = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
+    out = apply(NETS[kind].clone(control=forbid), params_of(kind), NOISY, MAPS, CONDITION)
     assert np.abs(base.image - out.image).max() > 1e-3
 
 
-def test_a_zero_started_injection_changes_nothing_and_a_trained_one_does():
-    injected = CONDITION.replace(inject={2: np.ones((B, H // 2, W // 2, 7), np.float32)})
-    params = random_params(PLAIN, injected)
+@both
+def test_a_zero_started_injection_changes_nothing_and_a_trained_one_does(kind):
+    stride = STRIDE[kind]
+    injected = CONDITION.replace(inject={stride: np.ones((B, H // stride, W // stride, 7), np.float32)})
+    params = random_params(PLAIN[kind], injected)
     zero = {k: jax.tree.map(np.zeros_like, v) if k.endswith("inject") else v for k, v in params.items()}
     plain = {k: v for k, v in params.items() if not k.endswith("inject")}
-    base = apply(PLAIN, plain, NOISY, MAPS, CONDITION)
-    np.testing.assert_array_equal(base.image, apply(PLAIN, zero, NOISY, MAPS, injected).image)
-    assert np.abs(base.image - apply(PLAIN, params, NOISY, MAPS, injected).image).max() > 1e-3
+    base = apply(PLAIN[kind], plain, NOISY, MAPS, CONDITION)
+    np.testing.assert_array_equal(base.image, apply(PLAIN[kind], zero, NOISY, MAPS, injected).image)
+    assert np.abs(base.image - apply(PLAIN[kind], params, NOISY, MAPS, injected).image).max() > 1e-3
 
 
-def test_a_layout_on_a_finer_grid():
-    net = NET.clone(layout_factor=2)
+@both
+def test_a_layout_on_a_finer_grid(kind):
+    net = NETS[kind].clone(layout_factor=2)
     noisy = NOISY._replace(layout=np.zeros((B, 2 * H, 2 * W), np.int32))
     maps = MAPS._replace(layout=np.zeros((B, 2 * H, 2 * W), np.float32))
     out = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), noisy, maps, CONDITION))[0]
     assert out.image.shape == (B, H, W, 3) and out.layout.shape == (B, 2 * H, 2 * W, K)
 
 
-def test_the_blocks_of_chosen_levels_are_computed_again():
+def test_the_blocks_of_chosen_levels_of_a_unet_are_computed_again():
     """The two blocks and the two attentions of the coarser level, and no others; the parameters are the same."""
-    nets = [NET.clone(attention=(True, True)), NET.clone(attention=(True, True), remat=(False, True))]
+    nets = [UNET.clone(attention=(True, True)), UNET.clone(attention=(True, True), remat=(False, True))]
     shapes = [jax.eval_shape(lambda net=net: net.init(jax.random.key(0), NOISY, MAPS, CONDITION)) for net in nets]
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
 
@@ -149,28 +172,33 @@ def test_the_blocks_of_chosen_levels_are_computed_again():
     assert [gradient(net).count("remat") for net in nets] == [0, 4]
 
 
-def test_one_modality_alone():
-    net = NET.clone(inputs=("image",), outputs=("layout",))
+@both
+def test_one_modality_alone(kind):
+    net = NETS[kind].clone(inputs=("image",), outputs=("layout",))
     out = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), NOISY, MAPS, CONDITION))[0]
     assert out.image is None and out.layout.shape == (B, H, W, K)
 
 
-def test_sizes_and_conditions_it_cannot_take_are_refused():
+@both
+def test_sizes_and_conditions_it_cannot_take_are_refused(kind):
     with pytest.raises(ValueError, match="15x32 is not divisible by the network's stride 4"):
         jax.eval_shape(
-            NET.init, jax.random.key(0), Pair(NOISY.image[:, 1:], NOISY.layout[:, 1:]),
+            NETS[kind].init, jax.random.key(0), Pair(NOISY.image[:, 1:], NOISY.layout[:, 1:]),
             Pair(MAPS.image[:, 1:], MAPS.layout[:, 1:]), CONDITION,
         )  # fmt: skip
     with pytest.raises(ValueError, match="lowres=True, but condition.lowres is None"):
-        jax.eval_shape(NET.clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION)
+        jax.eval_shape(NETS[kind].clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION)
     lowres = LowRes(np.zeros((B, 3, W, 3), np.float32), np.zeros((B, 3, W), np.int32), np.zeros(B, np.float32))
     with pytest.raises(ValueError, match="does not divide"):
-        jax.eval_shape(NET.clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(lowres=lowres))
+        jax.eval_shape(
+            NETS[kind].clone(lowres=True).init, jax.random.key(0), NOISY, MAPS, CONDITION.replace(lowres=lowres)
+        )
 
 
-def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares():
+@both
+def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares(kind):
     """One-hot shares are the labels; at the unknown level neither says anything."""
-    net, rng = PLAIN.clone(lowres=True), np.random.default_rng(3)
+    net, rng = PLAIN[kind].clone(lowres=True), np.random.default_rng(3)
     image, labels = rng.normal(size=(B, H // 2, W // 2, 3)).astype(np.float32), rng.integers(0, K, (B, H // 2, W // 2))
     conditions = [
         CONDITION.replace(lowres=LowRes(image * sign, layout, np.full(B, level, np.float32)))
@@ -184,13 +212,14 @@ def test_a_low_resolution_pair_is_read_as_labels_or_as_their_shares():
     assert np.abs(outs[0].layout - outs[2].layout).max() > 1e-3
 
 
-def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
+@both
+def test_the_last_class_at_void_pixels_has_no_part_in_the_loss(kind):
     """A label of -1 must not be read as class K-1: its logits there change neither the loss nor its gradient."""
     from gcdiff.losses.diffusion import layout_loss
     from gcdiff.schedules import Schedule
 
     process = UniformProcess(K, Schedule("cosine"))
-    out = apply(NET, PARAMS, NOISY, MAPS, CONDITION)
+    out = apply(NETS[kind], params_of(kind), NOISY, MAPS, CONDITION)
     void = np.arange(W) < 9
     label = np.where(void, -1, NOISY.layout)
     levels = np.broadcast_to(np.where(void, np.float32(1.0), np.float32(0.4)), (B, H, W))
@@ -208,10 +237,11 @@ def test_the_last_class_at_void_pixels_has_no_part_in_the_loss():
     assert not np.any(a[1][:, :, :9]) and np.any(a[1][:, :, 9:])
 
 
-def test_features_are_dropped_only_with_random_numbers_for_it():
-    dropping = PLAIN.clone(dropout=0.5)
-    params = random_params(PLAIN)
-    base = apply(PLAIN, params, NOISY, MAPS, CONDITION)
+@both
+def test_features_are_dropped_only_with_random_numbers_for_it(kind):
+    dropping = PLAIN[kind].clone(dropout=0.5)
+    params = random_params(PLAIN[kind])
+    base = apply(PLAIN[kind], params, NOISY, MAPS, CONDITION)
     np.testing.assert_array_equal(apply(dropping, params, NOISY, MAPS, CONDITION).layout, base.layout)
 
     @jax.jit
