@@ -134,9 +134,7 @@ def test_nothing_trains_into_a_shipped_model_and_nothing_is_written_into_the_pac
     config, inside = place / "tiny.py", home / "tiny"
     before = sorted(tmp_path.rglob("*"))
     train = ["train", "--config", config, "--workdir"]
-    hides = (
-        "tiny is a shipped model, which a folder of that name would hide: expected another --workdir, with --init tiny"
-    )
+    hides = "tiny is a shipped model, which a folder of that name would hide: expected another --workdir, with --init"
     assert hides in refusal(capsys, *train, "tiny") and hides in refusal(capsys, *train, "tiny", "--seeds", "0,1")
     (tmp_path / "link").symlink_to(home)
     refused = "lies where gcdiff keeps its shipped models: expected a place outside the package"

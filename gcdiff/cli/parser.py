@@ -123,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--grid", type=int, metavar="N", help="bounds of sampling in N steps (default: of continuous time)"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
-    upsampled = "a super-resolution run that goes on from this one's answers, at its larger size"
+    upsampled = "a super-resolution run, export or shipped one that goes on from this one's answers, at its larger size"
     evaluate.add_argument("--upsample", type=Path, metavar="RUN", help=f"{upsampled}; measured on that run's data")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
     evaluate.add_argument(
