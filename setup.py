@@ -23,7 +23,10 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["gcdiff", "gcdiff.*"]),
-    package_data={"gcdiff.data": ["tables/*.json"]},
+    package_data={
+        "gcdiff.data": ["tables/*.json"],
+        "gcdiff.shipped": ["*/*.safetensors", "*/*.json", "*/DATA_LICENCE.txt"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10.2,<0.13",

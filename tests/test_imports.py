@@ -15,7 +15,7 @@ HEAVY = ("tensorflow", "torch", "tensorflow_datasets", "transformers", "gradio",
 
 # A module may import what stands before it, and its own stage; the sides know the first two stages alone.
 STAGES = (
-    ("types", "rng", "parallel", "grids", "jobs", "weights", "pictures", "regions"),
+    ("types", "rng", "parallel", "grids", "jobs", "weights", "shipped", "pictures", "regions"),
     ("schedules",),
     ("processes",),
     ("losses", "likelihood", "levels", "paths", "guidance", "samplers"),

@@ -41,8 +41,8 @@ class Base:
 
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
-        """The model of a run directory, with its averaged (EMA) weights, or an average of another length; or of an
-        export. `gcdiff.load` calls it.
+        """The model of a run directory, with its averaged (EMA) weights, or an average of another length; of an
+        export; or of a shipped model by its name. `gcdiff.load` calls it.
 
         Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
 

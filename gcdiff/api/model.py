@@ -61,7 +61,7 @@ class Model(Segments, Fills, Likelihoods):
         noised to the level `strength` (one, or one for each side; 0 leaves it as it is) and goes on from there. A
         `size` larger than the model's is filled window by window, each finished window known to the next.
 
-        `upsample` is a super-resolution stage, a model or the directory of its run: what this model draws is drawn
+        `upsample` is a super-resolution stage, a model or what `gcdiff.load` takes: what this model draws is drawn
         again at the stage's size, and `size` is of what comes back.
 
         The first one is example `first_id` of `seed`: 0 with `start`, `size` or `upsample`.
@@ -184,14 +184,15 @@ class Model(Segments, Fills, Likelihoods):
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:
-    """The model of a run directory, with its averaged (EMA) weights, or of an export: a `Model`, or the class that the
-    run's task names.
+    """The model of a run directory, with its averaged (EMA) weights, of an export, or of a shipped model by its name: a
+    `Model`, or the class that the run's task names. A folder goes before a shipped model of the same name.
 
     `ema` chooses another length of the average, as its standard deviation over the length of the training, of a run
     that was trained with config.optim.ema_profiles; lengths that its stored averages do not give raise ValueError.
     `encoder` is the directory or hub id of the pretrained text encoder, where it is not the one the run remembers; it
     is read when the first caption is asked for.
-    Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
+    Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint, and for an unknown
+    name.
 
     >>> model = gcdiff.load("runs/demo")
     >>> model.size, model.labels.num_classes

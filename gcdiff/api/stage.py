@@ -25,7 +25,7 @@ class Stage(Base):
     """How a base finds its super-resolution stage, and how a stage reduces pairs for its base."""
 
     def stage(self, upsample: Any) -> Self:
-        """The super-resolution stage, a model or the directory of its run, that goes on from this model's answers.
+        """The super-resolution stage, a model or what `gcdiff.load` takes, that goes on from this model's answers.
 
         Raises ValueError, in one line, where the two do not fit: another size, other classes or channels.
 

@@ -20,6 +20,7 @@ from gcdiff.cli.checkpoint import checkpoint
 from gcdiff.cli.draw import outpaint, sample, segment, synthesize
 from gcdiff.cli.embed import embed
 from gcdiff.cli.evaluate import evaluate
+from gcdiff.cli.files import leads, say_shipped
 from gcdiff.cli.generate import generate
 from gcdiff.cli.import_gcdp import import_gcdp
 from gcdiff.cli.parser import make_parser
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     together = False
     try:
         together = start(arguments)
+        say_shipped(arguments, quiet=together and not leads())
         with warnings.catch_warnings():
             if arguments.command == "train":
                 return train(arguments, overrides)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gcdiff.cli.bars import bar
 from gcdiff.cli.draw import load_model, load_stage
-from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.files import beside, cache_compilations, leads, writable
 from gcdiff.cli.measure import measure
 from gcdiff.cli.rundata import data_of, stored_features
 from gcdiff.cli.subject import takes_captions
@@ -39,7 +39,7 @@ def evaluate(arguments) -> int:
         raise ValueError(f"--num is {arguments.num} and --draws is {arguments.draws}, expected at least 1")
     if arguments.grid is not None and not arguments.likelihood:
         raise ValueError(f"--grid is {arguments.grid}, expected --likelihood beside it")
-    out = arguments.out or (arguments.upsample or arguments.workdir) / "evaluation.json"
+    out = arguments.out or beside(arguments.upsample or arguments.workdir, "evaluation.json")
     writable(out.parent)
     model = load_model(arguments)
     stage = load_stage(arguments, model)

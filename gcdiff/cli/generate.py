@@ -10,6 +10,7 @@ from gcdiff.cli.files import cache_compilations, leads, writable
 from gcdiff.cli.rundata import data_of, stored_features
 from gcdiff.cli.subject import takes_captions
 from gcdiff.cli.words import name_unseen_words
+from gcdiff.shipped import is_shipped
 
 AUDITED, HELDOUT, LOOKED_AT = 30_000, 512, 16
 """The default number of training examples that pairs are compared with; the most held-out ones that set the limits; the
@@ -175,7 +176,7 @@ def _header(arguments, model, data) -> dict:
         digest.update(array.tobytes())
     captions = arguments.captions and hashlib.sha256(arguments.captions.read_bytes()).hexdigest()[:16]
     return {
-        "run": str(arguments.workdir.resolve()),
+        "run": str(arguments.workdir if is_shipped(arguments.workdir) else arguments.workdir.resolve()),
         "weights": digest.hexdigest()[:16],
         "num": arguments.num,
         "seed": arguments.seed,

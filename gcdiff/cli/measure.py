@@ -14,7 +14,7 @@ import numpy as np
 
 from gcdiff.cli.draw import load_model, load_stage
 from gcdiff.cli.extract import material_of
-from gcdiff.cli.files import cache_compilations, leads, writable
+from gcdiff.cli.files import beside, cache_compilations, leads, writable
 from gcdiff.cli.rundata import data_of
 from gcdiff.cli.subject import caption_input, subject_of
 from gcdiff.cli.words import name_unseen_words
@@ -55,7 +55,7 @@ def measure(arguments) -> int:
     started = time.time()
     arguments.draws = DRAWS if arguments.draws is None else arguments.draws
     plan = _plan(arguments)
-    out = arguments.out or (arguments.upsample or arguments.workdir) / "report"
+    out = arguments.out or beside(arguments.upsample or arguments.workdir, "report")
     writable(out)
     model = load_model(arguments)
     stage = load_stage(arguments, model)

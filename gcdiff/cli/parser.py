@@ -33,6 +33,7 @@ DIALS = """\
 --config.sample.FIELD=VALUE sets how it is drawn, for example --config.sample.image_step=dpm++; the run of --upsample
 draws as it recommends itself, with --steps and --guidance where they are given\
 """
+RUN = "the run directory, an export, or the name of a shipped model"
 EPILOG = f"""examples, each of which goes on with what the ones before it wrote (masks are yours to draw):
 {EXAMPLES}
 {OUTPUT}
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=gcdiff.__version__)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
-    def command(name: str, text: str, epilog: str, place="the run directory, or an export") -> argparse.ArgumentParser:
+    def command(name: str, text: str, epilog: str, place=RUN) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text}.", epilog=epilog, formatter_class=raw)
         sub.add_argument("--workdir", required=True, type=Path, metavar="DIR", help=place)
         return sub
@@ -66,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--init",
         type=Path,
         metavar="DIR",
-        help="another run, or an export: weights to start from; classes match by name",
+        help="another run, an export or a shipped model: weights to start from; classes match by name",
     )
 
     train.add_argument(
@@ -122,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--grid", type=int, metavar="N", help="bounds of sampling in N steps (default: of continuous time)"
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the random levels (default: 0)")
-    upsampled = "a super-resolution run that goes on from this one's answers, at its larger size"
+    upsampled = "a super-resolution run, export or shipped one that goes on from this one's answers, at its larger size"
     evaluate.add_argument("--upsample", type=Path, metavar="RUN", help=f"{upsampled}; measured on that run's data")
     evaluate.add_argument("--root", help="where the data are (default: where the run found them)")
     evaluate.add_argument(
@@ -130,7 +131,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="the file for the numbers as JSON (default: evaluation.json in the run directory, with --upsample in that "
-        "one); the folder for a report (default: report there)",
+        "one); the folder for a report (default: report there); of a shipped model NAME-evaluation.json and "
+        "NAME-report in the current folder",
     )
 
     def draws(name: str, text: str, steps: str = "the run's own number") -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from gcdiff import shipped
 from gcdiff.cli.files import cache_compilations, leads, writable
 
 
@@ -15,6 +16,7 @@ def train(arguments, overrides) -> int:
     """Train a model in --workdir; returns the exit status. Everything is checked before anything is written there."""
     from gcdiff import config as configs
 
+    shipped.check_new(arguments.workdir)
     asked = [("train.tensorboard", "true")] if arguments.tensorboard else []
     config = configs.load_file(arguments.config, [*overrides, *asked])
     if arguments.seeds is not None:

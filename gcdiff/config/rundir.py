@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gcdiff import shipped
 from gcdiff.config.data import Specs
 from gcdiff.config.fields import assign, default, flatten, leaves
 from gcdiff.data.embeddings import Encoder
@@ -35,12 +36,16 @@ def save_run(workdir: Path, config: ConfigDict, specs: Specs) -> None:
 def load_run(workdir: Path) -> tuple[ConfigDict, Specs]:
     """Read what `save_run` wrote; fields that were added later have the value that means what the run did.
 
+    The name of a shipped model stands for its folder in the package, where there is no folder of that name.
+
     Raises FileNotFoundError for a directory that is no run, ValueError, naming file and field, for a damaged one.
     """
+    folder = shipped.find(workdir)
     for name in ("config.json", "specs.json"):
-        if not (workdir / name).is_file():
-            raise FileNotFoundError(f"{workdir} is not a run directory: there is no {name} in it")
-    return _load_config(workdir / "config.json"), _specs_from_dict(_read(workdir / "specs.json"))
+        if not (folder / name).is_file():
+            said = f"{workdir} is not a run directory: there is no {name} in it"
+            raise FileNotFoundError(said + shipped.hidden(workdir))
+    return _load_config(folder / "config.json"), _specs_from_dict(_read(folder / "specs.json"))
 
 
 def _check_same(workdir: Path, config: ConfigDict, specs: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from gcdiff import shipped
 from gcdiff.config.checks import check_joint, check_values
 from gcdiff.config.data import Specs, Splits
 from gcdiff.config.parts import build, initial_params
@@ -103,7 +104,7 @@ def batches(config: ConfigDict, specs: Specs, data: Splits) -> Callable[..., Ite
 
 
 def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float | None = None) -> dict[str, Any]:
-    """Read the averaged parameters of a run's newest checkpoint, or of an export.
+    """Read the averaged parameters of a run's newest checkpoint, of an export, or of a shipped model by its name.
 
     With `ema` they are the average of that length (sigma_rel), made of the run's snapshots. Parameters that only
     training needs are left out.
@@ -111,18 +112,21 @@ def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float |
     Raises ValueError for a length where the run keeps no averages to choose from, or none that give it.
     """
     shapes = jax.eval_shape(lambda: kind(config).params(config, specs))
-    if is_export(workdir):
+    folder = shipped.find(workdir)
+    if is_export(folder):
         if ema is not None:
             raise ValueError(f"{workdir} is an export and holds one average: its length is chosen when it is made")
-        return restore_export(workdir, shapes)
-    if ema is None and not (workdir / "checkpoints").is_dir():
+        if shipped.within(folder):
+            shipped.check(folder / WEIGHTS)
+        return restore_export(folder, shapes)
+    if ema is None and not (folder / "checkpoints").is_dir():
         raise FileNotFoundError(f"{workdir}: no checkpoint found, there is neither checkpoints nor {WEIGHTS} in it")
     stored = {**shapes, **jax.eval_shape(lambda: kind(config).training_params(config))}
     profiles = tuple(config.optim.ema_profiles)
     if ema is None:
-        params = restore_ema(workdir / "checkpoints", stored)
+        params = restore_ema(folder / "checkpoints", stored)
     elif profiles:
-        params = average_of(workdir / "snapshots", stored, profiles, ema, workdir / "checkpoints")
+        params = average_of(folder / "snapshots", stored, profiles, ema, folder / "checkpoints")
     else:
         raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
     return {name: params[name] for name in shapes}

@@ -1,8 +1,8 @@
 """Exports: a model's averaged parameters in one safetensors file, beside the files that say what the model is.
 
-model.safetensors holds every array under the '/'-joined names of its place in the tree, and as metadata a sha256 of
-them all, since flipped bytes are otherwise read without a word. config.json, specs.json (with the vocabulary) and
-DATA_LICENCE.txt are those of the run. Nothing that is read is executed.
+model.safetensors holds every array under the '/'-joined names of its place in the tree, in float32 or rounded to
+bfloat16, and as metadata a sha256 of them all, since flipped bytes are otherwise read without a word. config.json,
+specs.json (with the vocabulary) and DATA_LICENCE.txt are those of the run. Nothing that is read is executed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -39,14 +40,17 @@ def check_place(out: Path) -> None:
         raise ValueError(f"{out} holds {other[0]}: expected a new or an empty folder, or an export to write over")
 
 
-def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> None:
+def save_export(out: Path, params: Any, describe: Callable[[Path], object], dtype: str = "float32") -> None:
     """Write a pytree of arrays as an export to `out`; `describe(folder)` writes the files beside them.
 
+    With `dtype` bfloat16 what is float32 is rounded, to half the bytes; what reads it makes float32 of it again.
     All is written beside `out` and moved there when it is complete. Raises ValueError where `check_place` does.
     """
     check_place(out)
     out = out.resolve()
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in manifest.named(params).items()}
+    if dtype == "bfloat16":
+        arrays = {n: a.astype(ml_dtypes.bfloat16) if a.dtype == np.float32 else a for n, a in arrays.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         new = Path(folder) / "new"
@@ -68,10 +72,23 @@ def save_export(out: Path, params: Any, describe: Callable[[Path], object]) -> N
 def restore_export(directory: Path, target: Any) -> Any:
     """Read the parameters of an export as numpy arrays. `target` gives structure, shapes and dtypes.
 
+    What was rounded to bfloat16 for the file is float32 again.
+
     Raises ValueError, in one line, for a damaged file, and for a parameter that is missing, too many or of another
     shape.
     """
     file = directory / WEIGHTS
+    arrays = read_arrays(file)
+    wanted = manifest.named(target)
+    for name in arrays.keys() & wanted.keys():
+        if arrays[name].dtype == ml_dtypes.bfloat16 and wanted[name].dtype == np.float32:
+            arrays[name] = arrays[name].astype(np.float32)
+    manifest.check_arrays(file, manifest.shapes(arrays), target)
+    return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in wanted])
+
+
+def read_arrays(file: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an export's file, as they are there. Raises ValueError, in one line, for a damaged one."""
     try:
         with safe_open(file, framework="np") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  it is no mapping
@@ -81,8 +98,7 @@ def restore_export(directory: Path, target: Any) -> Any:
         raise ValueError(f"{file}: damaged, expected a safetensors file ({reason})") from None
     if digest is not None and digest != _digest(arrays):  # files that other programs write have none
         raise ValueError(f"{file}: damaged, its arrays have changed since they were written")
-    manifest.check_arrays(file, manifest.shapes(arrays), target)
-    return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in manifest.named(target)])
+    return arrays
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
