@@ -16,7 +16,7 @@ from gcdiff.schedules import CURVES, Schedule
 CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
     "process.lowres_schedule": ("", *CURVES),
-    "process.output": ("eps", "x0", "v", "preconditioned"),
+    "process.output": ("eps", "x0", "v", "preconditioned", "skip"),
     "text.encoder": ("learned", "pretrained", "given", "none"),
     "levels.kind": ("free", "shared"),
     "sample.path": ("joint", "layout_first", "image_first"),

@@ -60,7 +60,7 @@ def default() -> ConfigDict:
             "layout_schedule": "cosine",
             "layout_shift": 0.0,
             "lowres_schedule": "",  # of the noise on a low-resolution pair; empty for the image's with its shift
-            "output": "v",  # what the image head predicts: eps, x0, v, preconditioned
+            "output": "v",  # what the image head predicts: eps, x0, v, preconditioned, skip
         },
         "network": {"kind": "unet", **network, "dtype": "float32"},
         "text": {

@@ -3,7 +3,7 @@
 Sums over pixels are divided by the constant number of pixels of the grid, never by a count: known, void and missing
 pixels carry no loss, and a large batch is the mean of small ones.
 
-Image: squared error of the network's own output (eps, x0, v or preconditioned), times a weight of the log-SNR
+Image: squared error of the network's own output (eps, x0, v, preconditioned or skip), times a weight of the log-SNR
 clipped to +-15. The named weights are given, as in their papers, as factors of the eps error:
   p2        (1 + SNR)^(-1/2)                  Choi et al. 2022, with gamma 1/2; Park et al. 2023
   min_snr   min(SNR, 5) / SNR                 Hang et al. 2023

@@ -17,7 +17,12 @@ With s <= t (so l_s >= l_t) and e = exp(l_t - l_s):
     'preconditioned'  x_0 = c_skip x_t + c_out output                        (Karras et al. 2022, in the scaling of (1))
                       c_skip = alpha d^2 / (alpha^2 d^2 + sigma^2),  c_out = sigma d / sqrt(alpha^2 d^2 + sigma^2)
 
-with d the standard deviation of the data: the codec's `std`, .5 by default.
+    'skip'            x_0 = c_skip x_t + c_out output
+                      c_skip = alpha f^2 / (alpha^2 f^2 + sigma^2),  c_out = sigma / sqrt(alpha^2 f^2 + sigma^2)
+
+with d the standard deviation of the data: the codec's `std`, .5 by default. 'preconditioned' is made for pixels that say
+nothing of each other. What neighbours do not say of a pixel is far smaller than d: 'skip' counts on f = d / 5 and is 'x0'
+until the noise is as small as that, from where on the noisy image is kept and the output is what to change in it.
 
 Conventions: x is float32 of any shape, `log_snr_*` broadcast to it as in numpy. +inf ("given") and -inf ("unknown")
 are exact ends, l_s == l_t is the identity, and every value and gradient is finite.
@@ -36,8 +41,10 @@ from jaxtyping import Array, ArrayLike
 
 from gcdiff.schedules import Schedule, alpha_of, sigma_of
 
-KINDS = ("eps", "x0", "v", "preconditioned")
+KINDS = ("eps", "x0", "v", "preconditioned", "skip")
 DATA_STD = 0.5
+DETAIL = 0.2
+"""The standard deviation f of what a pixel's neighbours do not say of it, over that of the data."""
 LEAST_EPS_LOG_SNR = -10.0
 
 
@@ -124,6 +131,9 @@ def _mixing(kind: str, log_snr: ArrayLike, std: float) -> tuple[Array, Array]:
     if kind == "preconditioned":
         variance = jnp.square(alpha * std) + jnp.square(sigma)
         return alpha * std**2 / variance, sigma * std / jnp.sqrt(variance)
+    if kind == "skip":
+        variance = jnp.square(alpha * DETAIL * std) + jnp.square(sigma)
+        return alpha * (DETAIL * std) ** 2 / variance, sigma / jnp.sqrt(variance)
     raise ValueError(f"image output kind is {kind!r}, expected one of {', '.join(KINDS)}")
 
 

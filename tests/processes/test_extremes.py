@@ -233,8 +233,11 @@ def test_gaussian_steps_agree_with_float64():
     d = gaussian.DATA_STD
     skip, out = a_t * d**2, np.sqrt(v_t) * d
     spread = a_t * d**2 + v_t
+    f = gaussian.DETAIL * d
+    small = a_t * f**2 + v_t
     with np.errstate(divide="ignore", invalid="ignore"):
         means = {
+            "skip": np.sqrt(a_t) * f**2 / small * x_t + np.sqrt(v_t / small) * x0,
             "x0": x0,
             "eps": np.where(a_t > 0, (x_t - np.sqrt(v_t) * x0) / np.sqrt(a_t), 0.0),
             "v": np.sqrt(a_t) * x_t - np.sqrt(v_t) * x0,
@@ -242,6 +245,7 @@ def test_gaussian_steps_agree_with_float64():
         }
         means["preconditioned"] = np.where(a_t > 0, means["preconditioned"], d * x0)
         targets = {
+            "skip": (x0 - np.sqrt(a_t) * f**2 / small * x_t) * np.sqrt(small / v_t),
             "x0": x0,
             "eps": (x_t - np.sqrt(a_t) * x0) / np.sqrt(v_t),
             "v": (np.sqrt(a_t) * x_t - x0) / np.sqrt(v_t),

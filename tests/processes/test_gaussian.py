@@ -147,6 +147,14 @@ def test_preconditioned_target_has_unit_variance(std):
     np.testing.assert_allclose(process.to_clean(target, x_t, t), x0, atol=1e-5)
 
 
+def test_skip_is_x0_where_noise_is_large_and_keeps_the_noisy_image_where_it_is_small():
+    """Its error is never larger than that of x0 alone or of the noisy image alone, of the same output."""
+    x0, output = images(2, 13), images(2, 13) + gaussian.DETAIL * gaussian.DATA_STD * images(5, 13)
+    for l_t, like in ((-6.0, output), (16.0, x0)):
+        x_t = gaussian.corrupt(KEY, x0, l_t)
+        np.testing.assert_allclose(gaussian.to_clean("skip", output, x_t, l_t), like, atol=0.02)
+
+
 @pytest.mark.usefixtures("strict")
 def test_levels_gain_a_channel_axis():
     process = GaussianProcess(Schedule("cosine"), "x0")
