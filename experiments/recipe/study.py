@@ -101,9 +101,9 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     others = [world("heldout", REFERENCE, seed=REFERENCE_SEED)[i] for i in range(REFERENCE)]
     groups = np.arange(REFERENCE)
     real = np.stack([s.image for s in others]), np.stack([s.layout for s in others])
-    reference = grouped_moments(features(*real), groups)
+    reference = grouped_moments(groups, features(*real), {})
     for name, pair in (("frechet", drawn), ("frechet_real", gcdiff.Pair(images, layouts))):
-        row[name] = numbers(frechet(grouped_moments(features(*pair), groups[:num]), reference, standardised=True))
+        row[name] = numbers(frechet(grouped_moments(groups[:num], features(*pair), {}), reference, standardised=True))
     if world_name == "streets":
         asked = caption_scores(drawn.image, captions)
         row["f1"], row["weather"], row["recall"] = map(numbers, (asked.f1, asked.weather, asked.recall))

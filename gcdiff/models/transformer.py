@@ -13,6 +13,8 @@ those of the U-Net: a learned embedding per class, level maps channel by channel
 * A token knows where it is in the frame by Fourier features of its coordinates in [0, 1]: any size divisible by the
   patch is taken.
 * Feed-forwards are gated (Shazeer 2020, SwiGLU).
+* The heads add to what a token says of its pixels what is read of each pixel itself: a few features, scaled and shifted
+  by the token, and a small feed-forward, with the same weights at every place.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class JointTransformer(nn.Module):
       heads          of attention; their width is dim / heads, divisible by 8
       feed_forward   width of the gated feed-forwards over dim
       patch          side of a token's patch, in pixels of the image
+      final_dim      features per pixel before the heads
       embedding      width of the global embedding over dim
       remat          whether the blocks are computed again in the backward pass instead of being kept
 
@@ -68,6 +71,7 @@ class JointTransformer(nn.Module):
     label_features: int = 8
     tied: bool = False
     tied_features: int = 32
+    final_dim: int = 32
     hide_unknown_image: bool = True
     lowres: bool = False
     text_features: int = 128
@@ -115,8 +119,8 @@ class JointTransformer(nn.Module):
             if features is not None:
                 x = x + self._zero(self.dim, f"block{i}_inject")(features)
         shift, scale = jnp.split(self._zero(2 * self.dim, "final_levels")(levels), 2, axis=-1)
-        x = _modulated(LayerNorm(name="final_norm")(x), shift, scale)
-        return self._heads(x, table)
+        x = _modulated(LayerNorm(dtype=self.dtype, name="final_norm")(x), shift, scale)
+        return self._heads(x, self._pixels(x, jnp.concatenate([pixels, maps], axis=-1)), table)
 
     def _dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
         return nn.Dense(features, use_bias=use_bias, dtype=self.dtype, name=name)
@@ -134,24 +138,31 @@ class JointTransformer(nn.Module):
         features = jnp.concatenate([jnp.broadcast_to(f, (*_largest(features), f.shape[-1])) for f in features], axis=-1)
         return embedding[:, None, None] + self._dense(width, "patch_levels")(features)
 
-    def _heads(self, x: Array, table: nn.Embed) -> Pair:
-        """Apply the heads, a dense layer each, to the tokens; in float32."""
-        x = x.astype(jnp.float32)
-        zero = nn.initializers.zeros
+    def _pixels(self, x: Array, pixels: Array) -> Array:
+        """Features of every pixel, (B, h, w, final_dim) in float32, from its token and its own input."""
+        said = shuffle(self._dense(self.patch**2 * 2 * self.final_dim, "final_tokens")(x), self.patch)
+        shift, scale = jnp.split(said, 2, axis=-1)
+        h = nn.silu(_modulated(self._dense(self.final_dim, "final_pixels")(pixels), shift, scale))
+        inner = self._dense(2 * self.final_dim, "final_up")(LayerNorm(dtype=self.dtype, name="final_pixel_norm")(h))
+        return (h + self._dense(self.final_dim, "final_down")(nn.silu(inner))).astype(jnp.float32)
 
-        def head(name: str, features: int, factor: int, bias: bool = True) -> Array:
-            side = self.patch * factor
-            y = nn.Dense(side**2 * features, use_bias=bias, kernel_init=zero, name=name)(x)
-            return shuffle(y, side)
+    def _heads(self, x: Array, pixels: Array, table: nn.Embed) -> Pair:
+        """Apply the heads, each the sum of a dense layer of the tokens x and one of the features of pixels."""
+        x, zero = x.astype(jnp.float32), nn.initializers.zeros
 
-        image = logits = None
+        def head(name: str, features: int, bias: bool = True) -> Array:
+            said = nn.Dense(self.patch**2 * features, use_bias=bias, kernel_init=zero, name=name)(x)
+            own = nn.Dense(features, use_bias=False, kernel_init=zero, name=f"{name}_pixels")(pixels)
+            return shuffle(said, self.patch) + own
+
+        image, logits, factor = None, None, self.layout_factor
         if "image" in self.outputs:
-            image = head("head_image", self.image_channels, 1)
+            image = head("head_image", self.image_channels)
         if "layout" in self.outputs and self.tied:
-            features = head("head_features", self.tied_features, self.layout_factor, bias=False)
+            features = shuffle(head("head_features", self.tied_features * factor**2, bias=False), factor)
             logits = TiedLogits(name="head_classes")(features, table.embedding[: self.num_classes])
         elif "layout" in self.outputs:
-            logits = head("head_layout", self.num_classes, self.layout_factor)
+            logits = shuffle(head("head_layout", self.num_classes * factor**2), factor)
         return Pair(image, logits)
 
 

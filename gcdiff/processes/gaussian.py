@@ -20,9 +20,9 @@ With s <= t (so l_s >= l_t) and e = exp(l_t - l_s):
     'skip'            x_0 = c_skip x_t + c_out output
                       c_skip = alpha f^2 / (alpha^2 f^2 + sigma^2),  c_out = sigma / sqrt(alpha^2 f^2 + sigma^2)
 
-with d the standard deviation of the data: the codec's `std`, .5 by default. 'preconditioned' is made for pixels that say
-nothing of each other. What neighbours do not say of a pixel is far smaller than d: 'skip' counts on f = d / 5 and is 'x0'
-until the noise is as small as that, from where on the noisy image is kept and the output is what to change in it.
+with d the standard deviation of the data: the codec's `std`, .5 by default. 'preconditioned' is made for pixels that
+say nothing of each other. What neighbours do not say of a pixel is far smaller than d: 'skip' counts on f = d / 5 and
+is 'x0' until the noise is as small as that, from where on the noisy image is kept and the output is what to change.
 
 Conventions: x is float32 of any shape, `log_snr_*` broadcast to it as in numpy. +inf ("given") and -inf ("unknown")
 are exact ends, l_s == l_t is the identity, and every value and gradient is finite.
