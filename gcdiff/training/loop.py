@@ -63,8 +63,8 @@ def train(
     given where several runs share a process, `name` then tells them apart. `profile` steps are traced into `profile/`.
 
     Leaves `metrics.jsonl` (train/..., time/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a
-    snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, Paused, and ValueError
-    for a directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
+    snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, Paused, and
+    ValueError for a directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
     mesh = parallel.device_mesh(settings.mesh.data, settings.mesh.fsdp, devices)
