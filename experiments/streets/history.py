@@ -11,6 +11,7 @@ from PIL import Image
 from gcdiff.evaluation.chart import Panel, Series, chart
 
 IMAGE, LAYOUT, RIGHT = (196, 98, 16), (30, 90, 180), (20, 120, 70)
+SCALE = 1.4  # letters as large as those of the sheet beside it
 MIOU = "eval/segmentation_miou"
 
 
@@ -42,7 +43,7 @@ def curve(log: list[dict[str, Any]]) -> Image.Image | None:
         Panel("held-out segmentation, mIoU of one call", [series("", RIGHT, [(r["step"], r[MIOU]) for r in looks])]),
     ]
     panels[0] = panels[0]._replace(log=all(value > 0 for s in panels[0].series for _, value, *_ in s.points))
-    return chart(panels, "steps of training", log=False)
+    return chart(panels, "steps of training", log=False, scale=SCALE)
 
 
 def line(looks: list[dict[str, Any]], side: str, color: tuple[int, int, int]) -> Series:

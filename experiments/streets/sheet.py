@@ -17,7 +17,7 @@ from gcdiff.types import LabelSpec
 
 FACTOR, GAP, MARGIN, NAMES = 4, 8, 24, 230
 """A pixel's side, the gap between examples, the margin of a sheet and the width of the names at its left."""
-COLUMNS, TABLE = (MARGIN, MARGIN + 850, MARGIN + 980), 1200
+COLUMNS, TABLE = (MARGIN, MARGIN + 740, MARGIN + 870), 1080
 """Where the table's columns begin, and where it ends."""
 BLACK, GRAY = (20, 20, 20), (95, 95, 95)
 HEAD, TITLE, TEXT = (ImageFont.load_default(size) for size in (42, 30, 22))
@@ -159,11 +159,11 @@ def table(page: Page, numbers: Mapping[str, Sequence[float]], called: str) -> No
     """The numbers with their intervals, those that there are."""
     page.top += 3 * GAP
     for words, left in zip((called, "value", "95 % interval"), COLUMNS, strict=True):
-        page.text(words, TITLE if left == MARGIN else TEXT, left, 840)
+        page.text(words, TITLE if left == MARGIN else TEXT, left, 730)
     page.top += line_height(TITLE) + GAP
     for name, (value, *ends) in kept(numbers).items():
         for words, left in zip((MEANINGS[name], shown(value), between(ends)), COLUMNS, strict=True):
-            page.text(words, TEXT, left, 840)
+            page.text(words, TEXT, left, 730)
         page.top += line_height(TEXT)
 
 

@@ -40,10 +40,11 @@ class Panel(NamedTuple):
     log: bool = False
 
 
-def chart(panels: Sequence[Panel], x_label: str, log: bool = True) -> Image.Image:
+def chart(panels: Sequence[Panel], x_label: str, log: bool = True, scale: float = 1.0) -> Image.Image:
     """Draw panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series.
 
     log: whether the x axis is logarithmic. Of the numbers on it those are left out that others leave no room for.
+    scale: how much larger than usual everything is.
     """
     canvas = Image.new("RGB", (len(panels) * WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(26)
@@ -53,7 +54,8 @@ def chart(panels: Sequence[Panel], x_label: str, log: bool = True) -> Image.Imag
         x += pen.textlength(series.name, font=font) + 60
     for i, panel in enumerate(panels):
         _draw(pen, font, panel, i * WIDTH, x_label, log)
-    return canvas.resize((canvas.width // SUPERSAMPLING, canvas.height // SUPERSAMPLING), Image.Resampling.LANCZOS)
+    width, height = (round(scale * side / SUPERSAMPLING) for side in canvas.size)
+    return canvas.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _draw(pen, font, panel: Panel, left: int, x_label: str, log: bool) -> None:
