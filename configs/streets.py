@@ -1,6 +1,6 @@
 """Joint model of procedural street scenes, 32x64, 10 classes, captions: the demo.
 
-make demo                                                              # about 10 minutes on two CPU cores
+make demo                                                              # this training, and what comes of it
 gcdiff train --config configs/streets.py --workdir runs/streets        # the same training alone
 """
 
