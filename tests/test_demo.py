@@ -15,10 +15,13 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 STREETS = ROOT / "experiments" / "streets"
 sys.path.insert(0, str(STREETS))
+import demo  # noqa: E402
 from history import curve, training_seconds  # noqa: E402
 from measure import car_captions, draw_reference, heldout, reference  # noqa: E402
 from sheet import FACTOR, HEAD, MEANINGS, TEXT, TITLE, Head, Page, Row, sheet, wrapped  # noqa: E402
+from tiny_models import random_model  # noqa: E402
 
+from gcdiff.config import load_file  # noqa: E402
 from gcdiff.pictures import colorize  # noqa: E402
 from gcdiff.worlds.streets.appearance import LABELS  # noqa: E402
 from gcdiff.worlds.streets.captions import parse_caption  # noqa: E402
@@ -133,26 +136,60 @@ network.cross_attention=(False,) text.features=16 text.layers=1 data.heldout=8 s
 train.log_every=1 train.steps=4 optim.warmup=2"""
 
 
+@pytest.fixture(scope="module")
+def model():
+    """A model of random weights in the size of the demo's scenes."""
+    fields = [tuple(field.split("=")) for field in TINY.split()]
+    return random_model(load_file(str(ROOT / "configs" / "streets.py"), fields))
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_shown_first_and_once(model, tmp_path, monkeypatch, capsys):
+    card = {"command": "gcdiff train", "numbers": {"f1": [0.9, 0.8, 0.95], "pairs": 256, "frechet": [3.0, 2.0, 4.0]}}
+    monkeypatch.setattr(demo, "shipped_model", lambda: model)
+    monkeypatch.setattr(demo, "shipped_card", lambda: card)
+    demo.first(tmp_path)
+    said = capsys.readouterr().out
+    assert said.index(f"The picture will be {tmp_path / 'first.png'}") < said.index("recorded")
+    assert "0.900   0.800 to 0.950" in said and MEANINGS["frechet"] in said and MEANINGS["colors"] not in said
+    picture = Image.open(tmp_path / "first.png")
+    assert picture.width > 8 * FACTOR * 64
+    monkeypatch.setattr(demo, "shipped_model", lambda: pytest.fail("asked again"))
+    demo.first(tmp_path)
+    assert "first.png (from before)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("nothing of that name"), ValueError("damaged")])
+def test_without_a_shipped_model_its_part_is_one_line(tmp_path, monkeypatch, capsys, error):
+    def load(name):
+        raise error
+
+    monkeypatch.setattr(demo.gcdiff, "load", load)
+    demo.first(tmp_path)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert str(error) in said and "begins with the training" in said and not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_command_pauses_goes_on_and_finishes(tmp_path):
     run = tmp_path / "run"
     words = [str(STREETS / "demo.py"), "--workdir", str(run), "--pairs", "8", "--times", "1.5"]
     words += [f"--config.{field}" for field in TINY.split()]
 
-    def demo(*more):
+    def command(*more):
         asked = [sys.executable, *words, *more]
         return subprocess.run(asked, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=900)
 
-    refused = demo("--pairs", "4")
+    refused = command("--pairs", "4")
     assert refused.returncode == 2 and "--pairs is 4, expected more than 7 and at most 256" in refused.stderr
-    refused = demo("--config.train.step=4")
+    refused = command("--config.train.step=4")
     assert refused.returncode == 2 and "train.step: there is no such field" in refused.stderr
     assert not run.exists()
-    paused = demo("--pause-minutes", "1e-9")
+    paused = command("--pause-minutes", "1e-9")
     assert paused.returncode == 0, paused.stderr
     assert "paused at step 1 of 6: the same command goes on from there" in paused.stdout
     assert json.loads((run / "demo.json").read_text())["step"] == 1
-    whole = demo()
+    whole = command()
     assert whole.returncode == 0, whole.stderr
     assert "going on from step 1" in whole.stderr and "paused at" not in whole.stdout
     table = json.loads((run / "demo.json").read_text())
