@@ -90,7 +90,7 @@ def first(workdir: Path) -> None:
     about += [f"{name}: {card[name]}." for name in ("command", "time", "cost") if card.get(name)]
     about.append("No training has looked at the scenes that are shown or given.")
     head, numbers = Head("The shipped model", " ".join(about)), kept(card.get("numbers", {}))
-    picture(head, model, scenes, ask(model, scenes, SHOWN, SHOWN), numbers, "recorded").save(file)
+    picture(head, model, scenes, ask(model, scenes, SHOWN, SHOWN, together=True), numbers, "recorded").save(file)
     note(f"\npicture of the shipped model: {file}, after {time.monotonic() - began:.0f} s")
     show(numbers, "recorded")
     return None
@@ -178,7 +178,7 @@ def show(numbers: dict, called: str, examples: dict | None = None) -> None:
     note(f"\n{called:{wide}}{'value':>8}   95 % interval" + ("    scenes" if examples else ""))
     for name, (value, *ends) in numbers.items():
         counted = f"{examples[name]:6d}" if examples else ""
-        note(f"{MEANINGS[name]:{wide}}{shown(value):>8}   {between(ends):16}{counted}")
+        note(f"{MEANINGS[name]:{wide}}{shown(value):>8}   {between(ends):16}{counted}".rstrip())
 
 
 def clock(seconds: float) -> str:

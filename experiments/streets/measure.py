@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,20 +77,36 @@ def car_captions(num: int, first: int) -> list[str]:
     return found
 
 
-def ask(model: gcdiff.Model, scenes: Scenes, pairs: int, synthesized: int) -> Answers:
-    """Every direction: `pairs` from text, `synthesized` images for layouts, all scenes segmented, SHOWN outpainted."""
-    few, known = scenes.first(SHOWN), np.zeros(scenes.layouts[:SHOWN].shape, bool)
+def ask(model: gcdiff.Model, scenes: Scenes, pairs: int, synthesized: int, together: bool = False) -> Answers:
+    """Every direction: `pairs` from text, `synthesized` images for layouts, all scenes segmented, SHOWN outpainted.
+
+    `together` asks two questions at a time, without progress lines: for few examples, where most is compiling, which
+    keeps one core busy.
+    """
+    few, given, known = scenes.first(SHOWN), scenes.first(synthesized), np.zeros(scenes.layouts[:SHOWN].shape, bool)
     known[:, :, : known.shape[2] // 2] = True
-    with said("image to layout", len(scenes.images)) as progress:
-        segmented = model.segment(scenes.images, progress=progress)
-    with said("text to image and layout", pairs) as progress:
-        drawn = model.sample(scenes.captions[:pairs], pairs, seed=SEED, progress=progress)
-    with said("layout to image", synthesized) as progress:
-        given = scenes.first(synthesized)
-        images = model.synthesize(given.layouts, given.captions, seed=SEED, progress=progress)
-    with said("left half to the rest", SHOWN) as progress:
-        pair = Pair(few.images, few.layouts)
-        outpainted = model.outpaint(pair, Pair(known, known), few.captions, seed=SEED, progress=progress)
+    line = told if together else said
+
+    def draw() -> tuple[Pair, Pair]:
+        with line("text to image and layout", pairs) as progress:
+            drawn = model.sample(scenes.captions[:pairs], pairs, seed=SEED, progress=progress)
+        with line("left half to the rest", SHOWN) as progress:  # by the program that has been compiled
+            pair = Pair(few.images, few.layouts)
+            return drawn, model.outpaint(pair, Pair(known, known), few.captions, seed=SEED, progress=progress)
+
+    def turn() -> tuple[np.ndarray, np.ndarray]:
+        with line("image to layout", len(scenes.images)) as progress:
+            segmented = model.segment(scenes.images, progress=progress)
+        with line("layout to image", synthesized) as progress:
+            return segmented, model.synthesize(given.layouts, given.captions, seed=SEED, progress=progress)
+
+    if together:
+        with ThreadPoolExecutor(1) as lane:
+            other = lane.submit(turn)
+            drawn, outpainted = draw()
+            segmented, images = other.result()
+    else:
+        (segmented, images), (drawn, outpainted) = turn(), draw()
     return Answers(drawn, images, segmented, outpainted, known)
 
 
@@ -161,8 +179,17 @@ def said(what: str, num: int) -> Iterator[Callable[[Any], None]]:
         yield show
 
 
+@contextlib.contextmanager
+def told(what: str, num: int) -> Iterator[None]:
+    """A context with a line at the start and at the end of a question about `num` examples."""
+    began = time.monotonic()
+    note(f"{what}: {num}, compiling and drawing")
+    yield
+    note(f"{what}: done in {time.monotonic() - began:.0f} s")
+
+
 def note(what: str) -> None:
-    print(what, flush=True)
+    print(f"{what}\n", end="", flush=True)  # at once: two threads speak
 
 
 if __name__ == "__main__":

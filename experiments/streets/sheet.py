@@ -146,7 +146,7 @@ def direction(page: Page, row: Row, cell: int) -> None:
     page.top += 2 * GAP
     page.top += page.text(row.title, TITLE) + GAP
     left = MARGIN + NAMES
-    heights = [page.text(words, TEXT, left + i * cell, cell - GAP, GRAY) for i, words in enumerate(row.captions)]
+    heights = [page.text(words, TEXT, left + i * cell, cell - 3 * GAP, GRAY) for i, words in enumerate(row.captions)]
     page.top += max(heights, default=0) + (GAP if heights else 0)
     for name, images in row.lines.items():
         page.text(name, TEXT, width=NAMES - 2 * GAP)

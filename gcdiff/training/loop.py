@@ -219,8 +219,9 @@ class _Run:
         return parallel.shard_batch(batch, self.mesh)
 
     def wish(self) -> float:
-        """What this process alone would do now: go on, pause, or stop on its signal."""
-        return SIGNAL if self.stop else PAUSE if self.settings.over(self.meter.total) else GO
+        """What this process alone would do now: go on, pause (after a step at least), or stop on its signal."""
+        over = self.step > self.start and self.settings.over(self.meter.total)
+        return SIGNAL if self.stop else PAUSE if over else GO
 
     def read(self, keep: int) -> bool:
         """Fetch, check and log all but the newest `keep` metrics. Returns False where training went back."""

@@ -322,6 +322,14 @@ def test_a_pause_stops_a_start_and_bends_nothing(whole, tmp_path, monkeypatch):
     train(Regression(), lambda start: pytest.fail("took a batch"), tmp_path, limited)
 
 
+def test_every_start_does_a_step_before_it_pauses(tmp_path):
+    limited = config(steps=3, pause_minutes=1e-9, evaluate_every=0, sample_every=0)
+    for step in (1, 2):
+        with pytest.raises(Paused, match=f"^stopped at step {step} of 3, after 1e-09 minutes"):
+            train(Regression(), batches, tmp_path, limited)
+    assert int(train(Regression(), batches, tmp_path, limited).step) == 3
+
+
 def test_bad_input_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^the batches ended at step 2 of 12$"):
         train(Regression(), lambda start: itertools.islice(batches(start), 2), tmp_path / "a", config())
