@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -170,30 +168,36 @@ def test_without_a_shipped_model_its_part_is_one_line(tmp_path, monkeypatch, cap
     assert str(error) in said and "begins with the training" in said and not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pairs", "4"], "--pairs is 4, expected more than 7 and at most 256"),
+        (["--times", "0"], "--times is 0, expected more than 0"),
+        (["--pause-minutes", "nan"], "--pause-minutes is nan, expected more than 0"),
+        (["--config.train.step=4"], "train.step: there is no such field"),
+        (["--steps", "4"], "--steps"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit) as error:
+        demo.main(["--workdir", str(tmp_path / "run"), *words])
+    assert error.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
-def test_the_command_pauses_goes_on_and_finishes(tmp_path):
+def test_the_command_pauses_goes_on_and_finishes(tmp_path, capsys):
     run = tmp_path / "run"
-    words = [str(STREETS / "demo.py"), "--workdir", str(run), "--pairs", "8", "--times", "1.5"]
+    words = ["--workdir", str(run), "--pairs", "8", "--times", "1.5"]
     words += [f"--config.{field}" for field in TINY.split()]
-
-    def command(*more):
-        asked = [sys.executable, *words, *more]
-        return subprocess.run(asked, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=900)
-
-    refused = command("--pairs", "4")
-    assert refused.returncode == 2 and "--pairs is 4, expected more than 7 and at most 256" in refused.stderr
-    refused = command("--config.train.step=4")
-    assert refused.returncode == 2 and "train.step: there is no such field" in refused.stderr
-    assert not run.exists()
-    paused = command("--pause-minutes", "1e-9")
-    assert paused.returncode == 0, paused.stderr
-    assert "paused at step 1 of 6: the same command goes on from there" in paused.stdout
+    assert demo.main([*words, "--pause-minutes", "1e-9"]) == 0
+    assert "paused at step 1 of 6: the same command goes on from there" in capsys.readouterr().out
     assert json.loads((run / "demo.json").read_text())["step"] == 1
-    whole = command()
-    assert whole.returncode == 0, whole.stderr
-    assert "going on from step 1" in whole.stderr and "paused at" not in whole.stdout
+    assert demo.main(words) == 0
+    said = capsys.readouterr()
+    assert "going on from step 1" in said.err and "paused at" not in said.out
     table = json.loads((run / "demo.json").read_text())
     assert (table["step"], table["steps"], table["examples"]["colors"]) == (6, 6, 64)
     assert set(MEANINGS) <= set(table) and all(len(table[name]) == 3 for name in MEANINGS)
     for name in ("demo.png", "curve.png"):
-        assert f"{run / name}" in whole.stdout and Image.open(run / name).width > 400
+        assert str(run / name) in said.out and Image.open(run / name).width > 400
