@@ -18,11 +18,12 @@ $(VENV)/.stamp: setup.py pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
+# A training pauses after so many minutes of its steps (demo: 30), and the same target goes on with it.
 demo: setup
 	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo
 
 demo-long: setup
-	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo-long --minutes 30
+	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo-long --times 5.5 --pause-minutes 150
 
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -27,7 +27,7 @@ from gcdiff.cli.parser import make_parser
 from gcdiff.cli.prepare import prepare
 from gcdiff.cli.processes import start
 from gcdiff.cli.train import train
-from gcdiff.jobs.stop import Interrupted
+from gcdiff.jobs.stop import Interrupted, Paused
 
 COMMANDS = {
     "prepare": prepare,
@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"gcdiff {arguments.command}: {interrupt or 'interrupted'}", file=sys.stderr)
+        if isinstance(interrupt, Paused):
+            return 0
         if not isinstance(interrupt, Interrupted):
             return 128 + signal.SIGINT
         if interrupt.left:  # something is being compiled or drawn that cannot be broken off

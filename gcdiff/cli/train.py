@@ -71,7 +71,7 @@ def _seeds(arguments, config) -> int:
     import jax
 
     from gcdiff import config as configs
-    from gcdiff.jobs.stop import Interrupted, stop_on_signal
+    from gcdiff.jobs.stop import Interrupted, Paused, stop_on_signal
 
     seeds, devices = _numbers(arguments.seeds), jax.devices()
     if jax.process_count() > 1:
@@ -90,6 +90,8 @@ def _seeds(arguments, config) -> int:
                 try:
                     one = configs.with_fields(config, {"train.seed": seed})
                     _run(arguments, one, specs, data, workdir, own, stop, f"seed {seed}")
+                except Paused as error:  # the other seeds have their own time
+                    failed.append(error)
                 except Interrupted as error:
                     return [*failed, error]
                 except Exception as error:  # the other seeds go on

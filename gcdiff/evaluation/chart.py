@@ -1,4 +1,4 @@
-"""Line charts with intervals, drawn with Pillow: panels side by side over one logarithmic x axis."""
+"""Line charts with intervals, drawn with Pillow: panels side by side over one x axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUPERSAMPLING = 2  # charts are drawn this many times larger and reduced, for sm
 
 
 class Series(NamedTuple):
-    """A named series of points (x, value, low, high), x > 0, drawn in one colour.
+    """A named series of points (x, value, low, high), drawn in one colour; x > 0 on a logarithmic axis.
 
     mark: 'line' joins the values and shows their intervals; 'square' and 'dot' show the values alone.
     """
@@ -29,19 +29,23 @@ class Series(NamedTuple):
 class Panel(NamedTuple):
     """One plot of a chart.
 
-    level, meaning: the position and the label of a dashed line. log: whether the y axis is logarithmic, for values
-    above 0.
+    level, meaning: the position and the label of a dashed line, None for none. log: whether the y axis is logarithmic,
+    for values above 0.
     """
 
     title: str
     series: Sequence[Series]
-    level: float
-    meaning: str
+    level: float | None = None
+    meaning: str = ""
     log: bool = False
 
 
-def chart(panels: Sequence[Panel], x_label: str) -> Image.Image:
-    """Draw panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series."""
+def chart(panels: Sequence[Panel], x_label: str, log: bool = True, scale: float = 1.0) -> Image.Image:
+    """Draw panels side by side over an x axis labelled `x_label`, under a legend of the first panel's series.
+
+    log: whether the x axis is logarithmic. Of the numbers on it those are left out that others leave no room for.
+    scale: how much larger than usual everything is.
+    """
     canvas = Image.new("RGB", (len(panels) * WIDTH, HEIGHT), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(26)
     x = LEFT
@@ -49,29 +53,36 @@ def chart(panels: Sequence[Panel], x_label: str) -> Image.Image:
         pen.text((x, 24), series.name, fill=series.color, font=font)
         x += pen.textlength(series.name, font=font) + 60
     for i, panel in enumerate(panels):
-        _draw(pen, font, panel, i * WIDTH, x_label)
-    return canvas.resize((canvas.width // SUPERSAMPLING, canvas.height // SUPERSAMPLING), Image.Resampling.LANCZOS)
+        _draw(pen, font, panel, i * WIDTH, x_label, log)
+    width, height = (round(scale * side / SUPERSAMPLING) for side in canvas.size)
+    return canvas.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _draw(pen, font, panel: Panel, left: int, x_label: str) -> None:
+def _draw(pen, font, panel: Panel, left: int, x_label: str, log: bool) -> None:
     positions = sorted({point[0] for series in panel.series for point in series.points})
     values = [v for s in panel.series for _, value, *ends in s.points for v in (value, *ends * (s.mark == "line"))]
-    low, high = min(values + [panel.level]), max(values + [panel.level])
+    values += [] if panel.level is None else [panel.level]
+    low, high = min(values), max(values)
     x0, x1, y0, y1 = left + LEFT, left + WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
-    to_x = _scale(positions[0], positions[-1], x0 + 40, x1 - 70, True)
+    to_x = _scale(positions[0], positions[-1], x0 + 40, x1 - 70, log)
     to_y = _scale(low, high, y0 - 25, y1 + 20, panel.log)
     for tick in _ticks(low, high, panel.log):
         pen.line([(x0, to_y(tick)), (x1, to_y(tick))], fill=PALE, width=2)
         pen.text((x0 - 12, to_y(tick)), f"{tick:g}", fill=BLACK, font=font, anchor="rm")
+    free = x0
     for position in positions:
         pen.line([(to_x(position), y0), (to_x(position), y0 + 8)], fill=BLACK, width=3)
-        pen.text((to_x(position), y0 + 14), f"{position:g}", fill=BLACK, font=font, anchor="ma")
+        half = pen.textlength(f"{position:g}", font=font) / 2
+        if to_x(position) - half >= free:
+            pen.text((to_x(position), y0 + 14), f"{position:g}", fill=BLACK, font=font, anchor="ma")
+            free = to_x(position) + half + 12
     pen.line([(x0, y1), (x0, y0), (x1, y0)], fill=BLACK, width=3)
     pen.text(((x0 + x1) / 2, y0 + 52), x_label, fill=BLACK, font=font, anchor="ma")
     pen.text((x0, y1 - 44), panel.title, fill=BLACK, font=font)
-    for x in range(x0, x1 - 12, 24):
-        pen.line([(x, to_y(panel.level)), (x + 12, to_y(panel.level))], fill=GRAY, width=3)
-    pen.text((x1, to_y(panel.level) - 6), panel.meaning, fill=GRAY, font=font, anchor="rb")
+    if panel.level is not None:
+        for x in range(x0, x1 - 12, 24):
+            pen.line([(x, to_y(panel.level)), (x + 12, to_y(panel.level))], fill=GRAY, width=3)
+        pen.text((x1, to_y(panel.level) - 6), panel.meaning, fill=GRAY, font=font, anchor="rb")
     lines = [series for series in panel.series if series.mark == "line"]
     for series in sorted(panel.series, key=lambda s: s.mark != "dot"):  # dots lie below everything
         offset = 0

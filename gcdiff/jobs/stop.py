@@ -27,6 +27,10 @@ class Interrupted(KeyboardInterrupt):
         self.signum, self.left = signum, left
 
 
+class Paused(Interrupted):
+    """Training has saved a checkpoint and stopped because the time of this start is over; `signum` is 0."""
+
+
 class Left(Exception):
     """A long call was abandoned because of a signal."""
 

@@ -5,8 +5,8 @@ step n has seen batches 0 to n-1 and `batches(n)` goes on exactly there. The loo
 started: metrics are read one step late, while the device works on the next one, whose batch is on its way to the device
 by then.
 
-Several processes run the same loop. What only one of them knows, that it has had a signal and how late it is, travels
-with a step and is read with its metrics: all decide alike, at the same step.
+Several processes run the same loop. What only one of them knows, that it is to stop and how late it is, travels with a
+step and is read with its metrics: all decide alike, at the same step.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from jax.sharding import NamedSharding
 
 from gcdiff import parallel
 from gcdiff.jobs.progress import Progress
-from gcdiff.jobs.stop import Interrupted, Left, Stop, stop_on_signal
+from gcdiff.jobs.stop import Interrupted, Left, Paused, Stop, stop_on_signal
 from gcdiff.training.checkpoint import Checkpointer
 from gcdiff.training.health import Diverged, Health
 from gcdiff.training.keep import Keep
 from gcdiff.training.meter import Meter, compiled_line, device_line, peak_flops, step_flops
 from gcdiff.training.profile import Profile
-from gcdiff.training.program import update_program
+from gcdiff.training.program import GO, PAUSE, SIGNAL, update_program, votes_of
 from gcdiff.training.settings import TrainConfig
 from gcdiff.training.snapshots import MOST, Snapshots, disk_use
 from gcdiff.training.state import TrainState, create_state
@@ -63,8 +63,8 @@ def train(
     given where several runs share a process, `name` then tells them apart. `profile` steps are traced into `profile/`.
 
     Leaves `metrics.jsonl` (train/..., time/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a
-    snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, and ValueError for a
-    directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
+    snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, Paused, and
+    ValueError for a directory that cannot be written, a checkpoint of another configuration, or a bad batch size.
     """
     workdir = make_writable(workdir)
     mesh = parallel.device_mesh(settings.mesh.data, settings.mesh.fsdp, devices)
@@ -98,7 +98,7 @@ class _Run:
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, self.places
         )
         self.unread: list[tuple[int, Mapping[str, jax.Array]]] = []
-        self.agreed = 0.0, False  # of the last step that was read: the share that is done, and whether to stop
+        self.agreed = 0.0, GO  # of the last step that was read: the share that is done, and whether to stop
         self.numbers: dict[int, dict[str, float]] = {}  # of the last evaluation, by its step
 
     def go(self) -> TrainState:
@@ -110,7 +110,7 @@ class _Run:
         if done >= 1 and not owed:
             progress.say(f"{self.workdir}: finished at step {meta['step']}, nothing to do")
             return restored[0]
-        self.clock, self.agreed = time.monotonic() - meta["seconds"], (done, False)
+        self.clock, self.agreed = time.monotonic() - meta["seconds"], (done, GO)
         progress.say(device_line(self.mesh))
         self.take_up(restored)
         if self.snapshots is not None:
@@ -127,7 +127,7 @@ class _Run:
             return self.loop()
         except Left:
             self.save()
-            raise self.interrupted() from None
+            raise self.interrupted(SIGNAL) from None
 
     def owed(self, meta: Mapping[str, Any]) -> dict[str, bool]:
         """The arguments of `look` for what a signal prevented at the step of a checkpoint; {} if nothing is missing."""
@@ -166,7 +166,7 @@ class _Run:
         parallel.check_divisible(examples, mesh, settings.accumulate)
 
         program = update_program(self.task, settings, mesh, self.places)
-        start, votes = time.monotonic(), self.vote(0.0)
+        start, votes = time.monotonic(), votes_of(mesh, 0.0, GO)
         self.update = self.wait_for(lambda: program.lower(self.target, self.ahead, votes, self.seed).compile())
         parts = settings.accumulate
         self.progress.say(compiled_line(self.update, time.monotonic() - start, parts))
@@ -182,11 +182,11 @@ class _Run:
         settings = self.settings
         while True:
             seconds = time.monotonic() - self.clock
-            own = settings.share_done(self.step, seconds)
-            share, stop = (own, bool(self.stop)) if self.alone else self.agreed
+            own = settings.share_done(self.step, seconds), self.wish()
+            share, stop = own if self.alone else self.agreed
             last, new = max(share, self.step / settings.steps) >= 1, self.step > self.start
             evaluate, sample, save = (new and due for due in settings.due(self.step, last))
-            save |= stop and new
+            save |= stop > GO and new
             if (evaluate or sample or save) and not self.read(keep=0):
                 continue
             if last and self.window.count:
@@ -198,19 +198,18 @@ class _Run:
             if last:
                 self.checkpoints.wait()
                 return self.state
-            if stop:
-                raise self.interrupted()
+            if stop > GO:
+                raise self.interrupted(stop)
             with self.meter.waiting():
                 batch, self.ahead = self.fetch() if self.ahead is None else self.ahead, None
             self.step += 1
             self.trace.before(self.step)
-            self.state, metrics = self.update(self.state, batch, self.vote(own), self.seed)
+            self.state, metrics = self.update(self.state, batch, votes_of(self.mesh, *own), self.seed)
             self.trace.after(self.step, metrics)
             self.meter.step()
             self.unread.append((self.step, metrics))
             if self.read(keep=1):
-                limit = 60 * settings.minutes - seconds if settings.minutes else float("inf")
-                self.progress.update(self.step, self.window.recent, limit)
+                self.progress.update(self.step, self.window.recent, settings.left(seconds))
 
     def fetch(self) -> Any:
         """Read the next batch, and start its copy to the devices."""
@@ -219,17 +218,17 @@ class _Run:
             raise ValueError(f"the batches ended at step {self.step} of {self.settings.steps}")
         return parallel.shard_batch(batch, self.mesh)
 
-    def vote(self, share: float) -> jax.Array:
-        """This process's part in the common decision: the share that is done, whether it has had a signal."""
-        rows = len(self.mesh.local_devices)
-        return parallel.shard_batch(np.full((rows, 2), (share, bool(self.stop)), np.float32), self.mesh)
+    def wish(self) -> float:
+        """What this process alone would do now: go on, pause (after a step at least), or stop on its signal."""
+        over = self.step > self.start and self.settings.over(self.meter.total)
+        return SIGNAL if self.stop else PAUSE if over else GO
 
     def read(self, keep: int) -> bool:
         """Fetch, check and log all but the newest `keep` metrics. Returns False where training went back."""
         while len(self.unread) > keep:
             number, metrics = self.unread.pop(0)
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            self.agreed = values.pop("share"), values.pop("stop") > 0
+            self.agreed = values.pop("share"), values.pop("stop")
             bad = self.health.look_at(number, values)
             if bad:
                 self.progress.say(bad)
@@ -293,7 +292,8 @@ class _Run:
         documents = {"meta": meta, "data": {"batch": self.step, "order": self.health.order}, "config": self.documents}
         self.checkpoints.save(self.step, self.state, documents, self.numbers.get(self.step, {}))
 
-    def interrupted(self) -> Interrupted:
+    def interrupted(self, why: float) -> Interrupted:
         self.checkpoints.wait()
-        message = f"stopped at step {self.step}; the same command goes on from there"
-        return Interrupted(self.stop.signum, message, self.stop.left)
+        over = f" of {self.settings.steps}, after {self.settings.pause_minutes:g} minutes" if why < SIGNAL else ""
+        message = f"stopped at step {self.step}{over}; the same command goes on from there"
+        return (Interrupted if why == SIGNAL else Paused)(self.stop.signum, message, self.stop.left)

@@ -97,6 +97,8 @@ class Meter:
 
     `flops_per_step` and `peak` are those of one device. A loop that waits for the step before counts each step while
     the device still computes it, which evens out over steps.
+
+    `seconds` is the time counted before the last call of `numbers`, `total` all of it.
     """
 
     def __init__(
@@ -107,7 +109,13 @@ class Meter:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._examples, self._flops, self._peak, self._clock = examples_per_step, flops_per_step, peak, clock
+        self.seconds = 0.0
         self._restart()
+
+    @property
+    def total(self) -> float:
+        """The seconds since the construction, without pauses; not to be asked for within one."""
+        return self.seconds + self._clock() - self._start - self._paused
 
     def _restart(self) -> None:
         self._start, self._steps, self._waited, self._paused = self._clock(), 0, 0.0, 0.0
@@ -146,6 +154,7 @@ class Meter:
         """
         seconds = self._clock() - self._start - self._paused
         steps, waited = self._steps, self._waited
+        self.seconds += seconds
         self._restart()
         if not steps or seconds <= 0:
             return {}

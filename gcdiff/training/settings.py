@@ -27,7 +27,13 @@ class TrainConfig:
 
     Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
-    and save come on top. With `accumulate` a batch goes through the network in so many parts, with the same gradient
+    and save come on top.
+
+    `pause_minutes` bounds a start of the run, not the training: after so many minutes of its steps alone, without
+    compilation, evaluations, pictures and saves, it saves and stops as on a signal, and the same command goes on for as
+    many minutes again. The learning rate knows nothing of it: the end is the one that an undisturbed run comes to.
+
+    With `accumulate` a batch goes through the network in so many parts, with the same gradient
     and less memory; features that are dropped are others. After `max_skipped` steps in a row whose loss or gradient is
     not finite, training goes back to its last checkpoint, once. With `tensorboard` numbers, pictures and distributions
     of held-out losses are written as events too.
@@ -39,6 +45,7 @@ class TrainConfig:
 
     steps: int = 1000
     minutes: float | None = None
+    pause_minutes: float | None = None
     seed: int = 0
     log_every: int = 20
     evaluate_every: int = 500
@@ -60,8 +67,10 @@ class TrainConfig:
         for name in ("evaluate_every", "sample_every", "checkpoint_every", "keep_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise ValueError(f"minutes is {self.minutes}, expected more than 0 or None")
+        for name in ("minutes", "pause_minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, expected more than 0 or None")
 
     def due(self, step: int, last: bool) -> tuple[bool, bool, bool]:
         """Whether to evaluate, to draw pictures and to save after `step` steps; `last` is whether it is the last."""
@@ -74,3 +83,11 @@ class TrainConfig:
     def share_done(self, step: int, seconds: float) -> float:
         """The share of training that is done after `step` steps and `seconds`; 1 or more at the end."""
         return max(step / self.steps, seconds / (60 * self.minutes) if self.minutes else 0.0)
+
+    def left(self, seconds: float) -> float:
+        """The seconds that `minutes` leave after `seconds`; infinite without."""
+        return 60 * self.minutes - seconds if self.minutes else math.inf
+
+    def over(self, seconds: float) -> bool:
+        """Whether a start of the run whose steps have taken `seconds` is to stop."""
+        return self.pause_minutes is not None and seconds >= 60 * self.pause_minutes

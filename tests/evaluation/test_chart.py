@@ -46,3 +46,13 @@ def test_panels_stand_side_by_side():
     panels = [Panel("", [Series("", RED, point)], 1.0, ""), Panel("", [Series("", BLUE, point)], 1.0, "")]
     picture = chart(panels, "x")
     assert where(picture, BLUE)[1] - where(picture, RED)[1] == pytest.approx(WIDTH / 2)
+
+
+def test_a_plain_axis_is_even_and_needs_no_level():
+    """On an axis that is not logarithmic 505 is in the middle of 10 and 1000; twice as large has twice the sides."""
+    ends = [Series("", (0, 160, 0), [(x, 1.0, 1.0, 1.0) for x in (10, 1000)], "dot")]
+    panels = [Panel("title", [*ends, Series("", RED, [(x, 1.0, 1.0, 1.0)], "square")]) for x in (10, 505, 1000)]
+    low, middle, high = (where(chart([panel], "x", log=False), RED) for panel in panels)
+    np.testing.assert_allclose(middle, (low + high) / 2, atol=1)
+    small, large = (chart(panels, "x", log=False, scale=scale) for scale in (1, 2))
+    assert large.size == (2 * small.width, 2 * small.height)

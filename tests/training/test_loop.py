@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gcdiff.jobs.stop import Paused
+from gcdiff.training import loop
 from gcdiff.training.checkpoint import restore_ema
 from gcdiff.training.loop import Diverged, Interrupted, TrainConfig, train
 from gcdiff.training.optim import Optim
@@ -285,6 +288,48 @@ def test_minutes_end_a_run_and_its_learning_rate(tmp_path):
     train(Regression(), lambda start: pytest.fail("took a batch"), tmp_path, limited)
 
 
+def test_a_pause_stops_a_start_and_bends_nothing(whole, tmp_path, monkeypatch):
+    """Each start has the same time, of its steps alone; the end is that of a run without pauses, bit for bit."""
+
+    class Meter(loop.Meter):
+        """Every step takes 20 seconds; compiling and evaluating take an hour."""
+
+        made = 0
+
+        def __init__(self, *arguments):
+            self.now, Meter.made = 0.0, Meter.made + 1
+            super().__init__(*arguments, clock=lambda: self.now)
+
+        def step(self):
+            self.now += 20
+            super().step()
+
+        @contextlib.contextmanager
+        def paused(self):
+            with super().paused():
+                self.now += 3600
+                yield
+
+    monkeypatch.setattr(loop, "Meter", Meter)
+    limited = config(pause_minutes=2.2)  # seven steps of a start, a line of the log between them
+    with pytest.raises(Paused, match="^stopped at step 7 of 12, after 2.2 minutes; the same command goes on") as error:
+        train(Regression(), batches, tmp_path, limited)
+    assert (error.value.signum, error.value.left) == (0, False)
+    assert (tmp_path / "checkpoints" / "7").is_dir()
+    assert_equal(train(Regression(), batches, tmp_path, limited), whole[1])
+    assert lines(tmp_path) == lines(whole[0])
+    assert Meter.made == 2
+    train(Regression(), lambda start: pytest.fail("took a batch"), tmp_path, limited)
+
+
+def test_every_start_does_a_step_before_it_pauses(tmp_path):
+    limited = config(steps=3, pause_minutes=1e-9, evaluate_every=0, sample_every=0)
+    for step in (1, 2):
+        with pytest.raises(Paused, match=f"^stopped at step {step} of 3, after 1e-09 minutes"):
+            train(Regression(), batches, tmp_path, limited)
+    assert int(train(Regression(), batches, tmp_path, limited).step) == 3
+
+
 def test_bad_input_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^the batches ended at step 2 of 12$"):
         train(Regression(), lambda start: itertools.islice(batches(start), 2), tmp_path / "a", config())
@@ -295,3 +340,5 @@ def test_bad_input_is_one_line(tmp_path):
         restore_ema(tmp_path / "nothing", {})
     with pytest.raises(ValueError, match="^log_every is 0, expected at least 1$"):
         TrainConfig(steps=1, log_every=0)
+    with pytest.raises(ValueError, match="^pause_minutes is 0, expected more than 0 or None$"):
+        TrainConfig(steps=1, pause_minutes=0)

@@ -42,6 +42,8 @@ def test_pauses_are_no_steps_and_waiting_is_a_share():
     assert meter.numbers()["time/step"] == 3.0  # since the last call
     clock.now += 3
     assert meter.numbers() == {}
+    clock.now += 2
+    assert (meter.seconds, meter.total) == (12.0, 14.0)  # all of it, without the pauses
 
 
 def test_a_share_of_an_unknown_peak_is_not_said():
