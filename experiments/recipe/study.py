@@ -28,7 +28,7 @@ from PIL import Image
 import gcdiff
 from gcdiff import cli
 from gcdiff.cli.files import cache_compilations
-from gcdiff.evaluation.moments import frechet, grouped_moments
+from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.pictures import colorize, enlarge
 from gcdiff.worlds.oracles import OracleFeatures, label_agreement, oracle_segmenter
@@ -98,12 +98,9 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     segmented = model.segment(images)
     matrices = np.stack([confusion(*pair, classes) for pair in zip(layouts, segmented, strict=True)])
     row["segmentation"] = numbers(score(matrices, mean_iou))
-    others = [world("heldout", REFERENCE, seed=REFERENCE_SEED)[i] for i in range(REFERENCE)]
-    groups = np.arange(REFERENCE)
-    real = np.stack([s.image for s in others]), np.stack([s.layout for s in others])
-    reference = grouped_moments(groups, features(*real), {})
+    groups, reference = np.arange(num), _reference(world_name, features)
     for name, pair in (("frechet", drawn), ("frechet_real", gcdiff.Pair(images, layouts))):
-        row[name] = numbers(frechet(grouped_moments(groups[:num], features(*pair), {}), reference, standardised=True))
+        row[name] = numbers(frechet(grouped_moments(groups, features(*pair), {}), reference, standardised=True))
     if world_name == "streets":
         asked = caption_scores(drawn.image, captions)
         row["f1"], row["weather"], row["recall"] = map(numbers, (asked.f1, asked.weather, asked.recall))
@@ -117,6 +114,15 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     rows = [drawn.image[count], colorize(drawn.layout[count], model.labels), synthesized[count], images[count]]
     lines = [np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for i in (0, 8) for r in rows]
     return row, np.concatenate(lines)
+
+
+def _reference(world_name: str, features) -> GroupedMoments:
+    """The moments of the parameters of REFERENCE real scenes, kept in runs/recipe once they are read."""
+    file = ROOT / "runs" / "recipe" / f"{world_name}.npy"
+    if not file.exists():
+        others = [WORLDS[world_name].dataset()("heldout", REFERENCE, seed=REFERENCE_SEED)[i] for i in range(REFERENCE)]
+        np.save(file, features(np.stack([s.image for s in others]), np.stack([s.layout for s in others])))
+    return grouped_moments(np.arange(REFERENCE), np.load(file), {})
 
 
 def numbers(value) -> list[float]:

@@ -23,7 +23,8 @@ class MeshSizes:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long to train, and how often to log, evaluate and save. Periods are in steps; 0 means at the end alone.
+    """How long to train, and how often to log, evaluate and save. Periods are in steps; 0 means at the end
+    alone, and -1, for evaluations and pictures, never.
 
     Training ends after `steps`, or after `minutes` if that comes first. The minutes count from the first step on, with
     compilation, evaluations, pictures and saves, and go on counting when a run is resumed; the last evaluation, picture
@@ -64,9 +65,9 @@ class TrainConfig:
         for name in ("steps", "keep", "log_every", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("evaluate_every", "sample_every", "checkpoint_every", "keep_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        for name, least in (("evaluate_every", -1), ("sample_every", -1), ("checkpoint_every", 0), ("keep_every", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
         for name in ("minutes", "pause_minutes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -75,7 +76,7 @@ class TrainConfig:
     def due(self, step: int, last: bool) -> tuple[bool, bool, bool]:
         """Whether to evaluate, to draw pictures and to save after `step` steps; `last` is whether it is the last."""
         evaluate, sample, save = (
-            last or (every > 0 and step % every == 0)
+            every >= 0 and (last or (every > 0 and step % every == 0))
             for every in (self.evaluate_every, self.sample_every, self.checkpoint_every)
         )
         return evaluate, sample, save
