@@ -7,7 +7,7 @@ Rows: `plain`, all pairs that `gcdiff generate` draws (killed by SIGKILL once on
 `balanced`, captions drawn for rare classes; `audited`, with the gate against copies; `real`, as many scenes of the
 world itself, the ceiling. Each is prepared by `gcdiff prepare folder` and its pixels are compared with the files;
 its agreement is that of the oracle's labels of its images with its layouts. On those in --train the network of
-configs/streets.py is trained from nothing for --steps, on them alone, and measured on held-out scenes. What is there
+configs/streets_unet.py is trained from nothing for --steps, on them alone, and measured on held-out scenes. What is there
 goes on or is kept; results.json is written into --out (default: this folder) after each row.
 """
 
@@ -32,7 +32,7 @@ from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.worlds.streets.data import Streets
 from gcdiff.worlds.streets.scores import agreement, caption_scores
 
-CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "streets_unet.py"
 ROWS = ("plain", "filtered", "balanced", "audited", "real")
 HELDOUT, DRAWN, AGAIN, SEED = 256, 64, 8, 7
 

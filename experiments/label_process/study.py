@@ -24,7 +24,7 @@ from gcdiff.types import Pair
 from gcdiff.worlds.streets.data import Streets
 from gcdiff.worlds.streets.scores import agreement, caption_scores
 
-CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "streets_unet.py"
 VARIANTS = {
     "uniform": {"process.layout": "uniform", "loss.layout_weight": "root"},
     "absorbing": {"process.layout": "absorbing", "loss.layout_weight": "root"},

@@ -25,7 +25,7 @@ from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.worlds.streets.data import Streets
 from gcdiff.worlds.streets.scores import agreement, caption_scores
 
-CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "streets_unet.py"
 ROWS = {  # name: (folder, per cent, of what)
     "all": ("whole", 100, "examples"),
     "half of the layouts": ("whole", 50, "layouts"),

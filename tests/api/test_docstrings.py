@@ -89,7 +89,10 @@ def save_run(workdir: Path, config: str) -> None:
     """A run of one of the configs, with a tiny network of random weights."""
     c = configs.load_file(str(ROOT / "configs" / config))
     c.data.update(num=64, heldout=4)
-    c.network.update(dim=16, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,), final_dim=8)
+    if c.network.kind == "transformer":
+        c.network.update(dim=16, heads=2, depth=1, final_dim=8)
+    else:
+        c.network.update(dim=16, stem=4, mults=(1,), blocks=(1,), attention=(False,), cross_attention=(False,))
     c.text.update(features=16, layers=1)
     c.sample.steps = 2
     model = random_model(c)

@@ -174,5 +174,5 @@ def test_the_example_in_the_docs_runs():
     params = jax.eval_shape(lambda: configs.initial_params(built, config, specs))
     groups = configs.train_config(config).optim.groups
     check_groups(groups, params)
-    parts = ("network/stem", "network/encoder", "text/")
+    parts = ("network/stem", "network/block0/", "network/block1/", "text/")
     assert frozen_names(groups, params) == {name for name in manifest.named(params) if name.startswith(parts)}
