@@ -330,6 +330,15 @@ def test_every_start_does_a_step_before_it_pauses(tmp_path):
     assert int(train(Regression(), batches, tmp_path, limited).step) == 3
 
 
+def test_periods_of_zero_and_below():
+    settings = TrainConfig(evaluate_every=0, sample_every=-1, checkpoint_every=4)
+    assert [settings.due(step, step == 9) for step in (4, 7, 9)] == [(0, 0, 1), (0, 0, 0), (1, 0, 1)]
+    with pytest.raises(ValueError, match="^sample_every is -2, expected -1 or more$"):
+        TrainConfig(sample_every=-2)
+    with pytest.raises(ValueError, match="^checkpoint_every is -1, expected 0 or more$"):
+        TrainConfig(checkpoint_every=-1)
+
+
 def test_bad_input_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"^the batches ended at step 2 of 12$"):
         train(Regression(), lambda start: itertools.islice(batches(start), 2), tmp_path / "a", config())
