@@ -18,6 +18,6 @@ def get_config():
     c.levels.update(independent=0.15, one_call=1 / 3, start=0.0, one_sided=0.0, known=0.25)
     c.text.drop = 0.1
     c.optim.update(kind="muon", learning_rate=2e-3, muon_rate=2.0, warmup=50)
-    c.train.update(steps=340, batch_size=16, evaluate_every=500, sample_every=-1, checkpoint_every=500)
+    c.train.update(steps=520, batch_size=8, evaluate_every=500, sample_every=-1, checkpoint_every=500)
     c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(1.0, 4.0))
     return c
