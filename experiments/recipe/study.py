@@ -1,9 +1,11 @@
 """Train a model by a changed recipe at a fixed cost, and measure what it draws.
 
     python experiments/recipe/study.py NAME [--world streets] [--pairs 256] [--config.FIELD=VALUE ...]
+    python experiments/recipe/study.py NAME --run RUN [--sample "guidance=(2.0,4.0)"]
 
-trains configs/WORLD.py with the given changes in runs/recipe/NAME (a run that is there goes on, or is measured alone)
-and writes a row to runs/recipe/NAME/row.json. All rows draw the same captions of held-out scenes with the same seed.
+The first trains configs/WORLD.py with the given changes in runs/recipe/NAME (a run that is there goes on), the second
+takes a run or an export as it is. Either writes a row to runs/recipe/NAME.json and its first pairs to
+runs/recipe/NAME.png. All rows draw the same captions of held-out scenes with the same seed.
 Measures, each as [value, low, high] with its 95 % interval:
 
     agreement      mIoU of the oracle's labels of drawn images with the pairs' own layouts
@@ -18,6 +20,7 @@ Measures, each as [value, low, high] with its 95 % interval:
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import time
 from pathlib import Path
@@ -43,28 +46,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
     parser.add_argument("--world", default="streets")
-    parser.add_argument("--config-file", type=Path)
+    parser.add_argument("--run", type=Path, help="measure this run or export instead of training one")
     parser.add_argument("--pairs", type=int, default=256)
-    parser.add_argument("--again", action="store_true", help="measure a row that is there once more")
-    parser.add_argument("--sample", default="", help="changes of config.sample, FIELD=VALUE;...: a row of its own")
+    parser.add_argument("--sample", default="", help="changes of config.sample: FIELD=VALUE;...")
     arguments, overrides = parser.parse_known_args()
-    workdir = ROOT / "runs" / "recipe" / arguments.name
-    file = arguments.config_file or ROOT / "configs" / f"{arguments.world}.py"
-    status = cli.main(["train", "--config", str(file), "--workdir", str(workdir), *overrides])
-    if status:
-        return status
-    row_file = workdir / (f"row{'-' + arguments.sample if arguments.sample else ''}.json")
-    if row_file.exists() and not arguments.again:
-        return 0
+    place = ROOT / "runs" / "recipe"
+    place.mkdir(parents=True, exist_ok=True)
+    workdir = arguments.run or place / arguments.name
+    if arguments.run is None:
+        file = ROOT / "configs" / f"{arguments.world}.py"
+        status = cli.main(["train", "--config", str(file), "--workdir", str(workdir), *overrides])
+        if status:
+            return status
     cache_compilations(workdir)
     model = gcdiff.load(workdir)
     if arguments.sample:
         changes = dict(change.split("=") for change in arguments.sample.split(";"))
-        model = model.sampling(**{name: eval(value) for name, value in changes.items()})
+        model = model.sampling(**{name: ast.literal_eval(value) for name, value in changes.items()})
     row, sheet = measure(model, arguments.world, arguments.pairs)
-    row["training"] = training(workdir)
-    row_file.write_text(json.dumps(row, indent=1) + "\n")
-    Image.fromarray(sheet).save(row_file.with_suffix(".png"))
+    if arguments.run is None:
+        row["training"] = training(workdir)
+    (place / f"{arguments.name}.json").write_text(json.dumps(row, indent=1) + "\n")
+    Image.fromarray(sheet).save(place / f"{arguments.name}.png")
     short = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
     print(arguments.name, arguments.sample, json.dumps(short), flush=True)
     return 0
