@@ -7,8 +7,8 @@ Rows: `plain`, all pairs that `gcdiff generate` draws (killed by SIGKILL once on
 `balanced`, captions drawn for rare classes; `audited`, with the gate against copies; `real`, as many scenes of the
 world itself, the ceiling. Each is prepared by `gcdiff prepare folder` and its pixels are compared with the files;
 its agreement is that of the oracle's labels of its images with its layouts. On those in --train the network of
-configs/streets_unet.py is trained from nothing for --steps, on them alone, and measured on held-out scenes. What is there
-goes on or is kept; results.json is written into --out (default: this folder) after each row.
+configs/streets_unet.py is trained from nothing for --steps, on them alone, and measured on held-out scenes. What is
+there goes on or is kept; results.json is written into --out (default: this folder) after each row.
 """
 
 from __future__ import annotations
