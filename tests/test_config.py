@@ -163,7 +163,8 @@ def test_a_field_that_does_not_exist_comes_with_the_one_meant(field, hint):
 @pytest.mark.parametrize(
     ("field", "text", "message"),
     [
-        ("process.output", "w", "config.process.output is 'w', expected one of ('eps', 'x0', 'v', 'preconditioned', 'skip')"),
+        ("process.output", "w", "config.process.output is 'w', expected one of ('eps', 'x0', 'v', 'preconditioned', "),
+        ("network.kind", "mlp", "config.network.kind is 'mlp', expected one of ('unet', 'transformer')"),
         ("sample.chunk", "0", "config.sample.chunk is 0, expected at least 1"),
         ("data.size", "(32,)", "config.data.size is (32,), expected two values"),
         ("data.size", "(32,63)", "config.data.size (32, 63) is not divisible by the network's stride 2"),

@@ -129,8 +129,8 @@ def test_the_reference_holds_what_is_read_of_its_scenes():
     assert reference().shape == (2048, 24)
 
 
-TINY = """network.dim=16 network.final_dim=8 network.heads=2 network.depth=1 text.features=16 text.layers=1 data.heldout=8
-sample.steps=2 train.batch_size=4 train.log_every=1 train.steps=4 optim.warmup=2"""
+TINY = """network.dim=16 network.final_dim=8 network.heads=2 network.depth=1 text.features=16 text.layers=1
+data.heldout=8 sample.steps=2 train.batch_size=4 train.log_every=1 train.steps=4 optim.warmup=2"""
 
 
 @pytest.fixture(scope="module")
