@@ -11,6 +11,7 @@ import pytest
 from gcdiff import config as configs
 from gcdiff.config import Specs, build_specs, check, default, fitted, load_file, load_run, override, save_run
 from gcdiff.data.dataset import Example
+from gcdiff.processes.gaussian import KINDS
 from gcdiff.text.tokenizer import Vocabulary
 from gcdiff.types import ImageSpec, LabelSpec
 
@@ -163,7 +164,7 @@ def test_a_field_that_does_not_exist_comes_with_the_one_meant(field, hint):
 @pytest.mark.parametrize(
     ("field", "text", "message"),
     [
-        ("process.output", "w", "config.process.output is 'w', expected one of ('eps', 'x0', 'v', 'preconditioned', "),
+        ("process.output", "w", f"config.process.output is 'w', expected one of {KINDS}"),
         ("network.kind", "mlp", "config.network.kind is 'mlp', expected one of ('unet', 'transformer')"),
         ("sample.chunk", "0", "config.sample.chunk is 0, expected at least 1"),
         ("data.size", "(32,)", "config.data.size is (32,), expected two values"),
@@ -173,6 +174,28 @@ def test_a_field_that_does_not_exist_comes_with_the_one_meant(field, hint):
 )
 def test_values_that_cannot_be_are_refused(field, text, message, tmp_path):
     assert refusal(load_file, str(write(tmp_path, "pass")), [(field, text)]) == message
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("c.network.patch = 2", "config.network.patch is 2, which network.kind=unet does not have: it has attention, "),
+        (
+            "c.network.update(kind='transformer', dim=64, mults=(1, 2, 4))",
+            "config.network.mults is (1, 2, 4), which network.kind=transformer does not have: it has depth, dim, ",
+        ),
+        (
+            "c.network.update(kind='transformer', dim=36)",
+            "config.network.dim is 36, expected a multiple of 8 network.he",
+        ),
+        (
+            "c.network.update(kind='transformer', patch=6)",
+            "config.data.size (32, 64) is not divisible by the network's stride 6",
+        ),
+    ],
+)
+def test_fields_of_another_network_and_sizes_that_it_cannot_have_are_refused(body, said, tmp_path):
+    assert refusal(load_file, str(write(tmp_path, body)), []).startswith(said)
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path):

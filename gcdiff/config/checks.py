@@ -9,6 +9,7 @@ from gcdiff.config.data import dataset_names
 from gcdiff.config.fields import FIELDS, convert, expected, leaves, unknown
 from gcdiff.grids import LAYOUT_OPERATORS
 from gcdiff.models.table import NETWORKS, fields_of
+from gcdiff.processes.gaussian import KINDS
 from gcdiff.processes.joint import LAYOUT_PROCESSES
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS
 from gcdiff.schedules import CURVES, Schedule
@@ -16,7 +17,7 @@ from gcdiff.schedules import CURVES, Schedule
 CHOICES = {
     "process.layout": tuple(LAYOUT_PROCESSES),
     "process.lowres_schedule": ("", *CURVES),
-    "process.output": ("eps", "x0", "v", "preconditioned", "skip"),
+    "process.output": KINDS,
     "text.encoder": ("learned", "pretrained", "given", "none"),
     "levels.kind": ("free", "shared"),
     "sample.path": ("joint", "layout_first", "image_first"),
