@@ -19,5 +19,5 @@ def get_config():
     c.text.drop = 0.1
     c.optim.update(kind="muon", learning_rate=2e-3, muon_rate=2.0, warmup=50)
     c.train.update(steps=520, batch_size=8, evaluate_every=500, sample_every=-1, checkpoint_every=500)
-    c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(1.0, 4.0))
+    c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(2.0, 2.0))
     return c
