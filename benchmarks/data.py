@@ -6,7 +6,7 @@ Reading: 128x128 pairs of a prepared directory (PNG), with flips, each with a ca
 are bfloat16 (512 KiB an example), in batches of 64 as training takes them, without a device. By the number of threads.
 The files are in the page cache. Decoding alone and features alone say what the time goes to.
 
-Waiting: the share of the steps of configs/streets.py that the loop spends waiting for its next batch.
+Waiting: the share of the steps of configs/streets_unet.py that the loop spends waiting for its next batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gcdiff.types import Text
 from gcdiff.worlds.streets.data import Streets
 
 SIZE, EXAMPLES, TOKENS, FEATURES, BATCH = 128, 512, 256, 1024, 64
-CONFIG = Path(__file__).parents[1] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[1] / "configs" / "streets_unet.py"
 
 
 def main() -> None:

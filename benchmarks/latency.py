@@ -2,7 +2,7 @@
 
     python benchmarks/latency.py [--workdir RUN] [--repeats 5] [--json FILE]
 
-The demo's network (configs/streets.py; random weights unless a run is named, which cost the same) answers three
+The U-Net of streets (configs/streets_unet.py; random weights unless a run is named, which cost the same) answers three
 questions of one example: its segmentation in one call, an image for a layout, and a labelled image from text, with the
 run's recommended steps and guidance. Chunks take turns: 16, which is what one picture cost before small questions chose
 their chunk; 4, which they choose now; and 1, which is chosen by `model.sampling(chunk=1)`. A number is the median over
@@ -31,7 +31,7 @@ from gcdiff.worlds.streets.data import Streets
 
 CHUNKS = (16, 4, 1)
 TEXT = "a foggy street with two red cars"
-CONFIG = Path(__file__).parents[1] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[1] / "configs" / "streets_unet.py"
 
 
 def untrained() -> gcdiff.Model:
@@ -87,7 +87,7 @@ def measure(model: gcdiff.Model, repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--workdir", type=Path, help="a run of configs/streets.py (default: random weights)")
+    parser.add_argument("--workdir", type=Path, help="a run of configs/streets_unet.py (default: random weights)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "latency.json", metavar="FILE")
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--steps 50] [--rounds 2] [--json FILE]
 
-Time: the training loop on configs/streets.py, held-out numbers and pictures apart, in stretches of so many steps with
+Time: the training loop on configs/streets_unet.py, held-out numbers and pictures apart, in stretches of so many steps with
 and without saves, each between two stretches of the compiled step alone, which is given one batch again and again.
 Machines are noisy: what is reported are ratios to the mean of the two neighbours, of the time that passes and of that
 which the process spends on all cores, which other programs disturb less. The loop logs every 10 steps, twice
@@ -99,7 +99,7 @@ class TrainingAlone:
 
 
 def time_of_training(folder: Path, steps: int, rounds: int) -> dict:
-    config = configs.load_file(str(CONFIGS / "streets.py"))
+    config = configs.load_file(str(CONFIGS / "streets_unet.py"))
     data = configs.splits(config)
     specs, training = configs.build_specs(config, data.train), configs.train_config(config)
     task, batches = configs.build_task(config, specs, data), configs.batches(config, specs, data)
@@ -232,7 +232,7 @@ def clocked(seconds: list[float]):
 
 
 def streets_memory() -> dict:
-    config = configs.load_file(str(CONFIGS / "streets.py"))
+    config = configs.load_file(str(CONFIGS / "streets_unet.py"))
     data = configs.splits(config)
     specs = configs.build_specs(config, data.train)
     task = configs.build_task(config, specs, data)
