@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--steps 50] [--rounds 2] [--json FILE]
 
-Time: the training loop on configs/streets_unet.py, held-out numbers and pictures apart, in stretches of so many steps with
-and without saves, each between two stretches of the compiled step alone, which is given one batch again and again.
+Time: the training loop on configs/streets_unet.py, held-out numbers and pictures apart, in stretches of so many steps
+with and without saves, each between two stretches of the compiled step alone, which is given one batch again and again.
 Machines are noisy: what is reported are ratios to the mean of the two neighbours, of the time that passes and of that
 which the process spends on all cores, which other programs disturb less. The loop logs every 10 steps, twice
 as often as it does by default. The cost of a save is the difference between the stretches with and without; the

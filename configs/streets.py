@@ -11,7 +11,7 @@ def get_config():
     c = default()
     c.name = "streets"
     c.data.update(name="streets", size=(32, 64), num=1_000_000, heldout=64)
-    c.process.output = "skip"  # experiments/recipe: how this recipe was found, and what is not known of it
+    c.process.output = "skip"  # this recipe: experiments/recipe
     c.network.update(kind="transformer", dim=256, depth=4, heads=4, patch=4, embedding=1)
     c.loss.update(image=6.0, image_weight="capped")
     c.levels.update(joint=0.4, image_given_layout=0.15, layout=0.15, layout_given_image=0.1, image=0.05)
