@@ -63,7 +63,7 @@ def test_outputs_have_the_right_shapes_and_heads_start_at_zero(kind):
     @jax.jit
     def fresh_heads():
         params = NETS[kind].init(jax.random.key(0), NOISY, MAPS, CONDITION)["params"]
-        return {name: params[name] for name in ("head_image", "head_layout")}
+        return {name: part for name, part in params.items() if name.startswith("head_")}
 
     start = apply(NETS[kind], params_of(kind) | fresh_heads(), NOISY, MAPS, CONDITION)
     assert not np.any(start.image) and not np.any(start.layout)
