@@ -1,4 +1,4 @@
-"""The chunk that examples are drawn in changes nothing, with the demo's network compiled as users compile it."""
+"""The chunk that examples are drawn in changes nothing, with networks of both kinds compiled as users compile them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from tiny_models import random_model
 
+import gcdiff
 from gcdiff import config as configs
+from gcdiff import shipped
 
-CONFIG = Path(__file__).parents[2] / "configs" / "streets.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "streets_unet.py"
+MODELS = {
+    "unet": lambda: random_model(configs.load_file(str(CONFIG))),
+    "transformer": lambda: gcdiff.load(shipped.HOME / "streets"),
+}
 TEXT = "a foggy street with one red car"
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (14, 32, 64, 3)).astype(np.uint8)
@@ -19,8 +25,10 @@ LAYOUTS = RNG.integers(0, 10, (14, 32, 64)).astype(np.int32)
 
 
 @pytest.mark.slow
-def test_chunks_of_4_8_and_16_agree_bit_for_bit_and_a_chunk_of_1_nearly(optimised):
-    model = random_model(configs.load_file(str(CONFIG)))
+@pytest.mark.parametrize("kind", MODELS)
+def test_chunks_of_4_8_and_16_agree_bit_for_bit_and_a_chunk_of_1_nearly(optimised, kind):
+    model = MODELS[kind]()
+    assert model.config.network.kind == kind
 
     def answers(chunk, num=14):
         m = model.sampling(chunk=chunk, steps=3)
