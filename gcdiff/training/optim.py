@@ -12,9 +12,9 @@ rate 0 are frozen, and nothing of the above is computed or kept for them.
 `step` counts finished updates, 0 at the first. `progress` in [0, 1] is the share of training that is done; it is
 given by the loop, so that a run limited by time decays to its end as one limited by steps does.
 
-O is the momentum of the gradient with its singular values brought near 1 by Newton-Schulz steps. The factor gives an
-entry the size that Adam's has (Liu et al. 2025); a kernel of a convolution counts as the matrix from its inputs to its
-features. What is no hidden matrix goes by Adam: embeddings, heads, stems, norms and biases.
+O is the momentum of the gradient with its singular values brought near 1 (`orthogonal`). The factor gives an entry the
+size that Adam's has (Liu et al. 2025); a kernel of a convolution counts as the matrix from its inputs to its features.
+What is no hidden matrix goes by Adam: embeddings, heads, stems, norms and biases.
 
 AdamW: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 Muon: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
@@ -31,9 +31,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jaxtyping import Array
-from optax.contrib import MuonDimensionNumbers
 
 from gcdiff.training import manifest
 from gcdiff.training.averages import MOST_SIGMA_REL
@@ -43,6 +41,12 @@ SCHEDULES = ("cosine", "linear", "constant", "stable")
 OPTIMISERS = ("adamw", "muon")
 BY_ADAM = ("network/head_*", "network/stem*", "*/embedding", "network/labels/*")
 """The names of matrices that Adam moves though the optimiser is Muon: the first and the last layers."""
+
+MOMENTUM = 0.95
+"""The decay of Muon's momentum of the gradient, taken one step ahead (Nesterov's)."""
+
+POLAR = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
+"""The coefficients (a, b, c) of the steps of `orthogonal`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +140,8 @@ def _moments(optim: Optim) -> optax.GradientTransformation:
     if optim.kind == "adamw":
         return adam
     muon = optax.chain(
-        optax.contrib.scale_by_muon(weight_dimension_numbers=lambda params: jax.tree.map(_matrix, params)),
-        optax.stateless(lambda updates, _: jax.tree.map(lambda u: optim.muon_rate * _muon_size(u) * u, updates)),
+        optax.trace(MOMENTUM, nesterov=True),
+        optax.stateless(lambda updates, _: jax.tree.map(lambda u: optim.muon_rate * _orthogonalised(u), updates)),
     )
     return optax.partition({"muon": muon, "adam": adam}, _labels)
 
@@ -149,13 +153,31 @@ def _labels(params: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
-def _matrix(p: Any) -> MuonDimensionNumbers:
-    """The axes of a kernel (..., inputs, features) that are one as a matrix: all but the last."""
-    return MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+def _orthogonalised(u: Array) -> Array:
+    """The factor .2 sqrt(max(m, n)) times O of a kernel (..., inputs, features), all axes but the last as one."""
+    matrix = u.reshape(-1, u.shape[-1])
+    return (0.2 * math.sqrt(max(matrix.shape)) * orthogonal(matrix)).reshape(u.shape)
 
 
-def _muon_size(u: Any) -> float:
-    return 0.2 * math.sqrt(max(math.prod(u.shape[:-1]), u.shape[-1]))
+def orthogonal(matrix: Array) -> Array:
+    """The matrix (m, n) with its singular values brought near 1, its singular vectors kept.
+
+    Three steps X <- a X + b (X X') X + c (X X')^2 X from the matrix over its Frobenius norm. Each polynomial is the
+    best on what the one before leaves of [.01, 1] (Amsel et al. 2025, Polar Express): singular values from .01 of the
+    norm on come within .27 of 1. Five steps with one polynomial (Jordan et al. 2024) take two thirds more time.
+
+    >>> from gcdiff.training.optim import orthogonal
+    >>> values = np.linalg.svd(orthogonal(np.float32([[3.0, 0.0], [4.0, 1.0]])), compute_uv=False)
+    >>> bool(abs(values - 1).max() < 0.3)
+    True
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = jnp.asarray(matrix if wide else matrix.T)
+    x = x / (jnp.linalg.norm(x) + 1e-8)
+    for a, b, c in POLAR:
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x if wide else x.T
 
 
 def ema_decay(optim: Optim, step: Array) -> Array:
