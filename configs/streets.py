@@ -11,9 +11,11 @@ def get_config():
     c = default()
     c.name = "streets"
     c.data.update(name="streets", size=(32, 64), num=1_000_000, heldout=64)
-    c.process.output = "skip"  # this recipe: experiments/recipe
-    c.network.update(kind="transformer", dim=256, depth=4, heads=4, patch=4, embedding=1)
-    c.loss.update(image=6.0, image_weight="capped")
+    # This recipe: experiments/recipe. At one level the image is more hidden than the layout: colours are decided, with
+    # the help of the text, when it is clear what they belong to.
+    c.process.update(output="skip", image_shift=-2.0)
+    c.network.update(kind="transformer", dim=256, depth=4, heads=4, patch=4, embedding=1, label_features=16)
+    c.loss.update(image=6.0, image_weight="capped", rarity=0.5)
     c.levels.update(joint=0.4, image_given_layout=0.15, layout=0.15, layout_given_image=0.1, image=0.05)
     c.levels.update(independent=0.15, one_call=1 / 3, start=0.0, one_sided=0.0, known=0.25)
     c.text.drop = 0.1

@@ -10,6 +10,7 @@ clipped to +-15. The named weights are given, as in their papers, as factors of 
   sigmoid   sigmoid(-1 - log SNR)             Kingma and Gao 2023; Hoogeboom et al. 2024
   capped    min(1 + SNR, 5) / SNR             the SNR+1 of Salimans and Ho 2022, capped: 1 to 5 on the clean image
   none      whatever makes the weight of the network's own output 1
+and, with a power above 0, times a weight of the pixel's noisy label (`rarity`).
 
 Layout: the loss of its process, times a weight of the level:
   root      min((1 - keep)^(-1/2), 10), which makes the gradient's variance of the cross-entropy flat over levels
@@ -69,10 +70,11 @@ def image_loss(
     known: Array,
     weight: str = "none",
     channels: np.ndarray | None = None,
+    pixels: Array | None = None,
 ) -> Array:
     """The image loss (B,), in squared units of the output: output, clean, noisy (B, h, w, C), levels, known (B, h, w).
 
-    Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
+    `channels` and `pixels` (B, h, w) are further weights. Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
     """
     levels = jnp.where(known, 0.5, levels)
     log_snr = process.log_snr(levels)
@@ -80,7 +82,27 @@ def image_loss(
     if channels is not None:
         error = error * channels
     per_pixel = jnp.where(known, 0.0, error.mean(axis=-1) * image_weight(weight, process.kind, log_snr, process.std))
+    if pixels is not None:
+        per_pixel = per_pixel * pixels
     return per_pixel.mean(axis=(1, 2))
+
+
+def rarity(labels: Array, classes: int, power: float) -> Array:
+    """Weights of pixels by how rare their label is in their layout, of mean 1: labels int (B, H, W) -> float32.
+
+    A label's weight is its share of the layout to the power -`power`: with 1 all classes that are there weigh alike,
+    with 0 all pixels do. Of noisy labels, which the network reads, such weights move no optimum: given all that it
+    reads they are constant, and the best prediction is the mean with any of them.
+
+    >>> import numpy as np
+    >>> from gcdiff.losses.diffusion import rarity
+    >>> rarity(np.int32([[[0, 0, 0, 1]]]), classes=2, power=1.0).round(2).tolist()
+    [[[0.67, 0.67, 0.67, 2.0]]]
+    """
+    one_hot = jax.nn.one_hot(labels, classes)
+    shares = one_hot.mean(axis=(1, 2), keepdims=True)
+    weights = jnp.where(shares > 0, shares, 1.0) ** -power
+    return (one_hot * weights / (weights * shares).sum(axis=-1, keepdims=True)).sum(axis=-1)
 
 
 def layout_weight(name: str, process: LayoutLikelihood, levels: Array) -> Array:

@@ -47,11 +47,13 @@ class Attending(nn.Module):
     control: Control | None = None
     dtype: Any = jnp.float32
 
-    def weigh(self, q: Array, pairs: list[Array], context: Context | None, x: Array, areas, embedding) -> Array:
+    def weigh(
+        self, q: Array, pairs: list[Array], context: Context | None, x: Array, areas, embedding, bias=None
+    ) -> Array:
         """The weighted sum of the values of the null key, of `count` pixels (0: no self-attention) and of the context.
 
         q (B, Q, heads, head_dim); pairs: keys and values of each part in that order, (2, B, S, heads or 1, head_dim)
-        -> (B, h, w, heads * head_dim) for x (B, h, w, C).
+        -> (B, h, w, heads * head_dim) for x (B, h, w, C). `bias` (1, heads, Q, S) is added to the scores.
         """
         b, h, w, _ = x.shape
         masks = [jnp.ones(pair.shape[1:3], bool) for pair in pairs]
@@ -61,14 +63,15 @@ class Attending(nn.Module):
         k, v = jnp.concatenate(pairs, axis=2)
         mask, region = jnp.concatenate(masks, axis=1), jnp.concatenate(regions, axis=1)
         if self.control is None and not self.is_mutable_collection("attention"):
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
+            y = jax.nn.dot_product_attention(q, k, v, bias, mask=mask[:, None, None, :])
         else:
-            y = self._explicit(q, k, v, mask, region, (h, w), areas, embedding)
+            y = self._explicit(q, k, v, mask, region, (h, w), areas, embedding, bias)
         return y.reshape(b, h, w, self.heads * self.head_dim)
 
-    def _explicit(self, q, k, v, mask, region, grid, areas, embedding) -> Array:
+    def _explicit(self, q, k, v, mask, region, grid, areas, embedding, bias) -> Array:
         k, v = (jnp.broadcast_to(a, (*a.shape[:2], self.heads, self.head_dim)) for a in (k, v))
         scores = jnp.einsum("bqhd,bshd->bhqs", q, k, preferred_element_type=jnp.float32) * self.head_dim**-0.5
+        scores = scores if bias is None else scores + bias
         scores = jnp.where(mask[:, None, None, :], scores, -jnp.inf)
         weights = (self.control or identity_control)(scores, grid, region, areas, embedding)
         self.sow("attention", "weights", weights)

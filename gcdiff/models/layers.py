@@ -38,6 +38,21 @@ class Conv(nn.Module):
         return y
 
 
+class DepthwiseConv(nn.Module):
+    """A 3x3 convolution of every channel alone, same padding, as nine products: (B, h, w, C) -> (B, h, w, C)."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.normal(1 / 3)
+        kernel = self.param("kernel", init, (9, x.shape[-1]), jnp.float32).astype(self.dtype)
+        height, width = x.shape[1:3]
+        around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        parts = [around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        return sum((part * row for part, row in zip(parts[1:], kernel[1:], strict=True)), parts[0] * kernel[0])
+
+
 class GroupNorm(nn.Module):
     """Group normalisation with float32 statistics over the pixels and channels of a group.
 

@@ -7,34 +7,34 @@ those of the U-Net: a learned embedding per class, level maps channel by channel
 * Norms are adaptive, by one projection for all blocks of the levels in the token's own patch, of the global embedding
   and of the pooled text, with offsets per block (Chen et al. 2024, PixArt's adaLN-single, here per token); gates start
   small.
-* Attention reads a learned null key, all tokens, and the words of the text. Half of a head's features turn with the
-  token's row and column (rotary positions, Su et al. 2021, in 2-D: Heo et al. 2024); words have no place, and speak to
-  the other half. Queries and keys are normalised (Dehghani et al. 2023).
+* Attention reads a learned null key, all tokens, and the words of the text (`gcdiff.models.rotary`).
 * A token knows where it is in the frame by Fourier features of its coordinates in [0, 1]: any size divisible by the
   patch is taken.
-* Feed-forwards are gated (Shazeer 2020, SwiGLU).
-* The heads add to what a token says of its pixels what is read of each pixel itself: a few features, scaled and shifted
-  by the token, and a small feed-forward, with the same weights at every place.
+* Feed-forwards are gated (Shazeer 2020, SwiGLU), and their hidden features are mixed with those of the eight tokens
+  around by a depthwise convolution (Xie et al. 2021, Mix-FFN).
+* Pixels are read by gated convolutions before they become tokens, and once more behind the tokens: what a label tells
+  of a colour, and a pixel of the next one, is a product of the two, and hard to learn for a token of many pixels.
+* The heads add to what a token says of its pixels what is read of each pixel itself, scaled and shifted by the token.
+  That of the image also adds the noisy image with a gain per pixel, so that nothing need be copied through tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gcdiff.models.attention import Attending, Context
+from gcdiff.models.attention import Context
 from gcdiff.models.conditioning import levels_and_text
 from gcdiff.models.inputs import lowres_channels, pair_channels
-from gcdiff.models.layers import LayerNorm, TiedLogits, shuffle, unshuffle
+from gcdiff.models.layers import Conv, DepthwiseConv, LayerNorm, TiedLogits, shuffle, unshuffle
 from gcdiff.models.level_features import level_features
+from gcdiff.models.rotary import RotaryAttention, positions, rotations
 from gcdiff.types import Condition, Pair
 
-POSITION_BANDS = 6
-ROTARY_BASE = 100.0
 GATE = 0.2
 
 
@@ -49,7 +49,7 @@ class JointTransformer(nn.Module):
       heads          of attention; their width is dim / heads, divisible by 8
       feed_forward   width of the gated feed-forwards over dim
       patch          side of a token's patch, in pixels of the image
-      final_dim      features per pixel before the heads
+      final_dim      features per pixel, before the tokens and before the heads
       embedding      width of the global embedding over dim
       remat          whether the blocks are computed again in the backward pass instead of being kept
 
@@ -105,6 +105,7 @@ class JointTransformer(nn.Module):
         embedding, context = levels_and_text(self, log_snr, condition)
 
         grid = height // self.patch, wide // self.patch
+        pixels = jnp.concatenate([pixels, self._read(jnp.concatenate([pixels, maps], axis=-1))], axis=-1)
         x = self._dense(self.dim, "stem")(unshuffle(pixels, self.patch))
         x = x + self._zero(self.dim, "stem_maps")(unshuffle(maps, self.patch))
         x = x + self._dense(self.dim, "positions", use_bias=False)(positions(grid))
@@ -120,7 +121,12 @@ class JointTransformer(nn.Module):
                 x = x + self._zero(self.dim, f"block{i}_inject")(features)
         shift, scale = jnp.split(self._zero(2 * self.dim, "final_levels")(levels), 2, axis=-1)
         x = _modulated(LayerNorm(dtype=self.dtype, name="final_norm")(x), shift, scale)
-        return self._heads(x, self._pixels(x, jnp.concatenate([pixels, maps], axis=-1)), table)
+        output = self._heads(x, self._pixels(x, jnp.concatenate([pixels, maps], axis=-1)), table)
+        if output.image is None or "image" not in self.inputs:
+            return output
+        gain = nn.Dense(self.patch**2, kernel_init=nn.initializers.zeros, name="head_gain")(x.astype(jnp.float32))
+        passed = shuffle(gain, self.patch) * pixels[..., : self.image_channels].astype(jnp.float32)
+        return output._replace(image=output.image + passed)
 
     def _dense(self, features: int, name: str, use_bias: bool = True) -> nn.Dense:
         return nn.Dense(features, use_bias=use_bias, dtype=self.dtype, name=name)
@@ -138,11 +144,20 @@ class JointTransformer(nn.Module):
         features = jnp.concatenate([jnp.broadcast_to(f, (*_largest(features), f.shape[-1])) for f in features], axis=-1)
         return embedding[:, None, None] + self._dense(width, "patch_levels")(features)
 
+    def _read(self, pixels: Array) -> Array:
+        """Features of every pixel and what is around it: (B, h, w, C) -> (B, h, w, final_dim)."""
+        h = GatedConv(self.final_dim, self.dtype, name="pixels0")(pixels)
+        return h + GatedConv(self.final_dim, self.dtype, name="pixels1")(
+            LayerNorm(dtype=self.dtype, name="pixel_norm")(h)
+        )
+
     def _pixels(self, x: Array, pixels: Array) -> Array:
         """Features of every pixel, (B, h, w, final_dim) in float32, from its token and its own input."""
         said = shuffle(self._dense(self.patch**2 * 2 * self.final_dim, "final_tokens")(x), self.patch)
         shift, scale = jnp.split(said, 2, axis=-1)
         h = nn.silu(_modulated(self._dense(self.final_dim, "final_pixels")(pixels), shift, scale))
+        near = LayerNorm(dtype=self.dtype, name="final_near_norm")(h)
+        h = h + GatedConv(self.final_dim, self.dtype, name="final_near")(near)
         inner = self._dense(2 * self.final_dim, "final_up")(LayerNorm(dtype=self.dtype, name="final_pixel_norm")(h))
         return (h + self._dense(self.final_dim, "final_down")(nn.silu(inner))).astype(jnp.float32)
 
@@ -164,6 +179,21 @@ class JointTransformer(nn.Module):
         elif "layout" in self.outputs:
             logits = shuffle(head("head_layout", self.num_classes * factor**2), factor)
         return Pair(image, logits)
+
+
+class GatedConv(nn.Module):
+    """A 3x3 convolution to twice the features, one half of which multiplies the other: (B, h, w, C) -> (B, h, w, F).
+
+    By such products the label of a pixel chooses what is read of its colours.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        a, b = jnp.split(Conv(2 * self.features, dtype=self.dtype, name="conv")(x), 2, axis=-1)
+        return a * b
 
 
 class Block(nn.Module):
@@ -190,43 +220,10 @@ class Block(nn.Module):
         h = _modulated(LayerNorm(dtype=self.dtype, name="norm2")(x), shift2, scale2)
         inner = int(self.feed_forward * features)
         a, b = jnp.split(nn.Dense(2 * inner, use_bias=False, dtype=self.dtype, name="up")(h), 2, axis=-1)
-        h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(nn.silu(a) * b)
+        h = nn.silu(a) * b
+        h = h + DepthwiseConv(dtype=self.dtype, name="depthwise")(h)
+        h = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(h)
         return x + gate2 * nn.Dense(features, use_bias=False, dtype=self.dtype, name="down")(h)
-
-
-class RotaryAttention(Attending):
-    """From the tokens of x to [a learned null key, the tokens, the context]; (B, h, w, C) -> (B, h, w, C).
-
-    The first half of a head's features turns with the token's place; of the null key and the context it is zero.
-    """
-
-    @nn.compact
-    def __call__(
-        self, x: Array, rotation: Array, context: Context | None, areas: Mapping[int, Array], embedding: Array
-    ) -> Array:
-        b, h, w, c = x.shape
-        tokens = x.reshape(b, h * w, c)
-
-        def project(name: str, y: Array, times: int) -> Array:
-            y = nn.Dense(times * self.heads * self.head_dim, use_bias=False, dtype=self.dtype, name=name)(y)
-            return self.split(y, times, self.heads)
-
-        q, k, v = project("qkv", tokens, 3)
-        q, k = LayerNorm(dtype=self.dtype, name="norm_q")(q), LayerNorm(dtype=self.dtype, name="norm_k")(k)
-        pairs = [self._null(b), jnp.stack([_rotated(k, rotation), v])]
-        if context is not None:
-            said = nn.LayerNorm(use_bias=False, dtype=jnp.float32, name="norm_context")(context.tokens)
-            words, v = project("kv", said.astype(self.dtype), 2)
-            words = LayerNorm(dtype=self.dtype, name="norm_words")(words)
-            pairs.append(jnp.stack([_placeless(words), v]))
-        y = self.weigh(_rotated(q, rotation), pairs, context, x, areas, embedding)
-        return nn.Dense(c, use_bias=False, dtype=self.dtype, name="out")(y)
-
-    def _null(self, batch: int) -> Array:
-        shape = 2, self.heads, self.head_dim
-        k, v = self.param("null", nn.initializers.normal(0.02), shape).astype(self.dtype)
-        null = jnp.stack([_placeless(k), v])
-        return jnp.broadcast_to(null[:, None, None], (2, batch, 1, self.heads, self.head_dim))
 
 
 def _started(key: Array, shape: tuple[int, ...]) -> Array:
@@ -251,39 +248,3 @@ def _per_patch(log_snr: Array, grid: tuple[int, int]) -> Array:
 def _largest(features: list[Array]) -> tuple[int, ...]:
     """The largest batch and grid of maps of features."""
     return tuple(max(f.shape[i] for f in features) for i in range(3))
-
-
-def positions(grid: tuple[int, int], bands: int = POSITION_BANDS) -> Array:
-    """Fourier features of a token's place in the frame, rows and columns in [0, 1]: (h, w, 4 * bands)."""
-    places = [(jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in grid]
-    waves = jnp.pi * 2.0 ** jnp.arange(-1, bands - 1)
-    parts = []
-    for axis, place in enumerate(places):
-        angles = place[:, None] * waves
-        both = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-        parts.append(jnp.broadcast_to(both[:, None] if axis == 0 else both[None], (*grid, 2 * bands)))
-    return jnp.concatenate(parts, axis=-1)
-
-
-def rotations(grid: tuple[int, int], features: int) -> Array:
-    """The angles by which `features` / 2 pairs turn with row and column of a token, half of them each: (h w, pairs)."""
-    pairs = features // 2
-    speeds = ROTARY_BASE ** -(jnp.arange(pairs // 2) / max(pairs // 2, 1))
-    rows, columns = (jnp.arange(n, dtype=jnp.float32)[:, None] * speeds for n in grid)
-    shape = (*grid, pairs // 2)
-    both = [jnp.broadcast_to(rows[:, None], shape), jnp.broadcast_to(columns[None], shape)]
-    return jnp.concatenate(both, axis=-1).reshape(grid[0] * grid[1], -1)
-
-
-def _rotated(x: Array, angles: Array) -> Array:
-    """Turn the first half of the features of x (B, N, heads, F) by angles (N, F / 4)."""
-    pairs = angles.shape[-1]
-    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
-    cos, sin = (f(angles)[:, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos, rest], axis=-1)
-
-
-def _placeless(k: Array) -> Array:
-    """Keys (..., F) whose first half, which turns with places, is zero."""
-    half = k.shape[-1] // 2
-    return jnp.concatenate([jnp.zeros_like(k[..., :half]), k[..., half:]], axis=-1)

@@ -45,7 +45,8 @@ class LossConfig:
     """Weights of the two losses, and how they depend on the level.
 
     With `balance` each loss is divided by its expected value at that level, which is learned
-    (`gcdiff.training.balance`).
+    (`gcdiff.training.balance`). `rarity` in [0, 1] makes the image's loss weigh pixels with rare labels more
+    (`gcdiff.losses.diffusion.rarity`): things that cover few pixels are learned in fewer examples.
     """
 
     image: float = 1.0
@@ -53,6 +54,7 @@ class LossConfig:
     image_weight: str = "none"
     layout_weight: str = "root"
     balance: bool = False
+    rarity: float = 0.0
 
     def __post_init__(self):
         if self.image_weight not in (names := ("none", *diffusion.EPS_WEIGHTS)):
@@ -61,6 +63,8 @@ class LossConfig:
             raise ValueError(
                 f"loss.layout_weight is {self.layout_weight!r}, expected one of {diffusion.LAYOUT_WEIGHTS}"
             )
+        if not 0 <= self.rarity <= 1:
+            raise ValueError(f"loss.rarity is {self.rarity}, expected 0 (none) to 1 (all classes weigh alike)")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,13 +205,21 @@ class JointTask:
         output = denoise(noisy, levels, self.conditions.condition(params, drawn.conditions))
         image = diffusion.image_loss(
             self.process.image, output.image, clean.image, noisy.image, levels.image, known.image | batch.no_image,
-            self.loss.image_weight, self.codec.weights,
+            self.loss.image_weight, self.codec.weights, self._rarity(noisy),
         )  # fmt: skip
         layout = diffusion.layout_loss(
             self.process.layout, output.layout, clean.layout, noisy.layout, levels.layout, known.layout,
             self.loss.layout_weight, kappa,
         )  # fmt: skip
         return Pair(image, layout)
+
+    def _rarity(self, noisy: Pair) -> Array | None:
+        """The weights of pixels (B, h, w) by their noisy labels; None for no weights."""
+        if not self.loss.rarity:
+            return None
+        factor = noisy.layout.shape[1] // noisy.image.shape[1]
+        classes = self.process.layout.embedding_size or self.labels.num_classes
+        return diffusion.rarity(noisy.layout[:, ::factor, ::factor], classes, self.loss.rarity)
 
     def evaluate(self, params: Any, step: int) -> dict[str, float | np.ndarray]:
         """Numbers on the held-out batch (`gcdiff.training.look.numbers`)."""

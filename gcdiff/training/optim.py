@@ -39,8 +39,9 @@ from gcdiff.training.groups import Group, clip_by_group, groups_of, read_groups
 
 SCHEDULES = ("cosine", "linear", "constant", "stable")
 OPTIMISERS = ("adamw", "muon")
-BY_ADAM = ("network/head_*", "network/stem*", "*/embedding", "network/labels/*")
-"""The names of matrices that Adam moves though the optimiser is Muon: the first and the last layers."""
+BY_ADAM = ("network/head_*", "network/stem*", "*/embedding", "network/labels/*", "*/depthwise/*")
+"""The names of matrices that Adam moves though the optimiser is Muon: the first and the last layers, and what mixes no
+channels."""
 
 MOMENTUM = 0.95
 """The decay of Muon's momentum of the gradient, taken one step ahead (Nesterov's)."""

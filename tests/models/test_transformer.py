@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gcdiff.models.transformer import JointTransformer, positions, rotations
+from gcdiff.models.rotary import nearness, positions, rotations
+from gcdiff.models.transformer import GatedConv, JointTransformer
 from gcdiff.types import Condition, Pair
 
 B, H, W, K = 2, 8, 16, 5
@@ -60,3 +61,33 @@ def test_the_level_of_a_patch_is_heard_in_its_own_norms():
     apply = jax.jit(lambda maps: NET.apply({"params": weights}, noisy, maps, Condition()))
     base, other = apply(maps), apply(swapped)
     assert jnp.abs(base.image - other.image).max() > 1e-2 and jnp.abs(base.layout - other.layout).max() > 1e-2
+
+
+def test_heads_look_within_different_distances():
+    near = np.asarray(nearness((3, 4), 4)).reshape(4, 3, 4, 3, 4)
+    assert not near[0].any()
+    for head, slope in ((1, 0.25), (2, 0.5), (3, 1.0)):
+        np.testing.assert_allclose(near[head, 0, 0, 2, 0], -2 * slope)
+        np.testing.assert_allclose(near[head, 2, 3, 1, 2], -slope * np.sqrt(2), rtol=1e-6)
+
+
+def test_the_noisy_image_passes_with_the_gain_of_each_pixel_where_it_is_known():
+    weights = {n: jax.tree.map(np.zeros_like, w) if n.startswith("head_") else w for n, w in params().items()}
+    weights["head_gain"]["bias"] = np.arange(16, dtype=np.float32)
+    noisy, maps = inputs()
+    maps.image[1] = -np.inf
+    out = jax.jit(lambda maps: NET.apply({"params": weights}, noisy, maps, Condition()))(maps)
+    gain = np.tile(np.arange(16, dtype=np.float32).reshape(4, 4), (2, 4))[..., None]
+    np.testing.assert_allclose(out.image[0], gain * noisy.image[0], rtol=1e-5)
+    assert not np.asarray(out.image[1]).any() and not np.asarray(out.layout).any()
+
+
+def test_the_label_of_a_pixel_chooses_what_is_read_of_its_colours():
+    """One gated convolution of a class and a colour can be their product, which no convolution of either is."""
+    label, colour = RNG.integers(0, 2, (1, 6, 6, 1)), RNG.normal(size=(1, 6, 6, 1))
+    kernel = np.zeros((3, 3, 2, 2), np.float32)
+    kernel[1, 1] = np.eye(2)
+    out = GatedConv(1).apply(
+        {"params": {"conv": {"kernel": kernel, "bias": np.zeros(2)}}}, jnp.concatenate([label, colour], -1)
+    )
+    np.testing.assert_allclose(out, label * colour, rtol=1e-6)
