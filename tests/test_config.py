@@ -192,6 +192,10 @@ def test_values_that_cannot_be_are_refused(field, text, message, tmp_path):
             "c.network.update(kind='transformer', patch=6)",
             "config.data.size (32, 64) is not divisible by the network's stride 6",
         ),
+        (
+            "c.process.layout = 'bits'; c.loss.rarity = 0.5",
+            "config.loss.rarity counts noisy labels, which process.layout",
+        ),
     ],
 )
 def test_fields_of_another_network_and_sizes_that_it_cannot_have_are_refused(body, said, tmp_path):

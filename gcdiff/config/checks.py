@@ -78,6 +78,8 @@ def check_joint(config: ConfigDict) -> None:
         raise ValueError(f"config.sample.eta is {config.sample.eta}, expected 0 (deterministic) to 1 (ancestral)")
     if config.process.layout == "bits" and (config.sample.layout_step != "ancestral" or config.sample.corrector):
         raise ValueError("config.sample redraws labels, which process.layout=bits cannot: expected ancestral steps")
+    if config.process.layout == "bits" and config.loss.rarity:
+        raise ValueError("config.loss.rarity counts noisy labels, which process.layout=bits does not have: expected 0")
     if config.loss.layout_weight in NO_WEIGHTS.get(config.process.layout, ()):
         raise ValueError(
             f"config.loss.layout_weight is {config.loss.layout_weight!r}, which process.layout="

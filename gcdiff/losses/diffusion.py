@@ -74,7 +74,8 @@ def image_loss(
 ) -> Array:
     """The image loss (B,), in squared units of the output: output, clean, noisy (B, h, w, C), levels, known (B, h, w).
 
-    `channels` and `pixels` (B, h, w) are further weights. Known pixels are masked before anything is computed from them: at level 0 the targets of eps and v are noise.
+    `channels` (C,) and `pixels` (B, h, w) are further weights. Known pixels are masked before anything is computed from
+    them: at level 0 the targets of eps and v are noise.
     """
     levels = jnp.where(known, 0.5, levels)
     log_snr = process.log_snr(levels)

@@ -13,6 +13,7 @@ from gcdiff.losses.diffusion import (
     image_weight,
     layout_loss,
     layout_weight,
+    rarity,
 )
 from gcdiff.processes.absorbing import AbsorbingProcess
 from gcdiff.processes.categorical import UniformProcess
@@ -82,6 +83,26 @@ def test_known_pixels_carry_no_loss_and_the_divisor_is_constant():
     known = layout_loss(uniform, logits, label, noisy, np.where(half, 0, level), half)
     np.testing.assert_allclose(void, known, rtol=1e-6)
     assert np.all(void < whole)
+
+
+def test_rare_labels_weigh_more_and_all_pixels_together_as_before():
+    labels = np.zeros((2, 4, 6), np.int32)
+    labels[0, 0, :3], labels[0, 1] = 1, 4
+    for power in (0.0, 0.5, 1.0):
+        weights = np.asarray(rarity(labels, K, power))
+        np.testing.assert_allclose(weights.mean((1, 2)), 1, rtol=1e-6)
+        np.testing.assert_allclose(weights[1], 1, rtol=1e-6)  # one label alone
+        counts = np.array([(labels[0] == k).sum() for k in (0, 1, 4)])
+        each = np.array([weights[0][labels[0] == k].mean() for k in (0, 1, 4)])
+        np.testing.assert_allclose(each / each[0], (counts / counts[0]) ** -power, rtol=1e-6)
+    level = np.full((B, H, W), 0.3, np.float32)
+    weights = RNG.uniform(0, 2, (B, H, W)).astype(np.float32)
+    parts = [
+        image_loss(GaussianProcess(SCHEDULE, "v"), OUTPUT, CLEAN, NOISY, level, weights < bound, pixels=w)
+        for bound, w in ((-1, weights), (9, weights), (-1, 2 * weights))
+    ]
+    np.testing.assert_allclose(parts[2], 2 * parts[0], rtol=1e-6)
+    assert not np.asarray(parts[1]).any()  # known
 
 
 def test_a_batch_is_the_mean_of_its_examples():

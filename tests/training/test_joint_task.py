@@ -154,6 +154,26 @@ def test_a_weight_that_a_process_does_not_have_is_refused(layout, weight):
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize("rarity", [-0.1, 1.5, float("nan")])
+def test_a_rarity_that_is_no_power_from_0_to_1_is_refused(rarity):
+    with pytest.raises(ValueError, match="^loss.rarity is .*, expected 0 .none. to 1"):
+        LossConfig(rarity=rarity)
+
+
+def test_rarity_reads_the_noisy_labels_at_the_image_s_pixels():
+    """The same task with and without: the image's losses differ by the weights alone, the layout's do not."""
+    task = tiny("uniform")
+    drawn = task.draw(task.heldout, jax.random.key(0))
+    params = task.init(jax.random.key(1))
+    weighed = dataclasses.replace(task, loss=dataclasses.replace(task.loss, rarity=1.0))
+    without, weighted = (jax.jit(t.losses)(params, drawn) for t in (task, weighed))
+    np.testing.assert_array_equal(without.layout, weighted.layout)
+    same = drawn._replace(noisy=drawn.noisy._replace(layout=jnp.zeros_like(drawn.noisy.layout)))
+    without_labels, weighted_same = (jax.jit(t.losses)(params, same) for t in (task, weighed))
+    np.testing.assert_allclose(without_labels.image, weighted_same.image, rtol=1e-6)
+    assert np.abs(without.image - weighted.image).max() > 1e-3
+
+
 def tables(embedding, head, value):
     """The class-dependent arrays of a network: a table of `embedding` rows and a head of `head` channels."""
     filled = {"labels": {"embedding": np.zeros((embedding, 2))}, "head_layout": {"bias": np.zeros(head)}}
