@@ -1,17 +1,19 @@
-"""What a trained model predicts in one call, by levels: errors on held-out scenes, and what captions say of colours.
+"""What a trained model predicts in one call, by noise: errors on held-out scenes, and what captions say of them.
 
     python experiments/recipe/probe.py RUN [RUN ...]
 
-Of 96 held-out street scenes with a car, with the caption that names its colour, one call of the network each:
+Of 96 held-out street scenes whose cars are of one colour, with the caption that names it, one call of the network each.
+Noise is told by log-SNRs and not by levels, so that recipes with different schedules are compared at the same noise:
 
-    image(t)    mean square error of the clean image, in units of the data's variance, pair at levels (t, t)
-    layout(t)   nats a pixel of the clean layout, pair at levels (t, t)
-    given(t)    mean square error of the clean image, layout given: levels (t, 0)
-    cars(t)     the same over the pixels of cars alone
-    colour(t)   the share of the cars' error at (t, 0) without a caption that the caption takes away; all cars of a
-                scene have one colour, so that a reader who heeds the caption takes away most of it at t = 1
+    image     mean square error of the clean image, in units of the data's variance, both sides at this log-SNR
+    layout    nats a pixel of the clean layout, the same
+    text      by how many nats a pixel the caption lowers that
+    given     mean square error of the clean image, layout given
+    cars      the same over the pixels of cars alone
+    colour    the share of the cars' error without a caption, layout given, that the caption takes away; a reader who
+              heeds the caption takes away most of it where nothing is known of the image
 
-One line a run, JSON. The levels: T.
+One line a run, JSON. The log-SNRs: LOG_SNR, of which the last is -inf: nothing is known.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from gcdiff.types import Pair
 from gcdiff.worlds.streets.appearance import LABELS
 from gcdiff.worlds.streets.data import Streets
 
-T = (0.1, 0.3, 0.5, 0.8, 1.0)
+LOG_SNR = (3.7, 1.3, 0.0, -1.0, -2.0, -3.0, -4.0, -np.inf)
 NUM, SEED = 96, 11
 
 
@@ -47,8 +49,13 @@ def scenes() -> tuple[np.ndarray, np.ndarray, list[str]]:
     return images, layouts, [e.captions[1] for e in found]
 
 
+def level(schedule, log_snr: float) -> float:
+    """The level of a log-SNR."""
+    return 1.0 if log_snr == -np.inf else float(schedule.level(1 / (1 + np.exp(-log_snr))))
+
+
 def probe(model) -> dict[str, list[float]]:
-    """The numbers of a model at the levels T."""
+    """The numbers of a model at LOG_SNR."""
     images, layouts, captions = scenes()
     clean = np.asarray(model.built.codec.encode(images), np.float32)
     process, built = model.built.process, model.built
@@ -75,13 +82,16 @@ def probe(model) -> dict[str, list[float]]:
         return tuple(np.concatenate([np.asarray(p[k]) for p in parts]) for k in range(2))
 
     variance, out = float(np.square(clean - clean.mean((0, 1, 2))).mean()), {}
-    for t in T:
-        joint, nats = run(text["said"], t, t)
-        given, _ = run(text["said"], t, 0.0)
-        without, _ = run(text["none"], t, 0.0)
+    for noise in LOG_SNR:
+        image_t, layout_t = (level(side.schedule, noise) for side in (process.image, process.layout))
+        joint, nats = run(text["said"], image_t, layout_t)
+        _, silent = run(text["none"], image_t, layout_t)
+        given, _ = run(text["said"], image_t, 0.0)
+        without, _ = run(text["none"], image_t, 0.0)
         values = {
             "image": joint.mean() / variance,
             "layout": nats.mean(),
+            "text": silent.mean() - nats.mean(),
             "given": given.mean() / variance,
             "cars": given[cars].mean() / variance,
             "colour": 1 - given[cars].mean() / without[cars].mean(),
