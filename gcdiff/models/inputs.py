@@ -1,11 +1,11 @@
-"""The inputs of the joint U-Net at full resolution: the noisy pair, its level maps, a low-resolution pair.
+"""The inputs of a joint network at full resolution: the noisy pair, its level maps, a low-resolution pair.
 
 The functions make their parameters in the network that calls them and read its fields.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,7 +13,39 @@ from jaxtyping import Array
 
 from gcdiff.models.layers import enlarge, unshuffle
 from gcdiff.models.level_features import level_channels, level_flags
-from gcdiff.types import LowRes, Pair
+from gcdiff.types import Condition, LowRes, Pair
+
+
+class Inputs(NamedTuple):
+    """What a network reads, all channels at full resolution, (B, h, w, .): the table of its labels, the noisy pair with
+    the low-resolution pair behind it, the level maps (None where one level is for all), the low-resolution pair alone
+    (None without one)."""
+
+    table: nn.Embed
+    pixels: Array
+    maps: Array | None
+    lowres: Array | None
+
+
+def read(net: Any, noisy: Pair, log_snr: Pair, condition: Condition, stride: int) -> Inputs:
+    """The inputs of a network whose sizes are multiples of `stride`.
+
+    Raises ValueError for another size, and for a low-resolution pair that is missing or that the network has no input
+    for.
+    """
+    if (condition.lowres is not None) != net.lowres:
+        raise ValueError(f"lowres={net.lowres}, but condition.lowres is {'' if net.lowres else 'not '}None")
+    width = net.tied_features if net.tied else net.label_features
+    rows = net.num_classes if net.state_classes is None else net.state_classes
+    table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
+    pixels, maps = pair_channels(net, noisy, log_snr, table)
+    height, wide = pixels.shape[1:3]
+    if height % stride or wide % stride:
+        raise ValueError(f"image size {height}x{wide} is not divisible by the network's stride {stride}")
+    if condition.lowres is None:
+        return Inputs(table, pixels, maps, None)
+    lowres = lowres_channels(net, condition.lowres, width, (height, wide))
+    return Inputs(table, jnp.concatenate([pixels, lowres], axis=-1), maps, lowres)
 
 
 def pair_channels(net: Any, noisy: Pair, log_snr: Pair, table: nn.Embed) -> tuple[Array, Array | None]:

@@ -27,9 +27,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gcdiff.models import inputs
 from gcdiff.models.attention import Context
 from gcdiff.models.conditioning import levels_and_text
-from gcdiff.models.inputs import lowres_channels, pair_channels
 from gcdiff.models.layers import Conv, DepthwiseConv, LayerNorm, TiedLogits, shuffle, unshuffle
 from gcdiff.models.level_features import level_features
 from gcdiff.models.rotary import RotaryAttention, positions, rotations
@@ -81,7 +81,7 @@ class JointTransformer(nn.Module):
     control: Any = None
     dtype: Any = jnp.float32
 
-    # What `pair_channels` and `levels_and_text` ask of a network, which this one has no choice of.
+    # What `inputs.read` and `levels_and_text` ask of a network, which this one has no choice of.
     level_inputs = "both"
     learned_levels = False
     level_tokens = 0
@@ -89,22 +89,11 @@ class JointTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
-        if (condition.lowres is not None) != self.lowres:
-            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
-        width = self.tied_features if self.tied else self.label_features
-        rows = self.num_classes if self.state_classes is None else self.state_classes
-        table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
-        pixels, maps = pair_channels(self, noisy, log_snr, table)
+        table, pixels, maps, _ = inputs.read(self, noisy, log_snr, condition, self.patch)
         assert maps is not None, "level_inputs is both"
-        if condition.lowres is not None:
-            lowres = lowres_channels(self, condition.lowres, width, pixels.shape[1:3])
-            pixels = jnp.concatenate([pixels, lowres], axis=-1)
-        height, wide = pixels.shape[1:3]
-        if height % self.patch or wide % self.patch:
-            raise ValueError(f"image size {height}x{wide} is not divisible by the network's stride {self.patch}")
         embedding, context = levels_and_text(self, log_snr, condition)
 
-        grid = height // self.patch, wide // self.patch
+        grid = pixels.shape[1] // self.patch, pixels.shape[2] // self.patch
         pixels = jnp.concatenate([pixels, self._read(jnp.concatenate([pixels, maps], axis=-1))], axis=-1)
         x = self._dense(self.dim, "stem")(unshuffle(pixels, self.patch))
         x = x + self._zero(self.dim, "stem_maps")(unshuffle(maps, self.patch))

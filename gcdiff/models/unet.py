@@ -26,9 +26,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gcdiff.models import inputs
 from gcdiff.models.attention import Attention, CrossAttention, ImagenTransformer, MultiQueryAttention, Transformer
 from gcdiff.models.conditioning import levels_and_text
-from gcdiff.models.inputs import lowres_channels, pair_channels
 from gcdiff.models.layers import (
     Conv,
     CrossEmbed,
@@ -126,16 +126,8 @@ class JointUNet(nn.Module):
 
     @nn.compact
     def __call__(self, noisy: Pair, log_snr: Pair, condition: Condition) -> Pair:
-        self._check(condition)
-        width = self.tied_features if self.tied else self.label_features
-        rows = self.num_classes if self.state_classes is None else self.state_classes
-        table = nn.Embed(rows, width, embedding_init=nn.initializers.normal(1.0), name="labels")
-        pixels, maps = pair_channels(self, noisy, log_snr, table)
-        lowres = None
-        if condition.lowres is not None:
-            lowres = lowres_channels(self, condition.lowres, width, pixels.shape[1:3])
-            pixels = jnp.concatenate([pixels, lowres], axis=-1)
-        self._check_size(pixels.shape)
+        stride = self.stem * 2 ** (len(self.mults) - 1)
+        table, pixels, maps, lowres = inputs.read(self, noisy, log_snr, condition, stride)
         embedding, context = levels_and_text(self, log_snr, condition)
         conditioning = embedding, context, condition.areas
 
@@ -223,15 +215,6 @@ class JointUNet(nn.Module):
         """A 1x1 convolution of the level maps, whose weights start at zero."""
         zero = nn.initializers.zeros
         return Conv(features, kernel=1, use_bias=False, init=zero, dtype=self.dtype, name=name)(maps)
-
-    def _check(self, condition: Condition) -> None:
-        if (condition.lowres is not None) != self.lowres:
-            raise ValueError(f"lowres={self.lowres}, but condition.lowres is {'' if self.lowres else 'not '}None")
-
-    def _check_size(self, shape) -> None:
-        stride = self.stem * 2 ** (len(self.mults) - 1)
-        if shape[1] % stride or shape[2] % stride:
-            raise ValueError(f"image size {shape[1]}x{shape[2]} is not divisible by the network's stride {stride}")
 
     def _inject(self, x: Array, condition: Condition, stride: int, name: str) -> Array:
         features = condition.inject.get(stride)
