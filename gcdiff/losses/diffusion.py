@@ -97,8 +97,8 @@ def rarity(labels: Array, classes: int, power: float) -> Array:
 
     >>> import numpy as np
     >>> from gcdiff.losses.diffusion import rarity
-    >>> rarity(np.int32([[[0, 0, 0, 1]]]), classes=2, power=1.0).round(2).tolist()
-    [[[0.67, 0.67, 0.67, 2.0]]]
+    >>> np.asarray(rarity(np.int32([[[0, 0, 0, 1]]]), classes=2, power=1.0)).round(2).astype(str).tolist()
+    [[['0.67', '0.67', '0.67', '2.0']]]
     """
     one_hot = jax.nn.one_hot(labels, classes)
     shares = one_hot.mean(axis=(1, 2), keepdims=True)
