@@ -21,6 +21,6 @@ def get_config():
     c.text.layers = 0  # words as they are: layers that mix them learn what a colour is several times more slowly
     c.text.drop = 0.1
     c.optim.update(kind="muon", learning_rate=2e-3, muon_rate=2.0, warmup=50)
-    c.train.update(steps=1220, batch_size=8, evaluate_every=500, sample_every=-1, checkpoint_every=500)
+    c.train.update(steps=1275, batch_size=8, evaluate_every=500, sample_every=-1, checkpoint_every=500)
     c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(2.0, 2.0))
     return c
