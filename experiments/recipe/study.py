@@ -14,7 +14,9 @@ Measures, each as [value, low, high] with its 95 % interval:
     f1             micro F1 of what captions name
     frechet        Fréchet distance of the scenes' parameters that the oracle reads to those of 2,048 other scenes; that
                    of as many real scenes as were drawn stands in `frechet_real`
+    classes        how many classes the drawn layouts have
     colors, weather   streets alone: the share of captions that name some of which all are as asked
+    rare, by_attribute   faces alone: the recall of rare attributes, and the F1 of each
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import ast
 import json
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 from PIL import Image
@@ -35,7 +38,6 @@ from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.pictures import colorize, enlarge
 from gcdiff.worlds.oracles import OracleFeatures, label_agreement, oracle_segmenter
-from gcdiff.worlds.streets.scores import caption_scores
 from gcdiff.worlds.table import WORLDS
 
 ROOT = Path(__file__).parents[2]
@@ -104,19 +106,29 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     groups, reference = np.arange(num), _reference(world_name, features)
     for name, pair in (("frechet", drawn), ("frechet_real", gcdiff.Pair(images, layouts))):
         row[name] = numbers(frechet(grouped_moments(groups, features(*pair), {}), reference, standardised=True))
+    row["classes"] = len(np.unique(drawn.layout))
+    asked = caption_scores(world_name)(drawn.image, captions)
+    row["f1"] = numbers(asked.all.f1 if world_name == "cells" else asked.f1)
+    if world_name == "faces":
+        row["recall"], row["rare"] = numbers(asked.recall), numbers(asked.recall_rare)
+        row["by_attribute"] = {name: round(value.value, 4) for name, value in asked.by_attribute.items()}
     if world_name == "streets":
-        asked = caption_scores(drawn.image, captions)
-        row["f1"], row["weather"], row["recall"] = map(numbers, (asked.f1, asked.weather, asked.recall))
+        row["weather"], row["recall"] = numbers(asked.weather), numbers(asked.recall)
         colored = [s.captions[1] for s in map(scenes.__getitem__, range(num, len(scenes)))]
         colored = [c for c in colored if any(f" {color} " in c for color in ("red", "blue", "white", "black"))]
         colored = colored[: min(COLORED, num)]
         cars = model.sample(colored, len(colored), seed=SEED + 1)
-        row["colors"] = numbers(caption_scores(cars.image, colored).car_color)
+        row["colors"] = numbers(caption_scores(world_name)(cars.image, colored).car_color)
         row["cars"] = len(colored)
     count = slice(0, 16)
     rows = [drawn.image[count], colorize(drawn.layout[count], model.labels), synthesized[count], images[count]]
     lines = [np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for i in (0, 8) for r in rows]
     return row, np.concatenate(lines)
+
+
+def caption_scores(world_name: str):
+    """The function of a world that scores images against their captions."""
+    return resolve_name(f"gcdiff.worlds.{world_name}.scores:caption_scores")
 
 
 def _reference(world_name: str, features) -> GroupedMoments:

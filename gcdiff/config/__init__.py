@@ -1,6 +1,7 @@
 """Configs: the defaults of all fields, their validation, and the parts of a run that are built from them.
 
-fields: which fields there are.  checks: which values they may have.  load: config files and overrides.
+fields: which fields there are.  recipes: values for a small model that trains fast.  checks: which values they may
+have.  load: config files and overrides.
 data: data sets and their specs.  fit: a config fitted to its captions.  parts: the parts of a joint model.
 training: its task.  tasks: the kinds of tasks.  rundir: the files a run leaves.
 """
@@ -10,6 +11,7 @@ from gcdiff.config.fields import default
 from gcdiff.config.fit import fitted
 from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import Built, Defaults, build, initial_params, resampled
+from gcdiff.config.recipes import recipe
 from gcdiff.config.rundir import load_run, save_run
 from gcdiff.config.tasks import TASKS, batches, build_task, check, initial_from, model_class, restore_params
 from gcdiff.config.training import joint_batches, train_config
@@ -38,6 +40,7 @@ __all__ = [
     "load_run",
     "model_class",
     "override",
+    "recipe",
     "resampled",
     "restore_params",
     "save_run",
