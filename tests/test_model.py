@@ -12,6 +12,7 @@ from tiny_models import STREETS, random_model
 
 import gcdiff
 from gcdiff import config as configs
+from gcdiff import paths
 from gcdiff.api.runner import chunk_for
 from gcdiff.guidance import Guidance
 from gcdiff.levels import LevelShares
@@ -128,6 +129,15 @@ def test_paths_answer_with_what_was_asked(model):
     assert model.sample(TEXT, path="image_first").layout is not None
     with pytest.raises(ValueError, match="path is 'sideways'"):
         model.sample(TEXT, path="sideways")
+
+
+def test_steps_are_taken_at_spaced_levels(model):
+    even, spaced = model.sampling(steps=4, spacing=1.0), model.sampling(steps=4, spacing=2.0)
+    np.testing.assert_array_equal(spaced.built.defaults.walked(paths.joint(4)), paths.joint(4) ** 2)
+    np.testing.assert_array_equal(even.sample(TEXT).image, model.sample(TEXT, steps=4).image)
+    assert (spaced.sample(TEXT).image != even.sample(TEXT).image).any()
+    with pytest.raises(ValueError, match="config.sample.spacing is 0.0, expected a number above 0"):
+        model.sampling(spacing=0.0)
 
 
 def test_segment_takes_any_size_and_gives_probabilities(model):
@@ -318,7 +328,7 @@ def test_numbers_that_are_not_finite_are_refused(model, bad):
     ):
         with pytest.raises(ValueError, match=said):
             model.sample(**options)
-    for field in ("eta", "guidance", "image_guidance", "threshold", "share", "interval"):
+    for field in ("eta", "guidance", "image_guidance", "threshold", "share", "interval", "spacing"):
         value = (0.0, bad) if field in ("guidance", "interval") else bad
         with pytest.raises(ValueError, match=f"config.sample.{field}=.*: expected a finite number"):
             model.sampling(**{field: value})

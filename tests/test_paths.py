@@ -33,6 +33,23 @@ def test_ends(name, first, last):
     assert tuple(path[0]) == first and tuple(path[-1]) == last
 
 
+@pytest.mark.parametrize("name", paths.PATHS)
+@pytest.mark.parametrize("spacing", [0.5, 1.5])
+def test_spaced_paths_have_the_same_ends_and_never_rise(name, spacing):
+    path = paths.PATHS[name](9)
+    spaced = paths.spaced(path, spacing)
+    np.testing.assert_array_equal(spaced[[0, -1]], path[[0, -1]])
+    assert spaced.shape == path.shape and spaced.dtype == np.float32
+    assert np.all(np.diff(spaced, axis=0) <= 0) and np.all((spaced == path) | ((spaced < path) == (spacing > 1)))
+    np.testing.assert_array_equal(paths.spaced(path, 1.0), path)
+
+
+def test_spacing_holds_for_a_path_from_the_middle():
+    np.testing.assert_allclose(paths.spaced(paths.partial(4, 0.5, 0.0), 2.0)[:, 0], [0.5, 0.28125, 0.125, 0.03125, 0])
+    with pytest.raises(ValueError, match="spacing is 0, expected a number above 0"):
+        paths.spaced(paths.joint(2), 0)
+
+
 def test_the_layout_comes_first():
     path = paths.layout_first(10, share=0.3)
     assert np.all(path[:4, 0] == 1) and np.all(path[3:, 1] == 0)

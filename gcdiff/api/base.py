@@ -202,7 +202,7 @@ class Base:
         estimates of a round that was being drawn. Examples of later rounds are left out."""
         self._warn_of_unseen(question.text)
         floor, watch = self.built.defaults.label_floor, question.watch
-        question, grid, runner = question.above(floor), paths.above(grid, floor), self._runner()
+        question, grid, runner = question.above(floor), self.built.defaults.walked(grid), self._runner()
         sampler, settings = runner.sampler(runner.guidance(question))
         params, traced, end = self.params["network"], as_arrays(settings), np.float32(grid[-1]).tolist()
 

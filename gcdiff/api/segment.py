@@ -123,7 +123,7 @@ class Segments(Stage):
         self, images: np.ndarray, question: Question, lowres: Pair | None = None
     ) -> Iterator[np.ndarray]:
         """Class probabilities float32 (h, w, K) of images of the model's size, one by one."""
-        grid = paths.above(paths.layout_given_image(self._steps(question)), self.built.defaults.label_floor)
+        grid = self.built.defaults.walked(paths.layout_given_image(self._steps(question)))
         runner, watch, params = self._runner(), question.watch, self.params["network"]
         sampler, settings = runner.sampler(NO_GUIDANCE)
         question = self._about_images(images, question, lowres=lowres)

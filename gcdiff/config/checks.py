@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ml_collections import ConfigDict
 
 from gcdiff.codecs import CODECS
@@ -76,6 +78,8 @@ def check_joint(config: ConfigDict) -> None:
     """Raise ValueError, naming the field, for values that a joint model cannot have together."""
     if not 0 <= config.sample.eta <= 1:
         raise ValueError(f"config.sample.eta is {config.sample.eta}, expected 0 (deterministic) to 1 (ancestral)")
+    if not 0 < config.sample.spacing < math.inf:
+        raise ValueError(f"config.sample.spacing is {config.sample.spacing}, expected a number above 0")
     if config.process.layout == "bits" and (config.sample.layout_step != "ancestral" or config.sample.corrector):
         raise ValueError("config.sample redraws labels, which process.layout=bits cannot: expected ancestral steps")
     if config.process.layout == "bits" and config.loss.rarity:

@@ -84,6 +84,7 @@ def default() -> ConfigDict:
             "steps": 50,
             "path": "joint",
             "share": 0.5,  # of the steps of the path layout_first: the layout's
+            "spacing": 1.0,  # power of the levels of a path; above 1 steps are closer together near level 0
             "image_step": "ddim",
             "eta": 0.0,  # noise of ddim: 0 is none, 1 the ancestral step's
             "layout_step": "ancestral",

@@ -37,8 +37,8 @@ class Defaults(NamedTuple):
     """The sampling defaults of a run, and the data that it was trained for.
 
     size: (height, width) of its pairs; steps, path, share, chunk: those of config.sample; label_precision: how often
-    the labels of its data are right; label_floor: the lowest level above 0 at which it has seen layouts; noise: the
-    name of the layout's process.
+    the labels of its data are right; label_floor: the lowest level above 0 at which it has seen layouts; spacing: how
+    much closer together steps are near level 0 (`paths.spaced`); noise: the name of the layout's process.
     """
 
     size: tuple[int, int]
@@ -48,6 +48,7 @@ class Defaults(NamedTuple):
     chunk: int
     label_precision: float
     label_floor: float
+    spacing: float
     noise: str
 
     def grid(self, steps: int | None = None, name: str | None = None) -> np.ndarray:
@@ -55,6 +56,10 @@ class Defaults(NamedTuple):
         name = self.path if name is None else name
         shares = (self.share,) if name in ("layout_first", "image_first") else ()
         return paths.PATHS[name](self.steps if steps is None else steps, *shares)
+
+    def walked(self, path: np.ndarray) -> np.ndarray:
+        """The levels at which steps along a path are taken: spaced, and none between 0 and `label_floor`."""
+        return paths.above(paths.spaced(path, self.spacing), self.label_floor)
 
 
 class Built(NamedTuple):
@@ -175,7 +180,7 @@ def defaults(config: ConfigDict) -> Defaults:
     schedule = Schedule(config.process.layout_schedule, config.process.layout_shift)
     floor = float(schedule.level(data.label_precision))
     asked = tuple(data.size), c.steps, c.path, c.share, c.chunk
-    return Defaults(*asked, data.label_precision, floor, config.process.layout)
+    return Defaults(*asked, data.label_precision, floor, c.spacing, config.process.layout)
 
 
 def initial_params(built: Built, config: ConfigDict, specs: Specs) -> Any:

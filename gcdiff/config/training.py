@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gcdiff import paths
 from gcdiff.conditions.conditioning import TrainBatch
 from gcdiff.conditions.conditions import Conditions
 from gcdiff.config.data import Specs, Splits, embeddings
@@ -81,7 +80,7 @@ def joint_task(
         seen=some(data.train),
         sampler=built.sampler,
         settings=built.settings,
-        path=paths.above(built.defaults.grid(), built.defaults.label_floor),
+        path=built.defaults.walked(built.defaults.grid()),
         label_precision=config.data.label_precision,
         chunk=config.sample.chunk,
         initial=initial,

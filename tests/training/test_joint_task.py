@@ -166,10 +166,11 @@ def test_rarity_reads_the_noisy_labels_at_the_image_s_pixels():
     drawn = task.draw(task.heldout, jax.random.key(0))
     params = task.init(jax.random.key(1))
     weighed = dataclasses.replace(task, loss=dataclasses.replace(task.loss, rarity=1.0))
-    without, weighted = (jax.jit(t.losses)(params, drawn) for t in (task, weighed))
+    losses = [jax.jit(t.losses) for t in (task, weighed)]
+    without, weighted = (f(params, drawn) for f in losses)
     np.testing.assert_array_equal(without.layout, weighted.layout)
     same = drawn._replace(noisy=drawn.noisy._replace(layout=jnp.zeros_like(drawn.noisy.layout)))
-    without_labels, weighted_same = (jax.jit(t.losses)(params, same) for t in (task, weighed))
+    without_labels, weighted_same = (f(params, same) for f in losses)
     np.testing.assert_allclose(without_labels.image, weighted_same.image, rtol=1e-6)
     assert np.abs(without.image - weighted.image).max() > 1e-3
 
