@@ -4,8 +4,9 @@
     python experiments/recipe/study.py NAME --run RUN [--sample "guidance=(2.0,4.0)"]
 
 The first trains configs/WORLD.py with the given changes in runs/recipe/NAME (a run that is there goes on), the second
-takes a run or an export as it is. Either writes a row to runs/recipe/NAME.json and its first pairs to
-runs/recipe/NAME.png. All rows draw the same captions of held-out scenes with the same seed.
+takes a run or an export as it is. Either writes a row to runs/recipe/NAME.json, its first pairs to
+runs/recipe/NAME.png, and its first 64 images beside the 64 real ones of their captions to runs/recipe/NAME_beside.png.
+All rows draw the same captions of held-out scenes with the same seed.
 Measures, each as [value, low, high] with its 95 % interval:
 
     agreement      mIoU of the oracle's labels of drawn images with the pairs' own layouts
@@ -65,11 +66,12 @@ def main() -> int:
     if arguments.sample:
         changes = dict(change.split("=") for change in arguments.sample.split(";"))
         model = model.sampling(**{name: ast.literal_eval(value) for name, value in changes.items()})
-    row, sheet = measure(model, arguments.world, arguments.pairs)
+    row, sheet, beside = measure(model, arguments.world, arguments.pairs)
     if arguments.run is None:
         row["training"] = training(workdir)
     (place / f"{arguments.name}.json").write_text(json.dumps(row, indent=1) + "\n")
     Image.fromarray(sheet).save(place / f"{arguments.name}.png")
+    Image.fromarray(beside).save(place / f"{arguments.name}_beside.png")
     short = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
     print(arguments.name, arguments.sample, json.dumps(short), flush=True)
     return 0
@@ -84,8 +86,9 @@ def training(workdir: Path) -> dict:
     return {k: v for k, v in last.items() if k in ("step", "seconds") or k.startswith("eval/") and np.isscalar(v)}
 
 
-def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
-    """The row of a model, and a sheet of its first pairs with their captions' own scenes below."""
+def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray, np.ndarray]:
+    """The row of a model, a sheet of its first pairs with their captions' own scenes below, and 64 of its images
+    (left) beside these scenes'."""
     world, num = WORLDS[world_name].dataset(), max(pairs, 64)
     scenes = world("heldout", max(4 * num, 2048), seed=SEED)
     some = [scenes[i] for i in range(num)]
@@ -123,7 +126,14 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray]:
     count = slice(0, 16)
     rows = [drawn.image[count], colorize(drawn.layout[count], model.labels), synthesized[count], images[count]]
     lines = [np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for i in (0, 8) for r in rows]
-    return row, np.concatenate(lines)
+    gap = np.full((8 * 2 * images.shape[1], 16, 3), 255, np.uint8)
+    return row, np.concatenate(lines), np.concatenate([eight(drawn.image), gap, eight(images)], axis=1)
+
+
+def eight(images: np.ndarray) -> np.ndarray:
+    """The first 64 images in eight rows, each pixel as 2 x 2."""
+    lines = [np.concatenate([enlarge(p, 2) for p in images[i : i + 8]], axis=1) for i in range(0, 64, 8)]
+    return np.concatenate(lines)
 
 
 def caption_scores(world_name: str):
