@@ -11,4 +11,5 @@ def get_config():
     c.name = "faces"
     c.data.update(name="faces", size=(32, 32), num=1_000_000, heldout=64, flip=True)
     c.train.update(steps=2500, sample_every=0)
+    c.sample.guidance = (1.5, 1.5)
     return c

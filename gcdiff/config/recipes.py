@@ -28,5 +28,5 @@ def recipe() -> ConfigDict:
     c.text.update(layers=0, drop=0.1)
     c.optim.update(kind="muon", learning_rate=2e-3, muon_rate=2.0, warmup=50)
     c.train.update(batch_size=8, evaluate_every=500, checkpoint_every=500)
-    c.sample.update(steps=25, image_step="ancestral", layout_step="psi", psi=16.0, guidance=(2.0, 2.0))
+    c.sample.update(steps=40, spacing=1.2, image_step="ancestral", layout_step="psi", psi=4.0, guidance=(2.0, 1.75))
     return c
