@@ -18,6 +18,9 @@ $(VENV)/.stamp: setup.py pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
+# On Linux with glibc memory comes in huge pages: a training step on CPUs is a fifth shorter.
+demo demo-long: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+
 # A training pauses after so many minutes of its steps (demo: 30), and the same target goes on with it.
 demo: setup
 	$(VENV)/bin/python experiments/streets/demo.py --workdir runs/demo
