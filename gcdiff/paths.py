@@ -82,7 +82,7 @@ def partial(steps: int, image: float = 1.0, layout: float = 1.0) -> np.ndarray:
 def spaced(path: np.ndarray, spacing: float) -> np.ndarray:
     """The path with its steps closer together near level 0: a column from l to 0 becomes l (column / l) ** spacing.
 
-    1 changes nothing; between 1 and 2 the last step begins where noise does not hide the texture of surfaces any more.
+    1 changes nothing; above 1 the last steps begin at less noise, and the first ones are longer.
 
     >>> paths.spaced(paths.joint(4), 2.0)[:, 0].tolist()
     [1.0, 0.5625, 0.25, 0.0625, 0.0]

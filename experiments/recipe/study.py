@@ -17,7 +17,8 @@ Measures, each as [value, low, high] with its 95 % interval:
                    of as many real scenes as were drawn stands in `frechet_real`
     classes        how many classes the drawn layouts have
     colors, weather   streets alone: the share of captions that name some of which all are as asked
-    rare, by_attribute   faces alone: the recall of rare attributes, and the F1 of each
+    rare           faces alone: the recall of rare attributes
+    by_attribute   faces and cells: the F1 of each attribute
 """
 
 from __future__ import annotations
@@ -111,7 +112,11 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray, np.nd
         row[name] = numbers(frechet(grouped_moments(groups, features(*pair), {}), reference, standardised=True))
     row["classes"] = len(np.unique(drawn.layout))
     asked = caption_scores(world_name)(drawn.image, captions)
-    row["f1"] = numbers(asked.all.f1 if world_name == "cells" else asked.f1)
+    if world_name == "cells":
+        row["f1"] = numbers(asked.all.f1)
+        row["by_attribute"] = {name: round(one.f1.value, 4) for name, one in asked._asdict().items() if name != "all"}
+    else:
+        row["f1"] = numbers(asked.f1)
     if world_name == "faces":
         row["recall"], row["rare"] = numbers(asked.recall), numbers(asked.recall_rare)
         row["by_attribute"] = {name: round(value.value, 4) for name, value in asked.by_attribute.items()}

@@ -164,8 +164,8 @@ def _made(arguments, model, stage, data, plan, heldout) -> dict[str, Any]:
         "training examples compared with": f"{min(REFERENCE, len(data.train))} of {len(data.train)}, evenly spread",
         "pairs drawn": plan.drawn,
         "seed": arguments.seed,
-        "sampler": f"{sample.path}, {sample.steps} steps, guidance {tuple(sample.guidance)}, {sample.image_step} and "
-        f"{sample.layout_step}",
+        "sampler": f"{sample.path}, {sample.steps} steps, spacing {sample.spacing:g}, "
+        f"guidance {tuple(sample.guidance)}, {sample.image_step} and {sample.layout_step}",
         "average of the weights": "the run's" if arguments.ema is None else arguments.ema,
         "metrics": ", ".join(plan.metrics),
         "command": shlex.join(["gcdiff", *words]),

@@ -8,7 +8,7 @@ from gcdiff.config.fields import default
 
 
 def recipe() -> ConfigDict:
-    """The config of a small transformer that learns small images, layouts and captions from few examples.
+    """The config of a small transformer that learns small images, layouts and captions at a small cost.
 
     What each part does, and what was tried beside it, is in experiments/recipe. At one level the image is more hidden
     than the layout: colours are decided, with the help of the text, when it is clear what they belong to. Words are
