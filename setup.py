@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "gcdiff" / "__init__.py").read_text(), re.MULTILINE)[1]
 README = ROOT / "README.md"
+SHIPPED = ("*.safetensors", "*.json", "DATA_LICENCE.txt")
 
 setup(
     name="gcdiff",
@@ -25,7 +26,7 @@ setup(
     packages=find_packages(include=["gcdiff", "gcdiff.*"]),
     package_data={
         "gcdiff.data": ["tables/*.json"],
-        "gcdiff.shipped": ["*/*.safetensors", "*/*.json", "*/DATA_LICENCE.txt"],
+        "gcdiff.shipped": [f"{place}/{file}" for place in ("*", "*/worse") for file in SHIPPED],
     },
     python_requires=">=3.11",
     install_requires=[

@@ -1,10 +1,12 @@
-"""Guidance by text, layout and image: a wrapper around a predictor, which samplers call like any other.
+"""Guidance by text, layout and image, and by a worse model: a wrapper around a predictor, called like any other.
 
-With c the prediction that was asked for, and "c without j" the prediction where j is unknown (the text dropped, or
-that modality at level 1),
+With c the prediction that was asked for, "c without j" the prediction where j is unknown (the text dropped, or that
+modality at level 1), and "c of the worse" what a worse model predicts of the same,
 
     image   c + (s_text - 1) (c - c without text) + (s_layout - 1) (c - c without layout)
-    layout  c + (s_text - 1) (c - c without text) + (s_image - 1) (c - c without image), normalised
+              + (s_auto - 1) (c - c of the worse)
+    layout  c + (s_text - 1) (c - c without text) + (s_image - 1) (c - c without image)
+              + (s_auto - 1) (c - c of the worse), normalised
 
 on the clean image estimate and on the floored leave-one-out log-probabilities (Ho and Salimans 2022; Schiff et al.
 2025 for labels). The weights sum to 1, so that on the layout guidance commutes with the offset from leave-one-out to
@@ -13,8 +15,9 @@ posterior. With z the noisy labels of the other pixels, a pixel's clean label y 
     p(y, z | text)^s p(y, z)^(1-s),  normalised over y,
 
 which is not the one of the sharpened law of noisy labels (docs/guidance.md). Guiding the clean prediction and not the
-one-step law leaves the rate at which labels change alone. A scale holds for the levels of an interval (Kynkaanniemi et
-al. 2024), read on the level of the very pixel it guides.
+one-step law leaves the rate at which labels change alone. A worse model, smaller or less trained, errs as the model
+does, and more: guidance by it moves away from what is common to their errors (autoguidance, Karras et al. 2024). A
+scale holds for the levels of an interval (Kynkaanniemi et al. 2024), read on the level of the very pixel it guides.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class Guidance(NamedTuple):
     """The guidance scales; 1 is no guidance. All may be traced.
 
     `text` has a scale for the image's and one for the layout's output, `layout` is layout-to-image (on the image's
-    output), `image` image-to-layout (on the layout's). They hold for levels in `interval` = (low, high), both included.
+    output), `image` image-to-layout (on the layout's), `auto` autoguidance, by a worse model (on both). They hold for
+    levels in `interval` = (low, high), both included.
 
     >>> scales = gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), interval=(0.1, 0.9))
     >>> model.sample("a foggy street with two red cars", guidance=scales).image.shape
@@ -47,9 +51,11 @@ class Guidance(NamedTuple):
     layout: Any = 1.0
     image: Any = 1.0
     interval: Any = (0.0, 1.0)
+    auto: Any = 1.0
 
     def branches(self) -> tuple[str, ...]:
-        """The names in BRANCHES of the predictions that these scales need: those with a scale other than 1.
+        """The names of the inputs, in BRANCHES, without which these scales need a prediction: those with a scale other
+        than 1.
 
         >>> gcdiff.Guidance(text=gcdiff.Pair(1.0, 4.0), layout=1.5).branches()
         ('text', 'layout')
@@ -88,6 +94,8 @@ BRANCHES = {
 
 NO_GUIDANCE = Guidance()
 Clean = Callable[[Array, Array, Array], Array]
+Worse = Callable[[Pair, Pair], Pair]
+"""(noisy, levels) -> clean prediction of a worse model, which knows its own condition."""
 
 
 def log_law(mixed: Array, noisy: Array, levels: Array) -> Array:
@@ -95,33 +103,37 @@ def log_law(mixed: Array, noisy: Array, levels: Array) -> Array:
     return jax.nn.log_softmax(mixed, axis=-1)
 
 
-def guide(predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean: Clean = log_law) -> Predictor:
-    """The guided predictor of a predictor: one call of 1 + len(branches) times the batch.
+def guide(
+    predict: Predictor, scales: Guidance, branches: tuple[str, ...], clean: Clean = log_law, worse: Worse | None = None
+) -> Predictor:
+    """The guided predictor of a predictor: one call of 1 + len(branches) times the batch, and one of `worse`, the
+    prediction of a worse model, where it is given.
 
     Only the named branches are run, whatever the scales. Where text is dropped anyway, and where a modality is at level
     1 already, a branch equals the prediction itself and its scale changes nothing. `clean(mixed,
     noisy, levels)` makes a prediction of the layout of a mixture of such, as a layout process does.
     """
-    if not branches:
+    if not branches and worse is None:
         return predict
 
     def guided(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
         asked = [(levels, condition), *(BRANCHES[name].without(levels, condition) for name in branches)]
         out = predict(_stack([noisy] * len(asked)), *(_stack(list(part)) for part in zip(*asked, strict=True)))
-        parts = [jax.tree.map(lambda a, i=i: jnp.split(a, len(asked))[i], out) for i in range(len(asked))]
+        full, *rest = (jax.tree.map(lambda a, i=i: jnp.split(a, len(asked))[i], out) for i in range(len(asked)))
+        weighed = [(BRANCHES[name].scales(scales), part) for name, part in zip(branches, rest, strict=True)]
+        if worse is not None:
+            weighed.append((Pair(scales.auto, scales.auto), worse(noisy, levels)))
 
         def mixed(side: str, floor: float | None = None) -> Array:
             """The guided prediction of a modality ('image' or 'layout'), log-probabilities cut at `floor`."""
             low, high = scales.interval
             level = getattr(levels, side)
             active = ((level >= low) & (level <= high))[..., None]
-            full, *rest = (getattr(p, side) for p in parts)
-            if floor is not None:
-                full, *rest = (jnp.maximum(p, floor) for p in (full, *rest))
-            result = full
-            for name, without in zip(branches, rest, strict=True):
-                if (scale := getattr(BRANCHES[name].scales(scales), side)) is not None:
-                    result = result + jnp.where(active, scale - 1.0, 0.0) * (full - without)
+            cut = (lambda p: p) if floor is None else (lambda p: jnp.maximum(p, floor))
+            result = asked_for = cut(getattr(full, side))
+            for by, other in weighed:
+                if (scale := getattr(by, side)) is not None:
+                    result = result + jnp.where(active, scale - 1.0, 0.0) * (asked_for - cut(getattr(other, side)))
             return result
 
         image = None if out.image is None else mixed("image")

@@ -218,6 +218,47 @@ def test_every_branch_goes_without_one_thing_alone():
     np.testing.assert_allclose(layout, jax.nn.log_softmax(np.where(inside, guided, said(1))), atol=1e-5)
 
 
+WORSE = Pair(BLIND.image * jnp.ones((B, 1, 1, 1)), WITHOUT.layout * jnp.ones((B, 1, 1, 1)))
+
+
+def test_autoguidance_leads_away_from_the_worse_model():
+    """worse + s (own - worse) of each side within the interval, by one call of the model of its own size."""
+    calls = []
+
+    def worse(noisy, levels):
+        calls.append((noisy, levels))
+        return WORSE
+
+    scales = Guidance(auto=2.5, interval=(0.2, 0.5))
+    assert scales.branches() == ()
+    image, layout = guide(predict_cross, scales, (), worse=worse)(NOISY, LEVELS, Condition())
+    np.testing.assert_allclose(image, 2.5 * WITH.image - 1.5 * WORSE.image, atol=1e-5)
+    np.testing.assert_allclose(layout[0], WITH.layout, atol=1e-6)  # its level lies outside
+    assert calls == [(NOISY, LEVELS)]
+    image, layout = guide(predict_cross, Guidance(auto=2.5), (), worse=worse)(NOISY, LEVELS, Condition())
+    np.testing.assert_allclose(layout, jax.nn.log_softmax(2.5 * WITH.layout - 1.5 * WORSE.layout), atol=1e-5)
+
+
+def test_autoguidance_adds_to_the_other_branches():
+    scales = Guidance(Pair(2.0, 3.0), auto=1.5)
+    text = Condition(text=Text(jnp.zeros((B, 2, 4)), jnp.ones((B, 2), bool)))
+    image, layout = guide(predict, scales, ("text",), worse=lambda *_: WORSE)(NOISY, LEVELS, text)
+    own = 2.0 * WITH.image - WITHOUT.image
+    np.testing.assert_allclose(image, own + 0.5 * (WITH.image - WORSE.image), atol=1e-5)
+    mixed = 3.0 * WITH.layout - 2.0 * WITHOUT.layout + 0.5 * (WITH.layout - WORSE.layout)
+    np.testing.assert_allclose(layout, jax.nn.log_softmax(mixed), atol=1e-5)
+
+
+def test_a_class_that_one_of_two_models_rules_out_stays_finite():
+    ruled_out = Pair(None, jnp.where(jnp.arange(K) == 2, -jnp.inf, WITH.layout) * jnp.ones((B, 1, 1, 1)))
+    for own, other in ((WORSE, ruled_out), (ruled_out, WORSE)):
+        own = own._replace(image=None)
+        layout = guide(lambda *_, own=own: own, Guidance(auto=2.0), (), worse=lambda *_, o=other: o)(
+            NOISY, LEVELS, Condition()
+        ).layout
+        assert np.isfinite(layout).all()
+
+
 def test_an_unused_branch_is_not_run():
     assert Guidance().branches() == ()
     assert guide(predict_cross, Guidance(), ()) is predict_cross

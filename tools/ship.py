@@ -4,8 +4,9 @@
         --time "2 h on one ..." --cost "..."
 
 The folder holds the averaged weights in bfloat16, what says what the model is, and the card: the exact command that
-trained it, in what time, at what cost, and the recorded numbers of a JSON file. The last line that is printed is the
-model's row of MODELS in gcdiff/shipped/__init__.py. A model of that name that is there is replaced.
+trained it, in what time, at what cost, and the recorded numbers of a JSON file. The last lines that are printed are
+the model's rows of MODELS in gcdiff/shipped/__init__.py: its own and, where the run has one, its worse model's. A
+model of that name that is there is replaced.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ def ship(run: Path, name: str, card: dict, ema: float | None = None) -> Path:
         raise ValueError(f"--name is {name!r}, expected small letters, digits and _")
     config, specs = configs.load_run(run)
     params = configs.restore_params(run, config, specs, ema)
+
+    def describe(new: Path) -> None:
+        configs.save_run(new, config, specs)
+        configs.copy_worse(run, new, "bfloat16")
+
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / name
-        save_export(folder, params, lambda new: configs.save_run(new, config, specs), "bfloat16")
+        save_export(folder, params, describe, "bfloat16")
         about = {"parameters": sum(array.size for array in jax.tree.leaves(params)), "weights": "bfloat16"}
         about |= {"average": "the run's" if ema is None else ema, "gcdiff": gcdiff.__version__}
         about["sha256"] = shipped.sha256(folder / WEIGHTS)
@@ -57,7 +63,7 @@ def ship(run: Path, name: str, card: dict, ema: float | None = None) -> Path:
 
 def check_files(folder: Path) -> None:
     """Raise ValueError for a file that is too large, and for one that names a place of this machine."""
-    for file in sorted(folder.iterdir()):
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         if (size := file.stat().st_size) > shipped.LARGEST:
             raise ValueError(f"{file.name} has {size:,} bytes, expected at most {shipped.LARGEST:,}")
         if file.suffix == ".json" and (found := ABSOLUTE.search(file.read_text(encoding="utf-8"))):
@@ -84,10 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"ship: {error}", file=sys.stderr)
         return 2
-    for file in sorted(folder.iterdir()):
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         print(f"{file.stat().st_size:>12,} bytes  {file}")
-    print("the row of MODELS in gcdiff/shipped/__init__.py:")
-    print(f'    "{chosen.name}": "{shipped.sha256(folder / WEIGHTS)}",')
+    print("the rows of MODELS in gcdiff/shipped/__init__.py:")
+    for file in sorted(folder.rglob(WEIGHTS)):
+        print(f'    "{file.parent.relative_to(shipped.HOME).as_posix()}": "{shipped.sha256(file)}",')
     return 0
 
 

@@ -15,14 +15,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gcdiff import config as configs
-from gcdiff import parallel, paths
+from gcdiff import parallel, paths, shipped
 from gcdiff.api.question import Question, Texts, Watch
 from gcdiff.api.runner import Round, Runner, chunk_for, round_size
+from gcdiff.api.worse import allowed, check_worse
+from gcdiff.guidance import Guidance
 from gcdiff.pictures import check_images, check_layouts
 from gcdiff.samplers.repaint import walk_repaint
 from gcdiff.samplers.sample import as_arrays
 from gcdiff.samplers.walk import Pace, walk
 from gcdiff.text.pretrained import PretrainedCaptions
+from gcdiff.training.export import WORSE, is_export
 from gcdiff.types import ImageSpec, LabelSpec, Pair, pair_map
 
 UNSEEN_WORDS = "words this model has never seen"
@@ -31,24 +34,38 @@ UNSEEN_WORDS = "words this model has never seen"
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
     """A trained model's parts. `labels` and `image` describe its layouts and images; `size` is (height, width);
-    `conditions` are values of further conditionings for all that it draws, set by `given`."""
+    `conditions` are values of further conditionings for all that it draws, set by `given`; `worse` is a worse model of
+    the same pairs, for autoguidance, set by `against`."""
 
     config: Any
     specs: configs.Specs
     built: configs.Built
     params: Any
     conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    worse: Self | None = None
 
     @classmethod
     def restored(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
         """The model of a run directory, with its averaged (EMA) weights, or an average of another length; of an
-        export; or of a shipped model by its name. `gcdiff.load` calls it.
+        export; or of a shipped model by its name. `gcdiff.load` calls it. Where there is a folder `worse` in it, with
+        an export, that is the worse model of autoguidance.
 
         Raises FileNotFoundError, with one line, for a directory that is no run or holds no checkpoint.
 
         >>> gcdiff.Model.restored("runs/demo").size
         (32, 64)
         """
+        model, worse = cls._alone(workdir, ema, encoder), shipped.find(workdir) / WORSE
+        if is_export(worse):
+            return model.against(worse)
+        if (scale := model.config.sample.autoguidance) != 1.0:
+            said = f"config.sample.autoguidance is {scale} and there is no {WORSE} in {workdir}"
+            warnings.warn(f"{said}: drawn without autoguidance", stacklevel=3)
+        return model
+
+    @classmethod
+    def _alone(cls, workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Self:
+        """`restored`, without a worse model."""
         workdir = Path(workdir)
         config, specs = configs.load_run(workdir)
         built = configs.build(config, specs, encoder=encoder)
@@ -187,6 +204,21 @@ class Base:
                 raise ValueError(f"this model was trained without {name}")
         return dataclasses.replace(self, conditions={**self.conditions, **values})
 
+    def against(self, worse: Self | str | Path) -> Self:
+        """The same model with a worse one, a model or what `gcdiff.load` takes, that autoguidance leads away from.
+
+        It is used where config.sample.autoguidance, or `auto` of a `gcdiff.Guidance`, is not 1. A smaller model of the
+        same data that was trained for a tenth of the time is a good choice. Raises ValueError for one of other pairs,
+        of other noise or with other conditionings.
+
+        >>> guided = model.against("runs/demo").sampling(autoguidance=1.5)
+        >>> guided.sample("a foggy street", steps=2).image.shape
+        (1, 32, 64, 3)
+        """
+        other = type(self)._alone(worse, encoder=self.encoder) if isinstance(worse, str | Path) else worse
+        check_worse(self, other)
+        return dataclasses.replace(self, worse=dataclasses.replace(other, worse=None))
+
     def _run(self, grid: np.ndarray, question: Question) -> Pair:
         """The pairs (uint8, int32) at the end of a path."""
         return self._walk(walk, grid, question)
@@ -203,8 +235,11 @@ class Base:
         self._warn_of_unseen(question.text)
         floor, watch = self.built.defaults.label_floor, question.watch
         question, grid, runner = question.above(floor), self.built.defaults.walked(grid), self._runner()
-        sampler, settings = runner.sampler(runner.guidance(question))
-        params, traced, end = self.params["network"], as_arrays(settings), np.float32(grid[-1]).tolist()
+        guidance = allowed(runner.guidance(question), self.worse, isinstance(question.guidance, Guidance))
+        if guidance.auto != 1.0:
+            runner = dataclasses.replace(runner, worse=self.worse._runner())
+        sampler, settings = runner.sampler(guidance)
+        params, traced, end = runner.network, as_arrays(settings), np.float32(grid[-1]).tolist()
 
         def answer(part: Round) -> Pair:
             rows = np.minimum(np.arange(part.first, part.first + len(part.given.keys)), len(question) - 1)

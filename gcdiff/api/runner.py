@@ -14,7 +14,7 @@ from gcdiff import config as configs
 from gcdiff import parallel
 from gcdiff.api.question import Question, finite, two
 from gcdiff.guidance import Guidance
-from gcdiff.samplers.sample import Given, Sampler, Settings, capped, example_keys
+from gcdiff.samplers.sample import Beside, Given, Sampler, Settings, capped, example_keys
 from gcdiff.types import Condition, Pair, pair_map
 
 STAGE = 2**31 + 1
@@ -28,7 +28,7 @@ class Round(NamedTuple):
     one, and how many of them count (the others are padding)."""
 
     given: Given
-    condition: Condition
+    condition: Condition | Beside
     first: int
     count: int
 
@@ -36,11 +36,12 @@ class Round(NamedTuple):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
     """The parts of a model that a round needs. `conditions` are values of further conditionings by name, for all
-    questions."""
+    questions; `worse` those of a worse model that guides it, where it is to."""
 
     built: configs.Built
     params: Any
     conditions: Mapping[str, Any]
+    worse: Runner | None = None
 
     def __call__(self, function: Callable[[Round], Any], question: Question) -> Any:
         """The results of `function` on all rounds, side by side as numpy arrays, without the padding. A question whose
@@ -58,7 +59,8 @@ class Runner:
         time once all arguments are checked."""
         q, num, mesh = question, len(question), self.built.sampler.mesh
         size = round_size(chunk_for(num, self.built.defaults.chunk, mesh), mesh)
-        inputs = self.built.conditions.read({"text": q.text, "lowres": q.lowres, **self.conditions}, num)
+        inputs = self._inputs(q, num)
+        theirs = None if self.worse is None else self.worse._inputs(q, num)
         q.watch.begin()
         for first in range(0, num, size):
             if q.watch.stopped and first:
@@ -71,9 +73,26 @@ class Runner:
             if q.lowres is not None:
                 keys = jax.vmap(lambda k: jax.random.fold_in(k, np.uint32(STAGE)))(keys)
             given = capped(keys, Pair(self.built.codec.encode(values.image), values.layout), caps, q.fed)
-            part = jax.tree.map(lambda a, rows=rows: a[rows], inputs)
-            condition = self.built.conditions.sampling(self.params, keys, part, mesh)
+            condition = self._condition(inputs, rows, keys)
+            if self.worse is not None:
+                condition = Beside(condition, self.worse._condition(theirs, rows, keys))
             yield Round(given.placed(mesh), condition, first, min(size, num - first))
+
+    def _inputs(self, question: Question, num: int) -> dict[str, Any]:
+        """The inputs of all conditionings, of all examples."""
+        values = {"text": question.text, "lowres": question.lowres, **self.conditions}
+        return self.built.conditions.read(values, num)
+
+    def _condition(self, inputs: Any, rows: np.ndarray, keys: Any) -> Condition:
+        """The condition of some rows of the inputs, with their keys."""
+        part = jax.tree.map(lambda a: a[rows], inputs)
+        return self.built.conditions.sampling(self.params, keys, part, self.built.sampler.mesh)
+
+    @property
+    def network(self) -> Any:
+        """The network's parameters, as the sampler takes them."""
+        own = self.params["network"]
+        return own if self.worse is None else Beside(own, self.worse.params["network"])
 
     def sampler(self, guidance: Guidance) -> tuple[Sampler, Settings]:
         """The run's sampler with the branches that `guidance` needs, and its settings."""
@@ -85,7 +104,8 @@ class Runner:
                 "guidance by the layout or the image needs levels per modality; "
                 "this model was trained on the diagonal only"
             )
-        sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches())
+        worse = None if self.worse is None else self.worse.built.sampler
+        sampler = dataclasses.replace(self.built.sampler, branches=guidance.branches(), worse=worse)
         return sampler, self.built.settings._replace(guidance=guidance)
 
     def guidance(self, question: Question) -> Guidance:
@@ -99,6 +119,7 @@ class Runner:
                 finite("guidance.layout", scales.layout),
                 finite("guidance.image", scales.image),
                 (low, high),
+                finite("guidance.auto", scales.auto),
             )
         elif scales is not None:
             guidance = guidance._replace(text=Pair(*two("guidance", scales)))

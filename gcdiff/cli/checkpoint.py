@@ -149,7 +149,12 @@ def _export(arguments) -> int:
     check_place(out)
     config, specs = configs.load_run(run)
     params = configs.restore_params(run, config, specs, arguments.ema)
-    save_export(out, params, lambda folder: configs.save_run(folder, config, specs), arguments.dtype)
+
+    def describe(folder: Path) -> None:
+        configs.save_run(folder, config, specs)
+        configs.copy_worse(run, folder, arguments.dtype)
+
+    save_export(out, params, describe, arguments.dtype)
     print(f"written to {out}: gcdiff.load and --workdir read it as they do a run")
     return 0
 

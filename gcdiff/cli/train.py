@@ -63,7 +63,13 @@ def _run(arguments, config, specs, data, workdir: Path, devices=None, stop=None,
             configs.save_run(workdir, config, specs)
         cache_compilations(workdir if arguments.seeds is None else arguments.workdir)  # seeds share their programs
         batches = configs.batches(config, specs, data)
-        loop.train(task, batches, workdir, training, config.to_dict(), devices, stop, name, arguments.profile)
+        documents = config.to_dict()
+
+        def keep_worse(params) -> None:
+            if leads():
+                configs.save_worse(workdir, params, config, specs)
+
+        loop.train(task, batches, workdir, training, documents, devices, stop, name, arguments.profile, keep_worse)
 
 
 def _seeds(arguments, config) -> int:

@@ -42,6 +42,11 @@ class Conditions:
             if (part := getattr(self, field.name)) is not None:
                 yield place, field.name, part
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of those that the model has."""
+        return tuple(name for _, name, _ in self.parts())
+
     def init(self, key: Array, batch: TrainBatch) -> dict[str, Any]:
         """Initial parameters by name, of the conditionings that have some."""
         made = {name: part.init(_key(key, place), batch) for place, name, part in self.parts()}

@@ -13,7 +13,17 @@ from gcdiff.config.load import load_file, override, with_fields
 from gcdiff.config.parts import Built, Defaults, build, initial_params, resampled
 from gcdiff.config.recipes import recipe
 from gcdiff.config.rundir import load_run, save_run
-from gcdiff.config.tasks import TASKS, batches, build_task, check, initial_from, model_class, restore_params
+from gcdiff.config.tasks import (
+    TASKS,
+    batches,
+    build_task,
+    check,
+    copy_worse,
+    initial_from,
+    model_class,
+    restore_params,
+    save_worse,
+)
 from gcdiff.config.training import joint_batches, train_config
 
 __all__ = [
@@ -28,6 +38,7 @@ __all__ = [
     "build_task",
     "captions_of",
     "check",
+    "copy_worse",
     "default",
     "embeddings",
     "examples",
@@ -44,6 +55,7 @@ __all__ = [
     "resampled",
     "restore_params",
     "save_run",
+    "save_worse",
     "splits",
     "train_config",
     "with_fields",

@@ -94,6 +94,7 @@ def default() -> ConfigDict:
             "guidance": (1.0, 1.0),  # text guidance of the image and of the layout
             "layout_guidance": 1.0,  # of the image by the layout
             "image_guidance": 1.0,  # of the layout by the image
+            "autoguidance": 1.0,  # of both by a worse model, the folder `worse` of the run
             "interval": (0.0, 1.0),  # the levels at which guidance holds
             "lowres_level": 0.2,  # the level of the noise on a low-resolution pair
             "threshold": 0.0,  # images beyond [-1, 1] are scaled by this quantile of theirs; 0: they are clipped

@@ -170,7 +170,7 @@ def _sampling(config: ConfigDict, sampler: Sampler) -> tuple[Sampler, Settings]:
 def sample_settings(config: ConfigDict) -> Settings:
     """The guidance and the dials of config.sample."""
     c = config.sample
-    guidance = Guidance(Pair(*c.guidance), c.layout_guidance, c.image_guidance, tuple(c.interval))
+    guidance = Guidance(Pair(*c.guidance), c.layout_guidance, c.image_guidance, tuple(c.interval), c.autoguidance)
     return Settings(guidance, Dials(c.eta, c.psi, c.corrector))
 
 

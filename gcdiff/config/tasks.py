@@ -20,10 +20,10 @@ from gcdiff import shipped
 from gcdiff.config.checks import check_joint, check_values
 from gcdiff.config.data import Specs, Splits
 from gcdiff.config.parts import build, initial_params
-from gcdiff.config.rundir import load_run
+from gcdiff.config.rundir import load_run, save_run
 from gcdiff.config.training import joint_batches, joint_task
 from gcdiff.training.checkpoint import restore_ema
-from gcdiff.training.export import WEIGHTS, is_export, restore_export
+from gcdiff.training.export import WEIGHTS, WORSE, is_export, restore_export, save_export
 from gcdiff.training.joint_task import LossConfig, training_params
 from gcdiff.training.snapshots import average_of
 from gcdiff.training.task import Task
@@ -130,6 +130,23 @@ def restore_params(workdir: Path, config: ConfigDict, specs: Specs, ema: float |
     else:
         raise ValueError(f"{workdir} keeps no averages to choose from: its config.optim.ema_profiles is ()")
     return {name: params[name] for name in shapes}
+
+
+def save_worse(workdir: Path, params: Any, config: ConfigDict, specs: Specs) -> None:
+    """Write parameters of a run as an export into its folder `worse`: the worse model of autoguidance, plain itself."""
+    plain = config.copy_and_resolve_references()
+    plain.sample.autoguidance = 1.0
+    names = jax.eval_shape(lambda: kind(config).params(config, specs))
+    save_export(workdir / WORSE, {name: params[name] for name in names}, lambda folder: save_run(folder, plain, specs))
+
+
+def copy_worse(workdir: Path, folder: Path, dtype: str = "float32") -> None:
+    """Export the worse model of a run, an export or a shipped model, where it has one, into the `worse` of a folder."""
+    worse = shipped.find(workdir) / WORSE
+    if is_export(worse):
+        config, specs = load_run(worse)
+        params = restore_params(worse, config, specs)
+        save_export(folder / WORSE, params, lambda place: save_run(place, config, specs), dtype)
 
 
 def initial_from(workdir: Path, config: ConfigDict, specs: Specs) -> tuple[Callable[[Any], Any], str]:

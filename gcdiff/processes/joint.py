@@ -88,4 +88,8 @@ class JointProcess:
 
     def predictor(self, denoiser: Denoiser) -> Predictor:
         """The function (noisy, levels, condition) -> clean predictions of a denoiser."""
-        return lambda noisy, levels, condition: self.to_clean(denoiser(noisy, levels, condition), noisy, levels)
+
+        def predict(noisy: Pair, levels: Pair, condition: Condition) -> Pair:
+            return self.to_clean(denoiser(noisy, levels, condition), noisy, levels)
+
+        return predict

@@ -25,10 +25,10 @@ from jaxtyping import Array
 from gcdiff import parallel
 from gcdiff.guidance import NO_GUIDANCE, Guidance, guide, log_law
 from gcdiff.parallel import BATCH, WHOLE
-from gcdiff.processes.joint import JointProcess
+from gcdiff.processes.joint import JointProcess, Predictor
 from gcdiff.rng import per_example
 from gcdiff.samplers.steps import IMAGE_STEPS, LAYOUT_STEPS, Dials, ImageState, correct, most_probable
-from gcdiff.types import VOID, Condition, Pair, pair_map
+from gcdiff.types import VOID, Pair, pair_map
 
 PIECE = 10
 
@@ -80,6 +80,13 @@ PLAIN = Settings()
 """No guidance, and no noise beyond that of the ancestral steps."""
 
 
+class Beside(NamedTuple):
+    """Something of a model, its parameters or its condition, and the same of the worse model that guides it."""
+
+    own: Any
+    worse: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampler:
     """A sampler for a process and a network, pure. `apply_fn(variables, noisy, log_snr, condition)` is the network.
@@ -88,8 +95,9 @@ class Sampler:
     call) follows every step. `decides` makes the last step of a label its most probable class instead of a draw.
     `clip` bounds the clean image estimate to [-1, 1]; it is off in the exact laws. With a `threshold` an estimate that
     goes beyond is scaled instead, by that quantile of its absolute values (Saharia et al. 2022, Imagen, dynamic
-    thresholding). The jitted methods compile once per chunk shape; with a `mesh` they run on a chunk on each of its
-    devices, and arrays are those of all chunks.
+    thresholding). With `worse`, the sampler of a worse model of the same pairs, predictions are guided away from its
+    plain ones, and parameters and conditions are `Beside`. The jitted methods compile once per chunk shape; with a
+    `mesh` they run on a chunk on each of its devices, and arrays are those of all chunks.
     """
 
     process: JointProcess
@@ -102,18 +110,27 @@ class Sampler:
     clip: bool = True
     threshold: float = 0.0
     mesh: Mesh | None = None
+    worse: Sampler | None = None
 
     @property
     def rows_per_step(self) -> int:
         """How many rows of a batch the network sees for one example and step."""
-        return (1 + len(self.branches)) * (1 + self.corrects)
+        return (1 + len(self.branches) + (self.worse is not None)) * (1 + self.corrects)
 
-    def predict(self, params: Any, state: Pair, levels: Pair, condition: Condition, guidance: Guidance) -> Pair:
+    def predict(self, params: Any, state: Pair, levels: Pair, condition: Any, guidance: Guidance) -> Pair:
         """The clean prediction, guided: image estimate and leave-one-out log-probabilities."""
-        predict = self.process.predictor(self.process.denoiser(self.apply_fn, params))
+        worse = None
+        if self.worse is not None:
+            plain, its_condition = self.worse._plain(params.worse), condition.worse
+            worse = lambda noisy, levels: plain(noisy, levels, its_condition)  # noqa: E731
+            params, condition = params.own, condition.own
         finish = log_law if self.process.layout is None else self.process.layout.clean
-        clean = guide(predict, guidance, self.branches, finish)(state, levels, condition)
+        clean = guide(self._plain(params), guidance, self.branches, finish, worse)(state, levels, condition)
         return clean._replace(image=self._bounded(clean.image)) if self.clip and clean.image is not None else clean
+
+    def _plain(self, params: Any) -> Predictor:
+        """The clean prediction without guidance, as a function of (noisy, levels, condition)."""
+        return self.process.predictor(self.process.denoiser(self.apply_fn, params))
 
     def _bounded(self, image: Array) -> Array:
         """Bound clean image estimates to [-1, 1], by clipping or by `threshold`."""

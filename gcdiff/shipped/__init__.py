@@ -18,7 +18,8 @@ MODELS: dict[str, str] = {
     "faces": "8baf72d80ab80c36a6683a886549212eb5388681cbe072c394681ce20f66b0be",
     "streets": "7a0893371c6b32478ba18b62ad29d1790df09a3333b86ca6bf8c39a8d801f866",
 }
-"""The sha256 of each shipped model's file of weights, by the model's name; tools/ship.py prints the line."""
+"""The sha256 of each shipped model's file of weights, by the model's name; NAME/worse is the worse model of
+autoguidance that NAME brings. tools/ship.py prints the rows."""
 HOME = Path(__file__).resolve().parent
 CARD = "card.json"
 LARGEST = 20_000_000
@@ -34,7 +35,8 @@ def find(workdir: str | Path) -> Path:
     if path.is_dir():
         return path
     if (name := path.as_posix()) not in MODELS:
-        way = f"; models that are shipped: {', '.join(MODELS)}" if MODELS else ""
+        names = [name for name in MODELS if "/" not in name]
+        way = f"; models that are shipped: {', '.join(names)}" if names else ""
         raise FileNotFoundError(f"{path} is not a run directory: there is no such folder{way}")
     if not (HOME / name).is_dir():
         raise FileNotFoundError(f"{HOME / name}: missing, expected the shipped model {name}: install gcdiff again")
@@ -54,7 +56,7 @@ def within(place: Path) -> bool:
 
 def check(weights: Path) -> None:
     """Raise ValueError, in one line, unless a shipped model's file of weights has the sha256 that stands in MODELS."""
-    if sha256(weights) != MODELS.get(weights.parent.name):
+    if sha256(weights) != MODELS.get(weights.resolve().parent.relative_to(HOME).as_posix()):
         raise ValueError(f"{weights}: damaged, expected the file that gcdiff was published with: install gcdiff again")
 
 

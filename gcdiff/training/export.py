@@ -24,6 +24,8 @@ from gcdiff.training import manifest
 
 WEIGHTS = "model.safetensors"
 FILES = (WEIGHTS, "config.json", "specs.json", "DATA_LICENCE.txt")
+WORSE = "worse"
+"""The folder in a run or an export with the worse model of autoguidance, an export itself."""
 MADE_ANEW = ".compiled"  # left there by commands that load the export
 
 
@@ -35,7 +37,7 @@ def is_export(directory: Path) -> bool:
 def check_place(out: Path) -> None:
     """Raise ValueError unless `out` may be written: it is new, empty, or an export to replace."""
     present = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    other = sorted(present - {*FILES, MADE_ANEW} if WEIGHTS in present else present)
+    other = sorted(present - {*FILES, WORSE, MADE_ANEW} if WEIGHTS in present else present)
     if other:
         raise ValueError(f"{out} holds {other[0]}: expected a new or an empty folder, or an export to write over")
 

@@ -51,6 +51,7 @@ def train(
     stop: Stop | None = None,
     name: str = "",
     profile: int = 0,
+    keep_worse: Callable[[Any], None] | None = None,
 ) -> TrainState:
     """Train `task` in `workdir`, from its newest checkpoint if it has one, and return the last state.
 
@@ -61,6 +62,7 @@ def train(
 
     `documents` is what a checkpoint keeps as the run's config, in JSON. Trains on `devices`, all by default. `stop` is
     given where several runs share a process, `name` then tells them apart. `profile` steps are traced into `profile/`.
+    `keep_worse` is called with the averaged parameters, on the host, after step `settings.worse_step`.
 
     Leaves `metrics.jsonl` (train/..., time/..., eval/...), `samples/`, `checkpoints/` and, with `optim.ema_profiles`, a
     snapshot of these averages in `snapshots/` with every checkpoint. Raises Diverged, Interrupted, Paused, and
@@ -75,7 +77,7 @@ def train(
         progress = stack.enter_context(contextlib.closing(Progress(settings.steps, prefix=prefix, quiet=quiet)))
         trace = stack.enter_context(contextlib.closing(Profile(workdir, profile, progress.say)))
         checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / "checkpoints", keep)))
-        run = _Run(task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints)
+        run = _Run(task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints, keep_worse)
         stack.callback(lambda: run.writer and run.writer.close())
         return run.go()
 
@@ -83,9 +85,11 @@ def train(
 class _Run:
     """A run in a directory. At the top of its loop `state` has seen `step` batches."""
 
-    def __init__(self, task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints):
+    def __init__(
+        self, task, batches, workdir, settings, documents, mesh, stop, progress, trace, checkpoints, keep_worse
+    ):
         self.task, self.batches, self.workdir, self.settings = task, batches, workdir, settings
-        self.documents = documents
+        self.documents, self.keep_worse = documents, keep_worse or (lambda params: None)
         self.mesh, self.stop, self.progress, self.trace, self.checkpoints = mesh, stop, progress, trace, checkpoints
         self.writer: Writer | None = None
         self.alone = jax.process_count() == 1
@@ -187,12 +191,15 @@ class _Run:
             last, new = max(share, self.step / settings.steps) >= 1, self.step > self.start
             evaluate, sample, save = (new and due for due in settings.due(self.step, last))
             save |= stop > GO and new
-            if (evaluate or sample or save) and not self.read(keep=0):
+            worse = new and self.step == settings.worse_step
+            if (evaluate or sample or save or worse) and not self.read(keep=0):
                 continue
             if last and self.window.count:
                 self.log(self.step)
             with self.meter.paused():
                 self.look(evaluate, sample)
+                if worse:  # first: a run that has a later checkpoint also has its worse model
+                    self.keep_worse(parallel.to_host(self.averaged()))
                 if save:
                     self.save()
             if last:
@@ -261,9 +268,7 @@ class _Run:
 
     def look(self, evaluate: bool, sample: bool) -> None:
         """Evaluate and draw pictures by the averaged parameters, and log both."""
-        params = self.state.averaged
-        if (evaluate or sample) and self.mesh.shape["fsdp"] > 1:
-            params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
+        params = self.averaged() if evaluate or sample else None
         if evaluate:
             self.progress.note(self.step, "evaluating")
             numbers, distributions = split_numbers(self.wait_for(self.task.evaluate, params, self.step))
@@ -280,6 +285,13 @@ class _Run:
                 self.progress.say(f"step {self.step}: pictures could not be drawn ({' '.join(str(error).split())})")
             else:
                 self.writer.pictures(self.step, pictures)
+
+    def averaged(self) -> Any:
+        """The averaged parameters, whole on every device."""
+        params = self.state.averaged
+        if self.mesh.shape["fsdp"] > 1:
+            params = jax.jit(lambda p: p, out_shardings=NamedSharding(self.mesh, parallel.WHOLE))(params)
+        return params
 
     def save(self) -> None:
         """Save, unless nothing has been done since the last time."""

@@ -42,6 +42,9 @@ class TrainConfig:
     Of the checkpoints stay the newest `keep`, the best by the held-out number `keep_best` (the highest, or the lowest
     where a '-' stands before its name) of those that are both evaluated and saved, and every step that `keep_every`
     divides.
+
+    After the part `worse` of the steps the averaged parameters are kept beside the run's files, as an export in the
+    folder `worse`: the worse model of autoguidance. 0 keeps none.
     """
 
     steps: int = 1000
@@ -55,6 +58,7 @@ class TrainConfig:
     keep: int = 2
     keep_best: str = ""
     keep_every: int = 0
+    worse: float = 0.0
     accumulate: int = 1
     max_skipped: int = 5
     tensorboard: bool = False
@@ -68,6 +72,8 @@ class TrainConfig:
         for name, least in (("evaluate_every", -1), ("sample_every", -1), ("checkpoint_every", 0), ("keep_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        if not 0 <= self.worse < 1:
+            raise ValueError(f"worse is {self.worse}, expected a part of the steps, 0 (none) to below 1")
         for name in ("minutes", "pause_minutes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -80,6 +86,11 @@ class TrainConfig:
             for every in (self.evaluate_every, self.sample_every, self.checkpoint_every)
         )
         return evaluate, sample, save
+
+    @property
+    def worse_step(self) -> int:
+        """The step after which the worse model is kept; 0 for none."""
+        return round(self.worse * self.steps)
 
     def share_done(self, step: int, seconds: float) -> float:
         """The share of training that is done after `step` steps and `seconds`; 1 or more at the end."""

@@ -1,0 +1,41 @@
+"""Which model can be the worse one of autoguidance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gcdiff.guidance import Guidance
+
+
+def check_worse(model: Any, worse: Any) -> None:
+    """Raise ValueError, in one line, where what a worse model predicts is not about the pairs of a model, in its form:
+    other labels, images, sizes, noise or conditionings."""
+    for name, of in PARTS.items():
+        own, its = of(model), of(worse)
+        if own != its:
+            raise ValueError(f"the worse model has another {name}: {its}, expected {own}")
+
+
+PARTS = {
+    "list of labels": lambda model: model.labels.names,
+    "kind of image": lambda model: [(group.name, group.channels) for group in model.image.groups],
+    "codec": lambda model: model.config.data.codec,
+    "size": lambda model: model.size,
+    "noise": lambda model: {name: value for name, value in model.config.process.items() if name != "output"},
+    "set of conditionings": lambda model: model.built.conditions.names,
+}
+"""What two models must have in common, by its name in messages."""
+
+
+def allowed(guidance: Guidance, worse: Any, asked: bool) -> Guidance:
+    """The scales, without autoguidance where there is no worse model and a run's defaults alone name it.
+
+    Raises ValueError where the scales were `asked` for.
+    """
+    if worse is not None or guidance.auto == 1.0:
+        return guidance
+    if asked:
+        raise ValueError(
+            f"guidance.auto is {guidance.auto} and the model has no worse one: expected Model.against first"
+        )
+    return guidance._replace(auto=1.0)
