@@ -1,7 +1,7 @@
 """Train a model by a changed recipe at a fixed cost, and measure what it draws.
 
     python experiments/recipe/study.py NAME [--world streets] [--pairs 256] [--config.FIELD=VALUE ...]
-    python experiments/recipe/study.py NAME --run RUN [--sample "guidance=(2.0,4.0)"]
+    python experiments/recipe/study.py NAME --run RUN [--worse RUN] [--sample "guidance=(2.0,4.0);autoguidance=1.5"]
 
 The first trains configs/WORLD.py with the given changes in runs/recipe/NAME (a run that is there goes on), the second
 takes a run or an export as it is. Either writes a row to runs/recipe/NAME.json, its first pairs to
@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--world", default="streets")
     parser.add_argument("--run", type=Path, help="measure this run or export instead of training one")
+    parser.add_argument("--worse", type=Path, help="the worse model of autoguidance, if not the run's own")
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--sample", default="", help="changes of config.sample: FIELD=VALUE;...")
     arguments, overrides = parser.parse_known_args()
@@ -64,6 +65,8 @@ def main() -> int:
             return status
     cache_compilations(workdir)
     model = gcdiff.load(workdir)
+    if arguments.worse is not None:
+        model = model.against(arguments.worse)
     if arguments.sample:
         changes = dict(change.split("=") for change in arguments.sample.split(";"))
         model = model.sampling(**{name: ast.literal_eval(value) for name, value in changes.items()})

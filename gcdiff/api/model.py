@@ -16,6 +16,8 @@ from gcdiff.api.likelihoods import Likelihoods
 from gcdiff.api.question import Listener, Question, Scales, Texts, two
 from gcdiff.api.segment import Segments
 from gcdiff.api.windows import windows
+from gcdiff.api.worse import allowed
+from gcdiff.guidance import Guidance
 from gcdiff.pictures import enlarge
 from gcdiff.types import Pair
 
@@ -174,12 +176,14 @@ class Model(Segments, Fills, Likelihoods):
     def sampling(self, **fields) -> Model:
         """The same model with other fields of config.sample: `model.sampling(image_step="dpm++", path="layout_first")`.
 
-        Raises ValueError for a field that does not exist or a value that cannot be.
+        Raises ValueError for a field that does not exist or a value that cannot be, and for autoguidance without a
+        worse model (`against`).
 
         >>> model.sampling(steps=5, path="layout_first").sample("a nighttime street").layout.shape
         (1, 32, 64)
         """
         config = configs.with_fields(self.config, {f"sample.{name}": value for name, value in fields.items()})
+        allowed(Guidance(auto=config.sample.autoguidance), self.worse, "autoguidance" in fields)
         return dataclasses.replace(self, config=config, built=configs.resampled(self.built, config, self.specs))
 
 

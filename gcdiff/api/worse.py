@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcdiff.guidance import Guidance
+from gcdiff.training.export import WORSE
 
 
 def check_worse(model: Any, worse: Any) -> None:

@@ -66,8 +66,11 @@ def test_segmentations_are_not_sharpened(model, worse):
 
 
 def test_autoguidance_without_a_worse_model_is_refused(model):
-    with pytest.raises(ValueError, match=r"auto is 2.0 and the model has no worse one: expected Model.against"):
+    why = r"autoguidance is 2.0 and the model has no worse one: expected a folder worse in its run, or Model.against"
+    with pytest.raises(ValueError, match=why):
         model.sample(CAPTIONS, 2, guidance=gcdiff.Guidance(auto=2.0))
+    with pytest.raises(ValueError, match=why):
+        model.sampling(autoguidance=2.0)
     with pytest.raises(ValueError, match=r"guidance.auto is nan, expected a finite number"):
         model.against(model).sample(CAPTIONS, 2, guidance=gcdiff.Guidance(auto=float("nan")))
 
