@@ -36,7 +36,6 @@ def allowed(guidance: Guidance, worse: Any, asked: bool) -> Guidance:
     if worse is not None or guidance.auto == 1.0:
         return guidance
     if asked:
-        raise ValueError(
-            f"guidance.auto is {guidance.auto} and the model has no worse one: expected Model.against first"
-        )
+        said = f"autoguidance is {guidance.auto} and the model has no worse one"
+        raise ValueError(f"{said}: expected a folder {WORSE} in its run, or Model.against")
     return guidance._replace(auto=1.0)
