@@ -17,6 +17,7 @@ Measures, each as [value, low, high] with its 95 % interval:
                    of as many real scenes as were drawn stands in `frechet_real`
     classes        how many classes the drawn layouts have
     colors, weather   streets alone: the share of captions that name some of which all are as asked
+    windows        streets alone: the share of houses' pixels that are windows, drawn and of the real scenes
     rare           faces alone: the recall of rare attributes
     by_attribute   faces and cells: the F1 of each attribute
 """
@@ -40,6 +41,8 @@ from gcdiff.evaluation.moments import GroupedMoments, frechet, grouped_moments
 from gcdiff.evaluation.segmentation import confusion, mean_iou, score
 from gcdiff.pictures import colorize, enlarge
 from gcdiff.worlds.oracles import OracleFeatures, label_agreement, oracle_segmenter
+from gcdiff.worlds.streets.appearance import SURFACE_ID, SURFACES
+from gcdiff.worlds.streets.oracle import Oracle
 from gcdiff.worlds.table import WORLDS
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +127,7 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray, np.nd
         row["recall"], row["rare"] = numbers(asked.recall), numbers(asked.recall_rare)
         row["by_attribute"] = {name: round(value.value, 4) for name, value in asked.by_attribute.items()}
     if world_name == "streets":
+        row["windows"] = [windows(drawn.image), windows(images)]
         row["weather"], row["recall"] = numbers(asked.weather), numbers(asked.recall)
         colored = [s.captions[1] for s in map(scenes.__getitem__, range(num, len(scenes)))]
         colored = [c for c in colored if any(f" {color} " in c for color in ("red", "blue", "white", "black"))]
@@ -136,6 +140,13 @@ def measure(model, world_name: str, pairs: int) -> tuple[dict, np.ndarray, np.nd
     lines = [np.concatenate([enlarge(p, 3) for p in r[i : i + 8]], axis=1) for i in (0, 8) for r in rows]
     gap = np.full((8 * 2 * images.shape[1], 16, 3), 255, np.uint8)
     return row, np.concatenate(lines), np.concatenate([eight(drawn.image), gap, eight(images)], axis=1)
+
+
+def windows(images: np.ndarray) -> float:
+    """The share of windows among the pixels of houses, by the oracle of streets."""
+    surfaces = Oracle().read(images).surfaces
+    house = np.isin(surfaces, [SURFACE_ID[surface.name] for surface in SURFACES if surface.label == "building"])
+    return round(float((surfaces[house] == SURFACE_ID["window"]).mean()), 4)
 
 
 def eight(images: np.ndarray) -> np.ndarray:
