@@ -150,7 +150,7 @@ def test_overrides_of_another_type_are_refused(field, text, kind):
         ("trian.steps", "did you mean config.train.steps?"),
         ("train.learning_rate", "did you mean config.optim.learning_rate?"),
         ("learning_rate", "did you mean config.optim.learning_rate?"),
-        ("sample.steps.qqqq", "fields near it: sample.chunk, sample.corrector,"),
+        ("sample.steps.qqqq", "fields near it: sample.autoguidance, sample.chunk,"),
         ("train", "fields near it: train.accumulate, train.batch_size,"),
         ("optim.qqqq", "fields near it: optim.b1, optim.b2,"),
         ("qqqq.steps.x", "fields near it: data, levels, loss,"),
