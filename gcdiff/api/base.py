@@ -58,7 +58,7 @@ class Base:
         model, worse = cls._alone(workdir, ema, encoder), shipped.find(workdir) / WORSE
         if is_export(worse):
             return model.against(worse)
-        if (scale := model.config.sample.autoguidance) != 1.0:
+        if (scale := model.built.settings.guidance.auto) != 1.0:
             said = f"config.sample.autoguidance is {scale} and there is no {WORSE} in {workdir}"
             warnings.warn(f"{said}: drawn without autoguidance", stacklevel=3)
         return model

@@ -17,7 +17,6 @@ from gcdiff.api.question import Listener, Question, Scales, Texts, two
 from gcdiff.api.segment import Segments
 from gcdiff.api.windows import windows
 from gcdiff.api.worse import allowed
-from gcdiff.guidance import Guidance
 from gcdiff.pictures import enlarge
 from gcdiff.types import Pair
 
@@ -183,8 +182,9 @@ class Model(Segments, Fills, Likelihoods):
         (1, 32, 64)
         """
         config = configs.with_fields(self.config, {f"sample.{name}": value for name, value in fields.items()})
-        allowed(Guidance(auto=config.sample.autoguidance), self.worse, "autoguidance" in fields)
-        return dataclasses.replace(self, config=config, built=configs.resampled(self.built, config, self.specs))
+        built = configs.resampled(self.built, config, self.specs)
+        allowed(built.settings.guidance, self.worse, "autoguidance" in fields)
+        return dataclasses.replace(self, config=config, built=built)
 
 
 def load(workdir: str | Path, ema: float | None = None, encoder: str | Path | None = None) -> Model:

@@ -20,9 +20,9 @@ def check_worse(model: Any, worse: Any) -> None:
 PARTS = {
     "list of labels": lambda model: model.labels.names,
     "kind of image": lambda model: [(group.name, group.channels) for group in model.image.groups],
-    "codec": lambda model: model.config.data.codec,
+    "codec": lambda model: type(model.built.codec).__name__,
     "size": lambda model: model.size,
-    "noise": lambda model: {name: value for name, value in model.config.process.items() if name != "output"},
+    "noise": lambda model: (model.built.process.image.schedule, model.built.process.layout),
     "set of conditionings": lambda model: model.built.conditions.names,
 }
 """What two models must have in common, by its name in messages."""
