@@ -23,7 +23,7 @@ from gcdiff import config as configs
 from gcdiff.cli.files import beside, cache_compilations, writable
 from gcdiff.cli.generate import _header
 from gcdiff.training.checkpoint import save_ema
-from gcdiff.training.export import FILES, WEIGHTS, is_export
+from gcdiff.training.export import FILES, WEIGHTS, WORSE, is_export
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "gcdiff train --config configs/streets.py --workdir runs/tiny"
@@ -220,6 +220,24 @@ def test_an_export_in_bfloat16_is_what_is_shipped(place, home):
         assert (Path("mine") / name).read_bytes() == (home / "tiny" / name).read_bytes()
 
 
+def test_a_worse_model_is_shipped_with_its_run_and_its_damage_is_said(place, home, capsys):
+    run = place / "guided"
+    assert cli.main(["checkpoint", "export", str(place / "run"), "--out", str(run)]) == 0
+    assert cli.main(["checkpoint", "export", str(place / "run"), "--out", str(run / WORSE)]) == 0
+    capsys.readouterr()
+    row = ["--numbers", str(place / "row.json"), "--command", COMMAND, "--time", "1 minute", "--cost", "nothing"]
+    assert main([str(run), "--name", "guided", *row]) == 0
+    digests = dict(re.findall(r'"([\w/]+)": "(\w{64})",', capsys.readouterr().out))
+    assert set(digests) == {"guided", f"guided/{WORSE}"}
+    shipped.MODELS.update(digests)
+    jax.tree.map(np.testing.assert_array_equal, gcdiff.load("guided").worse.params, gcdiff.load("guided").params)
+    assert cli.main(["checkpoint", "list", "guided", "--check"]) == 0
+    assert re.search(rf"{WORSE}/{WEIGHTS} .* verified\n", capsys.readouterr().out)
+    shipped.MODELS[f"guided/{WORSE}"] = "0" * 64
+    with pytest.raises(ValueError, match=rf"{WORSE}/{WEIGHTS}: damaged, expected the file that gcdiff was published"):
+        gcdiff.load("guided")
+
+
 def test_the_tool_refuses_what_must_not_be_shipped(place, home, monkeypatch, capsys):
     before = sorted(home.rglob("*"))
     assert ship(place, name="Not/a name") == 2
@@ -253,7 +271,12 @@ def test_every_shipped_model_is_whole(tmp_path, monkeypatch):
     check_files = runpy.run_path(str(ROOT / "tools" / "ship.py"))["check_files"]
     for name, digest in shipped.MODELS.items():
         folder = shipped.find(name)
-        assert {p.name for p in folder.iterdir()} == {*FILES, shipped.CARD}
+        files, worse = {p.name for p in folder.iterdir()}, gcdiff.load(name).worse
+        if folder.name == WORSE:
+            assert files == set(FILES) and digest == shipped.sha256(folder / WEIGHTS)
+            continue
+        assert files == {*FILES, shipped.CARD} | ({WORSE} if f"{name}/{WORSE}" in shipped.MODELS else set())
+        assert (worse is not None) == (WORSE in files)
         check_files(folder)  # none is too large, none names a place of a machine
         card, leaves = shipped.card(folder), jax.tree.leaves(gcdiff.load(name).params)
         assert card["name"] == name and card["sha256"] == digest == shipped.sha256(folder / WEIGHTS)
@@ -263,4 +286,4 @@ def test_every_shipped_model_is_whole(tmp_path, monkeypatch):
 
 
 def test_no_folder_is_shipped_without_its_sha256():
-    assert {p.name for p in shipped.HOME.iterdir() if (p / WEIGHTS).exists()} == set(shipped.MODELS)
+    assert {p.parent.relative_to(shipped.HOME).as_posix() for p in shipped.HOME.rglob(WEIGHTS)} == set(shipped.MODELS)

@@ -73,10 +73,12 @@ def _list(arguments) -> int:
 
 def _list_export(folder: Path, check: bool) -> int:
     """Print a table of an export's files, and the card of a shipped model."""
-    from gcdiff.training.export import FILES, WEIGHTS, read_arrays
+    from gcdiff.training.export import FILES, WEIGHTS, WORSE, read_arrays
 
+    names = [*FILES, *(f"{WORSE}/{name}" for name in FILES)]
     rows = [("export", *COLUMNS[:2], COLUMNS[3])]
-    for file in (folder / name for name in FILES if (folder / name).is_file()):
+    for name in (name for name in names if (folder / name).is_file()):
+        file = folder / name
         state = "not checked"
         if check and file.name == WEIGHTS:
             state = "verified"
@@ -86,7 +88,7 @@ def _list_export(folder: Path, check: bool) -> int:
                     shipped.check(file)
             except ValueError as error:
                 state = f"damaged ({str(error).removeprefix(f'{file}: damaged, ')})"
-        rows.append((file.name, _date(file.stat().st_mtime), f"{file.stat().st_size:,}", state))
+        rows.append((name, _date(file.stat().st_mtime), f"{file.stat().st_size:,}", state))
     _print(rows)
     for name, value in shipped.card(folder).items():
         print(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")

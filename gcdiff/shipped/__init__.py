@@ -16,7 +16,8 @@ from typing import Any
 
 MODELS: dict[str, str] = {
     "faces": "8baf72d80ab80c36a6683a886549212eb5388681cbe072c394681ce20f66b0be",
-    "streets": "7a0893371c6b32478ba18b62ad29d1790df09a3333b86ca6bf8c39a8d801f866",
+    "streets": "12d5d3e5322d40b4581fb976f5ac94fb838a8c906352f4fd872ac8cb903a4aa7",
+    "streets/worse": "a92871e278be9d942efeb10880be6e5c5d0b3a718b36a57ed989043e91435339",
 }
 """The sha256 of each shipped model's file of weights, by the model's name; NAME/worse is the worse model of
 autoguidance that NAME brings. tools/ship.py prints the rows."""
