@@ -87,7 +87,8 @@ def first(workdir: Path) -> None:
     note(f"The shipped model: every direction, {SHOWN} examples each. The picture will be {file}")
     scenes = heldout(SHOWN)
     about = ["Trained before and part of the package; every direction is a question to this one network."]
-    about += [f"{name.capitalize()}: {card[name]}." for name in ("command", "time", "cost") if card.get(name)]
+    about += [f"{name.capitalize()}: {card[name]}." for name in ("time", "cost") if card.get(name)]
+    about.append(f"The commands that trained it: gcdiff checkpoint list {SHIPPED}.")
     about.append("No training has looked at the scenes that are shown or given.")
     head, numbers = Head("The shipped model", " ".join(about)), kept(card.get("numbers", {}))
     picture(head, model, scenes, ask(model, scenes, SHOWN, SHOWN, together=True), numbers, "recorded").save(file)
