@@ -237,7 +237,7 @@ class Base:
         question, grid, runner = question.above(floor), self.built.defaults.walked(grid), self._runner()
         guidance = allowed(runner.guidance(question), self.worse, isinstance(question.guidance, Guidance))
         if guidance.auto != 1.0:
-            runner = dataclasses.replace(runner, worse=self.worse._runner())
+            runner = dataclasses.replace(runner, worse=self.worse.given(**self.conditions)._runner())
         sampler, settings = runner.sampler(guidance)
         params, traced, end = runner.network, as_arrays(settings), np.float32(grid[-1]).tolist()
 

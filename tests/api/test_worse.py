@@ -113,7 +113,7 @@ def test_a_run_brings_the_worse_model_in_its_folder(model, worse, tmp_path):
 
 
 def test_a_training_keeps_its_worse_model(tmp_path):
-    """The averaged weights of the step that train.worse says, also of a run that was stopped and went on."""
+    """The averaged weights of the step that train.worse says: those of a run that ends there, at a constant rate."""
     file = tmp_path / "tiny.py"
     file.write_text(STREETS)
     command = ["train", "--config", str(file), "--config.train.evaluate_every=-1", "--config.train.sample_every=-1"]
